@@ -1,0 +1,4 @@
+//! The `tombolo` command.
+#![forbid(unsafe_code)]
+
+fn main() {}

@@ -1,0 +1,69 @@
+//! The conformance suite: every statement of `docs/semantics.md`, on every target.
+//!
+//! A trial is named `TARGET::STATEMENT`, such as `kernel::SG-1`; filters, `--list` and the other
+//! options are those of `cargo test`. `CONFORMANCE_TARGETS=libc` (names with commas) leaves the
+//! other targets out.
+//!
+//! - `harness`: what a statement's test is given and answers
+//! - `process`: children, other users, gates, waiting for a state
+//! - `target`: the implementations
+//! - `run`: how a statement gets a process and a name space of its own
+
+#![allow(missing_docs, dead_code)]
+
+mod harness;
+mod process;
+mod run;
+mod target;
+
+mod keys;
+
+use harness::{Statement, Target};
+use libtest_mimic::{Arguments, Trial};
+use std::process::ExitCode;
+use target::TARGETS;
+
+/// The statements, file by file.
+const GROUPS: &[&[Statement]] = &[keys::STATEMENTS];
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().collect();
+    if let [_, option, target, id] = arguments.as_slice()
+        && option == "--statement"
+    {
+        return run::statement(find_target(target), find_statement(id));
+    }
+    let mut options = Arguments::from_args();
+    // Most trials wait for another process most of the time.
+    options.test_threads.get_or_insert(8);
+    let wanted = std::env::var("CONFORMANCE_TARGETS").ok();
+    let wanted = |name: &str| {
+        wanted
+            .as_ref()
+            .is_none_or(|names| names.split(',').any(|wanted| wanted == name))
+    };
+    let mut trials = Vec::new();
+    for target in TARGETS.iter().filter(|target| wanted(target.name)) {
+        for statement in GROUPS.iter().copied().flatten() {
+            let name = format!("{}::{}", target.name, statement.id);
+            trials.push(Trial::ignorable_test(name, || {
+                run::supervise(target, statement)
+            }));
+        }
+    }
+    libtest_mimic::run(&options, trials).exit_code()
+}
+
+fn find_target(name: &str) -> &'static Target {
+    let target = TARGETS.iter().find(|target| target.name == name);
+    target.unwrap_or_else(|| panic!("no target {name}"))
+}
+
+fn find_statement(id: &str) -> &'static Statement {
+    let statement = GROUPS
+        .iter()
+        .copied()
+        .flatten()
+        .find(|statement| statement.id == id);
+    statement.unwrap_or_else(|| panic!("no statement {id}"))
+}

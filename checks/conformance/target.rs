@@ -1,0 +1,166 @@
+//! The targets: who answers the calls.
+
+use crate::harness::{Target, last_error, libc_ftok};
+use std::ffi::{c_int, c_void};
+use std::path::Path;
+use sysv::abi::*;
+use sysv::{Calls, Kernel, Result};
+
+/// Every target, in the order of the report.
+pub const TARGETS: &[Target] = &[
+    Target {
+        name: "kernel",
+        calls: &Kernel,
+        // There is no system call of that name: what the kernel offers is `stat`, and the safe
+        // interface makes the key from it.
+        ftok: ftok_of_stat,
+        uses_errno: false,
+        is_kernel: true,
+        own_name_space: false,
+    },
+    Target {
+        name: "libc",
+        calls: &Libc,
+        ftok: libc_ftok,
+        uses_errno: true,
+        is_kernel: true,
+        own_name_space: false,
+    },
+];
+
+fn ftok_of_stat(path: &Path, project: i32) -> Result<i32> {
+    use std::os::unix::fs::MetadataExt;
+    let status = std::fs::metadata(path).map_err(|error| {
+        let errno = error.raw_os_error().expect("stat's errno");
+        sysv::Errno::from_raw_os_error(errno)
+    })?;
+    let project = (project as u32 & 0xff) << 24;
+    Ok((project | (status.dev() as u32 & 0xff) << 16 | status.ino() as u32 & 0xffff) as i32)
+}
+
+/// The symbols that a C program is linked to: libc's, or those of a library loaded before it.
+#[derive(Clone, Copy, Debug)]
+pub struct Libc;
+
+unsafe extern "C" {
+    fn shmget(key: key_t, size: usize, flags: c_int) -> c_int;
+    fn shmat(id: c_int, address: *const c_void, flags: c_int) -> *mut c_void;
+    fn shmdt(address: *const c_void) -> c_int;
+    fn shmctl(id: c_int, command: c_int, buf: *mut shmid_ds) -> c_int;
+    fn msgget(key: key_t, flags: c_int) -> c_int;
+    fn msgsnd(id: c_int, message: *const c_void, size: usize, flags: c_int) -> c_int;
+    fn msgrcv(
+        id: c_int,
+        message: *mut c_void,
+        size: usize,
+        message_type: i64,
+        flags: c_int,
+    ) -> isize;
+    fn msgctl(id: c_int, command: c_int, buf: *mut msqid_ds) -> c_int;
+    fn semget(key: key_t, count: c_int, flags: c_int) -> c_int;
+    fn semop(id: c_int, operations: *const sembuf, count: usize) -> c_int;
+    fn semtimedop(
+        id: c_int,
+        operations: *const sembuf,
+        count: usize,
+        timeout: *const timespec,
+    ) -> c_int;
+    fn semctl(id: c_int, number: c_int, command: c_int, ...) -> c_int;
+}
+
+/// C's answer as a `Result`.
+fn answer(value: c_int) -> Result<i32> {
+    if value == -1 {
+        Err(last_error())
+    } else {
+        Ok(value)
+    }
+}
+
+// SAFETY: the C functions are what docs/semantics.md describes.
+unsafe impl Calls for Libc {
+    fn shmget(&self, key: key_t, size: usize, flags: i32) -> Result<i32> {
+        // SAFETY: no pointers.
+        answer(unsafe { shmget(key, size, flags) })
+    }
+
+    unsafe fn shmat(&self, id: i32, address: *const c_void, flags: i32) -> Result<*mut c_void> {
+        // SAFETY: the caller's promise.
+        let base = unsafe { shmat(id, address, flags) };
+        if base as isize == -1 {
+            Err(last_error())
+        } else {
+            Ok(base)
+        }
+    }
+
+    unsafe fn shmdt(&self, address: *const c_void) -> Result<()> {
+        // SAFETY: the caller's promise.
+        answer(unsafe { shmdt(address) }).map(drop)
+    }
+
+    unsafe fn shmctl(&self, id: i32, command: i32, buf: *mut shmid_ds) -> Result<i32> {
+        // SAFETY: the caller's promise.
+        answer(unsafe { shmctl(id, command, buf) })
+    }
+
+    fn msgget(&self, key: key_t, flags: i32) -> Result<i32> {
+        // SAFETY: no pointers.
+        answer(unsafe { msgget(key, flags) })
+    }
+
+    unsafe fn msgsnd(
+        &self,
+        id: i32,
+        message: *const c_void,
+        size: usize,
+        flags: i32,
+    ) -> Result<()> {
+        // SAFETY: the caller's promise.
+        answer(unsafe { msgsnd(id, message, size, flags) }).map(drop)
+    }
+
+    unsafe fn msgrcv(
+        &self,
+        id: i32,
+        message: *mut c_void,
+        size: usize,
+        message_type: i64,
+        flags: i32,
+    ) -> Result<usize> {
+        // SAFETY: the caller's promise.
+        let length = unsafe { msgrcv(id, message, size, message_type, flags) };
+        usize::try_from(length).map_err(|_| last_error())
+    }
+
+    unsafe fn msgctl(&self, id: i32, command: i32, buf: *mut msqid_ds) -> Result<i32> {
+        // SAFETY: the caller's promise.
+        answer(unsafe { msgctl(id, command, buf) })
+    }
+
+    fn semget(&self, key: key_t, count: i32, flags: i32) -> Result<i32> {
+        // SAFETY: no pointers.
+        answer(unsafe { semget(key, count, flags) })
+    }
+
+    unsafe fn semop(&self, id: i32, operations: *const sembuf, count: usize) -> Result<()> {
+        // SAFETY: the caller's promise.
+        answer(unsafe { semop(id, operations, count) }).map(drop)
+    }
+
+    unsafe fn semtimedop(
+        &self,
+        id: i32,
+        operations: *const sembuf,
+        count: usize,
+        timeout: *const timespec,
+    ) -> Result<()> {
+        // SAFETY: the caller's promise.
+        answer(unsafe { semtimedop(id, operations, count, timeout) }).map(drop)
+    }
+
+    unsafe fn semctl(&self, id: i32, number: i32, command: i32, argument: usize) -> Result<i32> {
+        // SAFETY: the caller's promise; a word covers every member of `union semun`.
+        answer(unsafe { semctl(id, number, command, argument) })
+    }
+}

@@ -7,6 +7,7 @@
 //! - `harness`: what a statement's test is given and answers
 //! - `process`: children, other users, gates, waiting for a state
 //! - `target`: the implementations
+//! - `caller`: what tests do to the process that calls: sleepers, signals, privilege, memory
 //! - `run`: how a statement gets a process and a name space of its own
 
 #![allow(missing_docs, dead_code)]
@@ -16,7 +17,13 @@ mod process;
 mod run;
 mod target;
 
+mod caller;
 mod keys;
+mod msg_control;
+mod msg_get;
+mod msg_receive;
+mod msg_send;
+mod sem_get;
 
 use harness::{Statement, Target};
 use libtest_mimic::{Arguments, Trial};
@@ -24,7 +31,14 @@ use std::process::ExitCode;
 use target::TARGETS;
 
 /// The statements, file by file.
-const GROUPS: &[&[Statement]] = &[keys::STATEMENTS];
+const GROUPS: &[&[Statement]] = &[
+    keys::STATEMENTS,
+    msg_get::STATEMENTS,
+    msg_send::STATEMENTS,
+    msg_receive::STATEMENTS,
+    msg_control::STATEMENTS,
+    sem_get::STATEMENTS,
+];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();

@@ -8,7 +8,9 @@ use std::ffi::c_void;
 /// The twelve System V calls, with the arguments that C programs give them.
 ///
 /// An error is the `errno` that the C function would set. Pointers that a call reads or writes
-/// may be bad: the answer is then `EFAULT`, as from the kernel.
+/// may be bad: the answer is then `EFAULT`, as from the kernel. They need no alignment.
+///
+/// A reference to an implementer is an implementer, `&dyn Calls` included.
 ///
 /// # Safety
 /// An implementer keeps to `docs/semantics.md`. In particular it writes only where the call's
@@ -98,4 +100,83 @@ pub unsafe trait Calls {
     /// The address in `argument`, where `command` has one, is valid for what the command reads or
     /// writes there, or is no address of the caller's.
     unsafe fn semctl(&self, id: i32, number: i32, command: i32, argument: usize) -> Result<i32>;
+}
+
+// SAFETY: every call goes to `T`, which keeps to the contract.
+unsafe impl<T: Calls + ?Sized> Calls for &T {
+    fn shmget(&self, key: key_t, size: usize, flags: i32) -> Result<i32> {
+        (**self).shmget(key, size, flags)
+    }
+
+    unsafe fn shmat(&self, id: i32, address: *const c_void, flags: i32) -> Result<*mut c_void> {
+        // SAFETY: the caller's promise.
+        unsafe { (**self).shmat(id, address, flags) }
+    }
+
+    unsafe fn shmdt(&self, address: *const c_void) -> Result<()> {
+        // SAFETY: the caller's promise.
+        unsafe { (**self).shmdt(address) }
+    }
+
+    unsafe fn shmctl(&self, id: i32, command: i32, buf: *mut shmid_ds) -> Result<i32> {
+        // SAFETY: the caller's promise.
+        unsafe { (**self).shmctl(id, command, buf) }
+    }
+
+    fn msgget(&self, key: key_t, flags: i32) -> Result<i32> {
+        (**self).msgget(key, flags)
+    }
+
+    unsafe fn msgsnd(
+        &self,
+        id: i32,
+        message: *const c_void,
+        size: usize,
+        flags: i32,
+    ) -> Result<()> {
+        // SAFETY: the caller's promise.
+        unsafe { (**self).msgsnd(id, message, size, flags) }
+    }
+
+    unsafe fn msgrcv(
+        &self,
+        id: i32,
+        message: *mut c_void,
+        size: usize,
+        message_type: i64,
+        flags: i32,
+    ) -> Result<usize> {
+        // SAFETY: the caller's promise.
+        unsafe { (**self).msgrcv(id, message, size, message_type, flags) }
+    }
+
+    unsafe fn msgctl(&self, id: i32, command: i32, buf: *mut msqid_ds) -> Result<i32> {
+        // SAFETY: the caller's promise.
+        unsafe { (**self).msgctl(id, command, buf) }
+    }
+
+    fn semget(&self, key: key_t, count: i32, flags: i32) -> Result<i32> {
+        (**self).semget(key, count, flags)
+    }
+
+    unsafe fn semop(&self, id: i32, operations: *const sembuf, count: usize) -> Result<()> {
+        // SAFETY: the caller's promise.
+        unsafe { (**self).semop(id, operations, count) }
+    }
+
+    unsafe fn semtimedop(
+        &self,
+        id: i32,
+        operations: *const sembuf,
+        count: usize,
+        timeout: *const timespec,
+    ) -> Result<()> {
+        // SAFETY: the caller's promise.
+        unsafe { (**self).semtimedop(id, operations, count, timeout) }
+    }
+
+    unsafe fn semctl(&self, id: i32, number: i32, command: i32, argument: usize) -> Result<i32> {
+        // SAFETY: the caller's promise.
+        unsafe { (**self).semctl(id, number, command, argument) }
+    }
 }

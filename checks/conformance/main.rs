@@ -5,6 +5,8 @@
 //! other targets out.
 //!
 //! - `harness`: what a statement's test is given and answers
+//! - `kinds`: what segments, queues and sets have in common
+//! - `memory`: mappings and faults
 //! - `process`: children, other users, gates, waiting for a state
 //! - `target`: the implementations
 //! - `caller`: what tests do to the process that calls: sleepers, signals, privilege, memory
@@ -13,12 +15,26 @@
 #![allow(missing_docs, dead_code)]
 
 mod harness;
+mod kinds;
+mod memory;
 mod process;
 mod run;
 mod target;
 
-mod caller;
+mod abi;
+mod inside;
 mod keys;
+mod life;
+mod limits;
+mod perms;
+mod procfs;
+mod shmat;
+mod shmctl;
+mod shmdt;
+mod shmget;
+mod spaces;
+
+mod caller;
 mod msg_control;
 mod msg_get;
 mod msg_receive;
@@ -32,7 +48,19 @@ use target::TARGETS;
 
 /// The statements, file by file.
 const GROUPS: &[&[Statement]] = &[
+    abi::STATEMENTS,
     keys::STATEMENTS,
+    perms::STATEMENTS,
+    shmget::STATEMENTS,
+    shmat::STATEMENTS,
+    shmdt::STATEMENTS,
+    life::STATEMENTS,
+    shmctl::STATEMENTS,
+    limits::STATEMENTS,
+    procfs::STATEMENTS,
+    spaces::STATEMENTS,
+    inside::STATEMENTS,
+    // queues and sets
     msg_get::STATEMENTS,
     msg_send::STATEMENTS,
     msg_receive::STATEMENTS,

@@ -5,8 +5,6 @@
 //! other targets out.
 //!
 //! - `harness`: what a statement's test is given and answers
-//! - `kinds`: what segments, queues and sets have in common
-//! - `memory`: mappings and faults
 //! - `process`: children, other users, gates, waiting for a state
 //! - `target`: the implementations
 //! - `caller`: what tests do to the process that calls: sleepers, signals, privilege, memory
@@ -15,26 +13,12 @@
 #![allow(missing_docs, dead_code)]
 
 mod harness;
-mod kinds;
-mod memory;
 mod process;
 mod run;
 mod target;
 
-mod abi;
-mod inside;
-mod keys;
-mod life;
-mod limits;
-mod perms;
-mod procfs;
-mod shmat;
-mod shmctl;
-mod shmdt;
-mod shmget;
-mod spaces;
-
 mod caller;
+mod keys;
 mod msg_control;
 mod msg_get;
 mod msg_receive;
@@ -48,19 +32,7 @@ use target::TARGETS;
 
 /// The statements, file by file.
 const GROUPS: &[&[Statement]] = &[
-    abi::STATEMENTS,
     keys::STATEMENTS,
-    perms::STATEMENTS,
-    shmget::STATEMENTS,
-    shmat::STATEMENTS,
-    shmdt::STATEMENTS,
-    life::STATEMENTS,
-    shmctl::STATEMENTS,
-    limits::STATEMENTS,
-    procfs::STATEMENTS,
-    spaces::STATEMENTS,
-    inside::STATEMENTS,
-    // queues and sets
     msg_get::STATEMENTS,
     msg_send::STATEMENTS,
     msg_receive::STATEMENTS,

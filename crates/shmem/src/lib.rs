@@ -1,1 +1,38 @@
 //! Memory that other processes can change.
+//!
+//! Everything that the channels of Tombolo need from shared memory, made safe: [regions](region)
+//! with checked access, the [header] by which a segment is known, [names](name) and the
+//! [directory] of them, [creation](open) that survives death at any instruction, [who is
+//! alive](presence), a [lock] that outlives its holder, and [waiting](wait).
+
+pub mod header;
+pub mod layout;
+pub mod lock;
+pub mod presence;
+pub mod region;
+pub mod sync;
+pub mod wait;
+
+#[cfg(not(loom))]
+mod memory;
+#[cfg(loom)]
+mod memory_loom;
+
+#[cfg(not(loom))]
+pub mod close;
+#[cfg(not(loom))]
+pub mod directory;
+#[cfg(not(loom))]
+pub mod error;
+#[cfg(not(loom))]
+mod look;
+pub mod name;
+#[cfg(not(loom))]
+pub mod open;
+
+#[cfg(not(loom))]
+pub use error::{OpenError, Reason};
+pub use name::{BadName, Name};
+#[cfg(not(loom))]
+pub use open::Address;
+pub use region::{OutOfBounds, Region, View};

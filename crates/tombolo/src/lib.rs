@@ -1,4 +1,4 @@
 //! System V IPC for today: channels over shared memory.
 #![forbid(unsafe_code)]
 
-pub use sysv;
+pub use {shmem, sysv};

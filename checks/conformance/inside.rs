@@ -1,3 +1,0 @@
-use crate::harness::Statement;
-
-pub const STATEMENTS: &[Statement] = &[];

@@ -1,0 +1,195 @@
+//! A lock that outlives its holder.
+//!
+//! ```text
+//! offset  size
+//!      0     8  holder  0: free; otherwise the identity of the process that holds it
+//!      8     8  bell    rung at unlock, see `wait`
+//! ```
+//!
+//! - `[LOCK]` The holder's stores, up to its unlock, are seen by the next holder: released by the
+//!   store of zero (or by nothing, when the holder died: then its successor takes the word over
+//!   from it and mends what it left), acquired by the compare-exchange that takes the word.
+//!
+//! **Crash.** Whoever waits looks every slice whether the holder lives, and takes the lock over
+//! from a dead one by a compare-exchange from that very identity; only one can win. The winner is
+//! told that it inherited the lock, and mends what the lock guards before it goes on.
+//!
+//! **A peer that lies** can keep the lock by writing an identity that lives; then patience ends.
+//! A word that is no identity counts as the mark of a dead holder.
+
+use crate::region::Region;
+use crate::sync::Ordering;
+use crate::wait::{BELL_SIZE, Bell, Patience};
+
+/// Bytes of a lock in a layout.
+pub const LOCK_SIZE: usize = 8 + BELL_SIZE;
+
+/// How the lock was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// It was free: what it guards is whole.
+    Clean,
+    /// Its holder died: what it guards may be half changed.
+    Inherited,
+}
+
+/// A lock at an offset of a region.
+#[derive(Clone, Copy, Debug)]
+pub struct Lock<'a> {
+    region: &'a Region,
+    offset: usize,
+}
+
+/// The lock, held until this is dropped.
+#[derive(Debug)]
+pub struct Held<'a> {
+    lock: Lock<'a>,
+    /// How it was taken.
+    pub taken: Taken,
+}
+
+impl<'a> Lock<'a> {
+    /// The lock at `offset` bytes, a multiple of eight.
+    pub fn new(region: &'a Region, offset: usize) -> Self {
+        Self { region, offset }
+    }
+
+    fn bell(&self) -> Bell<'a> {
+        Bell::new(self.region, self.offset + 8)
+    }
+
+    /// Takes the lock for `me`, or answers `None` when patience ends.
+    ///
+    /// `is_dead` says whether the holder with that word is dead; it is asked only while the lock
+    /// is held by somebody.
+    pub fn take(
+        &self,
+        me: u64,
+        patience: Patience,
+        is_dead: impl FnMut(u64) -> bool,
+    ) -> Option<Held<'a>> {
+        if self.exchange(0, me) {
+            return Some(Held {
+                lock: *self,
+                taken: Taken::Clean,
+            });
+        }
+        self.take_slowly(me, patience, is_dead)
+    }
+
+    #[cold]
+    fn take_slowly(
+        &self,
+        me: u64,
+        patience: Patience,
+        mut is_dead: impl FnMut(u64) -> bool,
+    ) -> Option<Held<'a>> {
+        let mut looks = 0u32;
+        let taken = self.bell().wait(patience, || {
+            // Relaxed: only the compare-exchange below decides.
+            let holder = self.region.load_u64(self.offset, Ordering::Relaxed);
+            if holder == 0 {
+                return self.exchange(0, me).then_some(Taken::Clean);
+            }
+            // A look costs a system call: the first time, and then a few times while spinning,
+            // and each time that this waiter wakes.
+            looks += 1;
+            let look = looks.is_power_of_two() || looks > crate::wait::SPINS;
+            (look && is_dead(holder) && self.exchange(holder, me)).then_some(Taken::Inherited)
+        })?;
+        Some(Held { lock: *self, taken })
+    }
+
+    fn exchange(&self, from: u64, to: u64) -> bool {
+        // [LOCK] acquire: what the last holder stored. Relaxed on failure: nothing is read then.
+        self.region
+            .u64(self.offset)
+            .compare_exchange(from, to, Ordering::Acquire, Ordering::Relaxed)
+            .is_ok()
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        // [LOCK] release. SeqCst, and a read-modify-write, because it is also the full fence of
+        // [BELL_PARK]: one instruction on x86 where a store and a fence would be two.
+        self.lock
+            .region
+            .u64(self.lock.offset)
+            .swap(0, Ordering::SeqCst);
+        self.lock.bell().ring_after_fence();
+    }
+}
+
+#[cfg(all(test, loom))]
+mod models {
+    use super::*;
+    use loom::thread;
+
+    /// Two threads count under the lock; a dead holder is at the door.
+    fn count(first_holder: u64) {
+        loom::model(move || {
+            let region = Region::heap(24);
+            region.u64(0).store(first_holder, Ordering::Relaxed);
+            let threads: Vec<_> = (1..=2)
+                .map(|me| {
+                    let region = region.clone();
+                    thread::spawn(move || {
+                        let lock = Lock::new(&region, 0);
+                        let held = lock.take(me, Patience::FOREVER, |word| word == 9).unwrap();
+                        // Relaxed on purpose: the lock alone must order these.
+                        let count = region.load_u64(16, Ordering::Relaxed);
+                        region.u64(16).store(count + 1, Ordering::Relaxed);
+                        (held.taken == Taken::Inherited) as u32
+                    })
+                })
+                .collect();
+            let inherited: u32 = threads.into_iter().map(|t| t.join().unwrap()).sum();
+            assert_eq!(region.load_u64(16, Ordering::Relaxed), 2);
+            assert_eq!(inherited, (first_holder == 9) as u32);
+        });
+    }
+
+    #[test]
+    fn holders_exclude_each_other() {
+        count(0);
+    }
+
+    #[test]
+    fn one_inherits_from_the_dead() {
+        count(9);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_living_holder_is_waited_for() {
+        let region = Region::heap(16);
+        let lock = Lock::new(&region, 0);
+        let held = lock.take(1, Patience::FOREVER, |_| false).unwrap();
+        assert_eq!(held.taken, Taken::Clean);
+        assert!(
+            lock.take(2, Patience::from(Duration::from_millis(5)), |_| false)
+                .is_none()
+        );
+        drop(held);
+        assert_eq!(
+            lock.take(2, Patience::none(), |_| false).unwrap().taken,
+            Taken::Clean
+        );
+    }
+
+    #[test]
+    fn a_dead_holder_is_inherited_from() {
+        let region = Region::heap(16);
+        region.u64(0).store(7, Ordering::Relaxed);
+        let held = Lock::new(&region, 0)
+            .take(1, Patience::none(), |word| word == 7)
+            .unwrap();
+        assert_eq!(held.taken, Taken::Inherited);
+    }
+}

@@ -1,0 +1,199 @@
+//! One scan of a name's keys: what is ready, what is being made, what is free.
+
+use crate::error::Reason;
+use crate::header::{self, Header, Lifetime, State};
+use crate::open::{Address, Creation, Opened, is_gone};
+use crate::presence::Identity;
+use crate::region::View;
+use sysv::{Errno, Key, Segment, shm};
+
+/// One key of the window that has a segment of the right creator.
+pub(crate) struct Slot {
+    pub(crate) key: Key,
+    pub(crate) id: i32,
+    pub(crate) state: State,
+    status: shm::Status,
+    found: Option<Opened<View>>,
+}
+
+/// One scan of a window.
+pub(crate) struct Look {
+    slots: Vec<Slot>,
+    free: Vec<Key>,
+    /// Segments of other users or names, and those of mine that are no channels.
+    taken: Vec<shm::Status>,
+    refused: Option<shm::Status>,
+    damaged: Option<Reason>,
+}
+
+impl Look {
+    pub(crate) fn at(address: &Address) -> Result<Self, Reason> {
+        let mut look = Self {
+            slots: vec![],
+            free: vec![],
+            taken: vec![],
+            refused: None,
+            damaged: None,
+        };
+        if let Address::Id(id) = address {
+            look.see(address, Key::PRIVATE, *id)?;
+        }
+        for key in address.keys() {
+            match Segment::open(key) {
+                Ok(segment) => look.see(address, key, segment.id())?,
+                Err(Errno::NOENT) => look.free.push(key),
+                Err(error) => return Err(Reason::Call("shmget", error)),
+            }
+        }
+        Ok(look)
+    }
+
+    fn see(&mut self, address: &Address, key: Key, id: i32) -> Result<(), Reason> {
+        let status = match Segment::from_id(id).status_any() {
+            Ok(status) => status,
+            Err(Errno::INVAL) => return Ok(()),
+            Err(error) => return Err(Reason::Call("shmctl", error)),
+        };
+        let stranger = matches!(address, Address::Name(name) if status.perm.cuid != name.uid());
+        if stranger || status.size < header::SIZE as u64 {
+            self.taken.push(status);
+            return Ok(());
+        }
+        let view = match View::attach(id) {
+            Ok(view) => view,
+            Err(Errno::ACCESS) => {
+                self.refused = Some(status);
+                return Ok(());
+            }
+            // Removed meanwhile.
+            Err(Errno::INVAL | Errno::IDRM) => return Ok(()),
+            Err(error) => return Err(Reason::Call("shmat", error)),
+        };
+        // An anonymous channel is marked from the start; it is reached by id only.
+        if !matches!(address, Address::Id(_)) && is_gone(id) {
+            return Ok(());
+        }
+        let state = State::of(&view);
+        let mut slot = Slot {
+            key,
+            id,
+            state,
+            found: None,
+            status,
+        };
+        match state {
+            State::Foreign => {
+                self.taken.push(slot.status);
+                return Ok(());
+            }
+            State::New | State::Claimed(_) | State::Ended => {}
+            State::Ready => match Header::read(&view) {
+                Ok(header) => {
+                    let other =
+                        matches!(address, Address::Name(name) if header.name != name.text());
+                    if other {
+                        self.taken.push(slot.status);
+                        return Ok(());
+                    }
+                    let creator_uid = slot.status.perm.cuid;
+                    slot.found = Some(Opened {
+                        memory: view,
+                        id,
+                        header,
+                        creator_uid,
+                    });
+                }
+                Err(bad) => {
+                    self.damaged = Some(Reason::Damaged(id, bad));
+                    self.taken.push(slot.status);
+                    return Ok(());
+                }
+            },
+        }
+        self.slots.push(slot);
+        Ok(())
+    }
+
+    fn ready_slot(&self) -> Option<&Slot> {
+        let ready = self.slots.iter().filter(|slot| slot.found.is_some());
+        ready.max_by_key(|slot| slot.found.as_ref().map(|found| found.header.generation))
+    }
+
+    pub(crate) fn ready(&self) -> Option<Opened<View>> {
+        self.ready_slot().and_then(|slot| slot.found.clone())
+    }
+
+    /// Whether what is ready is a channel that everyone who used it left by dying.
+    pub(crate) fn is_left_over(&self) -> bool {
+        self.ready_slot().is_some_and(|slot| {
+            let lifetime = slot.found.as_ref().map(|found| found.header.lifetime);
+            lifetime == Some(Lifetime::WhileUsed) && slot.status.attaches == 0
+        })
+    }
+
+    /// Somebody alive who initialises one of the segments chosen.
+    pub(crate) fn claimed(
+        &self,
+        choose: impl Fn(&Slot) -> bool,
+    ) -> Result<Option<Identity>, Reason> {
+        for slot in self.slots.iter().filter(|slot| choose(slot)) {
+            if let State::Claimed(creator) = slot.state
+                && creator.is_alive().map_err(Reason::presence)?
+            {
+                return Ok(Some(creator));
+            }
+        }
+        Ok(None)
+    }
+
+    fn is_abandoned(slot: &Slot) -> bool {
+        match slot.state {
+            State::Claimed(creator) => matches!(creator.is_alive(), Ok(false)),
+            State::Ended => true,
+            _ => false,
+        }
+    }
+
+    pub(crate) fn has_abandoned(&self) -> bool {
+        self.slots.iter().any(Self::is_abandoned)
+    }
+
+    /// Removes what dead creators left, and what lies there new but is not as it should be.
+    pub(crate) fn remove_abandoned(&self, creation: &Creation) {
+        for slot in &self.slots {
+            let unsuited = slot.state == State::New
+                && (slot.status.size != creation.length as u64
+                    || slot.status.perm.mode != creation.mode);
+            if unsuited || Self::is_abandoned(slot) {
+                let _ = Segment::from_id(slot.id).remove();
+            }
+        }
+    }
+
+    /// The lowest key at which there is nothing, or something new.
+    pub(crate) fn free_key(&self) -> Option<Key> {
+        let new = self
+            .slots
+            .iter()
+            .filter(|slot| slot.state == State::New)
+            .map(|slot| slot.key);
+        new.chain(self.free.iter().copied())
+            .min_by_key(|key| key.raw())
+    }
+
+    pub(crate) fn others(&self) -> Vec<i32> {
+        self.taken.iter().map(|status| status.id).collect()
+    }
+
+    /// Why nothing was found.
+    pub(crate) fn why_not(&self) -> Reason {
+        match (&self.refused, &self.damaged) {
+            (Some(status), _) => Reason::Denied(*status),
+            (_, Some(reason)) => reason.clone(),
+            _ if !self.taken.is_empty() && self.free.is_empty() => {
+                Reason::NotAChannel(self.others())
+            }
+            _ => Reason::NotFound,
+        }
+    }
+}

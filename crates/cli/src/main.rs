@@ -1,4 +1,110 @@
-//! The `tombolo` command.
+//! The `tombolo` command: parse, plan, run, exit code.
 #![forbid(unsafe_code)]
 
-fn main() {}
+mod channels;
+mod columns;
+mod exit;
+mod generate;
+mod kind;
+mod limits;
+mod ls;
+mod mk;
+mod msg;
+mod object;
+mod output;
+mod processes;
+mod refuse;
+mod rm;
+mod sem;
+mod set;
+mod show;
+mod target;
+mod users;
+mod value;
+mod wait;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::output::Output;
+
+/// See, make, use and clean System V IPC: segments, message queues, semaphore sets.
+#[derive(Parser)]
+#[command(name = "tombolo", version, after_help = exit::TABLE, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What a command line asks for, checked: running it asks no more questions of the command line.
+trait Plan {
+    /// Does it.
+    fn run(self: Box<Self>, out: &mut Output) -> anyhow::Result<ExitCode>;
+}
+
+/// The commands: each is a module with its `Args`, whose `plan` checks them.
+macro_rules! commands {
+    ($($name:ident = $args:path),+ $(,)?) => {
+        #[derive(Subcommand)]
+        enum Command {
+            $($name($args)),+
+        }
+
+        impl Command {
+            fn plan(self) -> anyhow::Result<Box<dyn Plan>> {
+                match self {
+                    $(Self::$name(args) => Ok(Box::new(args.plan()?))),+
+                }
+            }
+        }
+    };
+}
+
+commands! {
+    Ls = ls::Args,
+    Show = show::Args,
+    Mk = mk::Args,
+    Rm = rm::Args,
+    Set = set::Args,
+    Msgsnd = msg::SendArgs,
+    Msgrcv = msg::ReceiveArgs,
+    Semop = sem::Args,
+    Limits = limits::Args,
+    Completions = generate::CompletionsArgs,
+    Man = generate::ManArgs,
+}
+
+fn main() -> ExitCode {
+    exit::finish(run(Cli::parse()))
+}
+
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let plan = cli.command.plan()?;
+    let mut out = Output::stdout();
+    let code = plan.run(&mut out)?;
+    out.flush()?;
+    Ok(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_shows_examples() {
+        for command in Cli::command().get_subcommands() {
+            let help = command
+                .get_after_help()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            assert!(help.contains("Examples:"), "{}", command.get_name());
+        }
+    }
+}

@@ -42,6 +42,11 @@ pub fn still_asleep(sleeper: &Child) {
     wait_task_asleep(sleeper.pid());
 }
 
+/// Whether a process has ended and waits to be reaped.
+pub fn has_ended(process: &Child) -> bool {
+    matches!(task_state(process.pid()), Some('Z' | 'X') | None)
+}
+
 /// Waits until a process or thread sleeps and is not about to wake: it neither runs nor is
 /// scheduled between two looks. Fails the test if it ends instead.
 #[track_caller]

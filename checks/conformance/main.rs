@@ -18,12 +18,17 @@ mod run;
 mod target;
 
 mod caller;
+mod general;
 mod keys;
 mod msg_control;
 mod msg_get;
 mod msg_receive;
 mod msg_send;
+mod sem_control;
 mod sem_get;
+mod sem_operate;
+mod sem_undo;
+mod sem_wait;
 
 use harness::{Statement, Target};
 use libtest_mimic::{Arguments, Trial};
@@ -38,6 +43,11 @@ const GROUPS: &[&[Statement]] = &[
     msg_receive::STATEMENTS,
     msg_control::STATEMENTS,
     sem_get::STATEMENTS,
+    sem_operate::STATEMENTS,
+    sem_wait::STATEMENTS,
+    sem_undo::STATEMENTS,
+    sem_control::STATEMENTS,
+    general::STATEMENTS,
 ];
 
 fn main() -> ExitCode {

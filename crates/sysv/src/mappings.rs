@@ -83,7 +83,7 @@ pub fn attaches() -> io::Result<Attaches> {
         }
     }
     pids.sort_unstable();
-    let ours = name_space(Path::new("/proc/self"));
+    let ours = name_space(Path::new("/proc/thread-self"));
     let mut all = Attaches::default();
     for pid in pids {
         let process = Path::new("/proc").join(pid.to_string());

@@ -41,6 +41,11 @@ pub struct Statement {
     pub run: fn(&Target) -> Outcome,
 }
 
+/// A statement and its test, for the tables.
+pub const fn statement(id: &'static str, run: fn(&Target) -> Outcome) -> Statement {
+    Statement { id, run }
+}
+
 /// Ends a test with [`Outcome::Skip`] if the `Result` holds a reason, otherwise is its value.
 #[macro_export]
 macro_rules! or_skip {

@@ -5,6 +5,8 @@
 //! other targets out.
 //!
 //! - `harness`: what a statement's test is given and answers
+//! - `kinds`: what segments, queues and sets have in common
+//! - `memory`: mappings and faults
 //! - `process`: children, other users, gates, waiting for a state
 //! - `target`: the implementations
 //! - `caller`: what tests do to the process that calls: sleepers, signals, privilege, memory
@@ -13,13 +15,27 @@
 #![allow(missing_docs, dead_code)]
 
 mod harness;
+mod kinds;
+mod memory;
 mod process;
 mod run;
 mod target;
 
+mod abi;
+mod inside;
+mod keys;
+mod life;
+mod limits;
+mod perms;
+mod procfs;
+mod shmat;
+mod shmctl;
+mod shmdt;
+mod shmget;
+mod spaces;
+
 mod caller;
 mod general;
-mod keys;
 mod msg_control;
 mod msg_get;
 mod msg_receive;
@@ -37,7 +53,19 @@ use target::TARGETS;
 
 /// The statements, file by file.
 const GROUPS: &[&[Statement]] = &[
+    abi::STATEMENTS,
     keys::STATEMENTS,
+    perms::STATEMENTS,
+    shmget::STATEMENTS,
+    shmat::STATEMENTS,
+    shmdt::STATEMENTS,
+    life::STATEMENTS,
+    shmctl::STATEMENTS,
+    limits::STATEMENTS,
+    procfs::STATEMENTS,
+    spaces::STATEMENTS,
+    inside::STATEMENTS,
+    // queues, sets, all calls
     msg_get::STATEMENTS,
     msg_send::STATEMENTS,
     msg_receive::STATEMENTS,
@@ -56,6 +84,12 @@ fn main() -> ExitCode {
         && option == "--statement"
     {
         return run::statement(find_target(target), find_statement(id));
+    }
+    if arguments
+        .last()
+        .is_some_and(|last| last.as_bytes() == process::STAY.to_bytes())
+    {
+        process::stay();
     }
     let mut options = Arguments::from_args();
     // Most trials wait for another process most of the time.

@@ -1,6 +1,6 @@
 //! Processes for the tests: children with a closure, other credentials, waiting for a state.
 
-use std::ffi::c_void;
+use std::ffi::{CStr, c_void};
 use std::mem::size_of;
 use std::os::unix::process::ExitStatusExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -243,6 +243,36 @@ pub fn wait_until(bound: Duration, mut state: impl FnMut() -> bool) {
 /// structures can be told apart.
 pub fn wait_past(second: i64) {
     wait_until(BOUND, || crate::harness::now() > second);
+}
+
+/// Replaces this process by a program that sleeps until it is killed ([`stay`]).
+pub fn exec_and_stay() -> ! {
+    let program = c"/proc/self/exe";
+    let arguments = [program.as_ptr(), STAY.as_ptr(), ptr::null()];
+    // SAFETY: strings that end in NUL, in an array that ends in null.
+    unsafe { libc::execv(program.as_ptr(), arguments.as_ptr()) };
+    panic!("exec: {}", std::io::Error::last_os_error());
+}
+
+/// The argument of that program.
+pub const STAY: &CStr = c"--stay";
+
+/// What that program does.
+pub fn stay() -> ! {
+    loop {
+        // SAFETY: no arguments.
+        unsafe { libc::pause() };
+    }
+}
+
+/// Waits until a process runs the program of [`exec_and_stay`].
+pub fn wait_exec(pid: i32) {
+    let stay = STAY.to_bytes();
+    wait_until(BOUND, || {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.split(|&byte| byte == 0)
+            .any(|argument| argument == stay)
+    });
 }
 
 /// The blocking calls, and the ways in which an implementation in user space sleeps.

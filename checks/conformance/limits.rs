@@ -1,0 +1,3 @@
+use crate::harness::Statement;
+
+pub const STATEMENTS: &[Statement] = &[];

@@ -17,15 +17,10 @@ const SHMLBA: usize = 4096;
 /// use sysv::{AttachOptions, Key, Mode, Segment};
 ///
 /// let segment = Segment::create(Key::PRIVATE, 1, Mode::default())?;
-/// let first = segment.attach();
-/// let removed = segment.remove();
-/// let at = first?.as_ptr().addr(); // Detached at the end of this line, so the range is free.
-/// removed?;
-/// let options = AttachOptions::new().address(at + 7).round(true);
-/// # let segment = Segment::create(Key::PRIVATE, 1, Mode::default())?;
-/// let again = segment.attach_with(&options);
+/// // SAFETY: nothing lives there, and the main thread's stack is far away.
+/// let attach = unsafe { segment.attach_with(&AttachOptions::new().address(0x5e00_0000_0000)) };
 /// segment.remove()?;
-/// assert_eq!(again?.as_ptr().addr(), at);
+/// assert_eq!(attach?.as_ptr().addr(), 0x5e00_0000_0000);
 /// # Ok::<(), sysv::Errno>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,6 +28,7 @@ const SHMLBA: usize = 4096;
 pub struct AttachOptions {
     address: Option<usize>,
     round: bool,
+    replace: bool,
     exec: bool,
 }
 
@@ -42,6 +38,7 @@ impl AttachOptions {
         Self {
             address: None,
             round: false,
+            replace: false,
             exec: false,
         }
     }
@@ -59,6 +56,13 @@ impl AttachOptions {
         self
     }
 
+    /// Replaces what is mapped there instead of refusing the address.
+    #[doc(alias = "SHM_REMAP")]
+    pub const fn replace(mut self, yes: bool) -> Self {
+        self.replace = yes;
+        self
+    }
+
     /// Maps the memory executable; the mode must grant execution.
     #[doc(alias = "SHM_EXEC")]
     pub const fn exec(mut self, yes: bool) -> Self {
@@ -68,16 +72,24 @@ impl AttachOptions {
 
     /// The address argument and the flags.
     fn arguments(&self) -> Result<(*const c_void, i32)> {
-        let round = if self.round { SHM_RND } else { 0 };
-        let exec = if self.exec { SHM_EXEC } else { 0 };
+        let mut flags = 0;
+        for (chosen, flag) in [
+            (self.round, SHM_RND),
+            (self.replace, SHM_REMAP),
+            (self.exec, SHM_EXEC),
+        ] {
+            if chosen {
+                flags |= flag;
+            }
+        }
         let address = match self.address {
             None => ptr::null(),
-            // Null would mean anywhere; an address that is rounded to null would be mapped there
-            // by a privileged caller's kernel, without a look at what it overlaps.
+            // Null would mean anywhere. An address that is rounded to null would be mapped there
+            // for a privileged caller, and the kernel does not look at what it overlaps.
             Some(address) if address < SHMLBA => return Err(Errno::INVAL),
             Some(address) => ptr::with_exposed_provenance(address),
         };
-        Ok((address, round | exec))
+        Ok((address, flags))
     }
 }
 
@@ -103,7 +115,7 @@ impl<C: Calls + Copy> Mapping<C> {
     /// Attaches, then asks how long the segment is: while it is attached, its id stays its own.
     ///
     /// # Safety
-    /// With `SHM_REMAP` in `flags`, nothing that lives in the range is used afterwards.
+    /// As [`Segment::attach_with`].
     unsafe fn new(segment: &Segment<C>, options: &AttachOptions, flags: i32) -> Result<Self> {
         let (address, chosen) = options.arguments()?;
         let Segment { calls, id } = *segment;
@@ -224,7 +236,8 @@ impl<C: Calls + Copy> Segment<C> {
     /// [`Errno::NOMEM`]: no address space, or too many mappings.
     #[doc(alias = "shmat")]
     pub fn attach(&self) -> Result<Attach<C>> {
-        self.attach_with(&AttachOptions::new())
+        // SAFETY: the system chooses a free range, apart from any stack.
+        unsafe { self.attach_with(&AttachOptions::new()) }
     }
 
     /// Attaches for reading only, anywhere.
@@ -233,63 +246,45 @@ impl<C: Calls + Copy> Segment<C> {
     /// [`Errno::ACCESS`]: no read permission; otherwise as [`attach`](Self::attach).
     #[doc(alias("shmat", "SHM_RDONLY"))]
     pub fn attach_read_only(&self) -> Result<AttachReadOnly<C>> {
-        self.attach_read_only_with(&AttachOptions::new())
+        // SAFETY: the system chooses a free range, apart from any stack.
+        unsafe { self.attach_read_only_with(&AttachOptions::new()) }
     }
 
-    /// Attaches for reading and writing, where and how `options` say. What is mapped already is
-    /// never replaced.
+    /// Attaches for reading and writing, where and how `options` say.
     ///
     /// # Errors
-    /// As [`attach`](Self::attach); [`Errno::INVAL`] also for an address that is in use, lies
-    /// below 4096, or is not page-aligned and not to be rounded; [`Errno::ACCESS`] also for an
-    /// executable attach without execute permission.
+    /// As [`attach`](Self::attach); [`Errno::INVAL`] also for an address that lies below 4096,
+    /// that is not page-aligned and not to be rounded, or that is in use and not to be replaced,
+    /// and for replacing without an address; [`Errno::ACCESS`] also for an executable attach
+    /// without execute permission. An error can leave a range unmapped that was to be replaced.
+    ///
+    /// # Safety
+    /// Without an address there is nothing to promise. With one, the range (the segment's size in
+    /// whole pages, huge ones if it has them) is not where the main thread's stack can grow: the
+    /// kernel keeps its distance from the stack only where it chooses the address itself.
+    ///
+    /// With [`replace`](AttachOptions::replace), nothing that lives in the range is used
+    /// afterwards, neither data nor code nor another attach, which must also not be dropped: its
+    /// base would name this one.
     #[doc(alias = "shmat")]
-    pub fn attach_with(&self, options: &AttachOptions) -> Result<Attach<C>> {
-        // SAFETY: no SHM_REMAP.
+    pub unsafe fn attach_with(&self, options: &AttachOptions) -> Result<Attach<C>> {
+        // SAFETY: the caller's promise.
         unsafe { Mapping::new(self, options, 0) }.map(Attach)
     }
 
-    /// Attaches for reading only, where and how `options` say. What is mapped already is never
-    /// replaced.
+    /// Attaches for reading only, where and how `options` say.
     ///
     /// # Errors
     /// As [`attach_with`](Self::attach_with), but write permission is not needed.
+    ///
+    /// # Safety
+    /// As [`attach_with`](Self::attach_with).
     #[doc(alias("shmat", "SHM_RDONLY"))]
-    pub fn attach_read_only_with(&self, options: &AttachOptions) -> Result<AttachReadOnly<C>> {
-        // SAFETY: no SHM_REMAP.
-        unsafe { Mapping::new(self, options, SHM_RDONLY) }.map(AttachReadOnly)
-    }
-
-    /// Attaches for reading and writing at the address in `options`, in place of whatever is
-    /// mapped there.
-    ///
-    /// # Errors
-    /// As [`attach_with`](Self::attach_with), but the range may be in use; [`Errno::INVAL`] also
-    /// without an address. An error can leave the range unmapped.
-    ///
-    /// # Safety
-    /// Nothing that lives in the range (the segment's size in whole pages, huge ones if it has
-    /// them) is used afterwards, neither data nor code nor another attach, which must also not be
-    /// dropped: its base would name this one.
-    #[doc(alias("shmat", "SHM_REMAP"))]
-    pub unsafe fn attach_replacing(&self, options: &AttachOptions) -> Result<Attach<C>> {
-        // SAFETY: the caller's promise.
-        unsafe { Mapping::new(self, options, SHM_REMAP) }.map(Attach)
-    }
-
-    /// [`attach_replacing`](Self::attach_replacing), for reading only.
-    ///
-    /// # Errors
-    /// As [`attach_replacing`](Self::attach_replacing).
-    ///
-    /// # Safety
-    /// As [`attach_replacing`](Self::attach_replacing).
-    #[doc(alias("shmat", "SHM_REMAP", "SHM_RDONLY"))]
-    pub unsafe fn attach_read_only_replacing(
+    pub unsafe fn attach_read_only_with(
         &self,
         options: &AttachOptions,
     ) -> Result<AttachReadOnly<C>> {
         // SAFETY: the caller's promise.
-        unsafe { Mapping::new(self, options, SHM_RDONLY | SHM_REMAP) }.map(AttachReadOnly)
+        unsafe { Mapping::new(self, options, SHM_RDONLY) }.map(AttachReadOnly)
     }
 }

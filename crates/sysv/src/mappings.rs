@@ -108,7 +108,8 @@ fn add(all: &mut Vec<Mapping>, pid: i32, process: &Path, maps: &[u8], ours: Opti
         return;
     }
     let comm = fs::read(process.join("comm")).unwrap_or_default();
-    let command = String::from_utf8_lossy(comm.trim_ascii_end()).into_owned();
+    let comm = comm.strip_suffix(b"\n").unwrap_or(&comm);
+    let command = String::from_utf8_lossy(comm).into_owned();
     let status = fs::read_to_string(process.join("status")).unwrap_or_default();
     let Some(uid) = effective_user(&status) else {
         return; // It has ended since, and its attaches with it.

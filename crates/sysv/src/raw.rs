@@ -58,7 +58,7 @@ fn int(value: i32) -> usize {
 }
 
 /// The kernel's own System V IPC.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Kernel;
 
 // SAFETY: the kernel is what docs/semantics.md describes.

@@ -218,12 +218,13 @@ impl<C: Calls + Copy> Set<C> {
             many = list.iter().copied().map(sembuf::from).collect();
             &many
         };
-        let start = Instant::now();
         let mut rest = timeout;
+        let end = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         loop {
             match shim::sem_operate(&self.calls, self.id, operations, rest.map(relative)) {
                 Err(Errno::INTR) if !interruptible => {
-                    rest = timeout.map(|timeout| timeout.saturating_sub(start.elapsed()));
+                    // An end that no clock can show is none.
+                    rest = end.map(|end| end.saturating_duration_since(Instant::now()));
                 }
                 answer => return answer,
             }

@@ -227,8 +227,13 @@ fn sem_array(calls: &impl Calls, id: i32) -> Result<(Vec<u16>, usize)> {
     let status = any(id, |whose| sem_stat(calls, whose))?;
     let count = usize::try_from(status.sem_nsems).map_err(|_| Errno::OVERFLOW)?;
     let (_, limits) = sem_info(calls, false)?;
-    let largest = usize::try_from(limits.semmsl).unwrap_or(0);
-    Ok((vec![0; count.max(largest)], count))
+    let room = count.max(usize::try_from(limits.semmsl).unwrap_or(0));
+    // SEMMSL may have been set to billions: ask before vec! would abort. The allocator has the
+    // zeroes, so that room which is never touched costs nothing.
+    Vec::<u16>::new()
+        .try_reserve_exact(room)
+        .map_err(|_| Errno::NOMEM)?;
+    Ok((vec![0; room], count))
 }
 
 pub(crate) fn sem_values(calls: &impl Calls, id: i32) -> Result<Vec<u16>> {

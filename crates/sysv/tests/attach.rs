@@ -26,11 +26,22 @@ fn free_range(size: usize) -> usize {
     attach.as_ptr().addr()
 }
 
+fn attach_with(segment: Segment, options: AttachOptions) -> sysv::Result<Attach> {
+    // SAFETY: the tests take addresses that the system once chose, apart from any stack, and
+    // replace only by hand.
+    unsafe { segment.attach_with(&options) }
+}
+
+fn attach_read_only_with(segment: Segment, options: AttachOptions) -> sysv::Result<AttachReadOnly> {
+    // SAFETY: as above.
+    unsafe { segment.attach_read_only_with(&options) }
+}
+
 /// Attaches at a free address. Another thread may take it first: then another is tried.
 fn attach_at(segment: Segment, size: usize, options: AttachOptions, offset: usize) -> Attach {
     for _ in 0..100 {
         let at = free_range(size);
-        match segment.attach_with(&options.address(at + offset)) {
+        match attach_with(segment, options.address(at + offset)) {
             Ok(attach) => {
                 assert_eq!(attach.as_ptr().addr(), at);
                 return attach;
@@ -72,7 +83,7 @@ fn proc_tells_the_kinds_apart() {
     let made = segment(5000, 0o700);
     let plain = made.attach().expect("shmat");
     let executable = AttachOptions::new().exec(true);
-    let executable = made.attach_read_only_with(&executable).expect("shmat");
+    let executable = attach_read_only_with(made.0, executable).expect("shmat");
     let mut seen = mine(made.0);
     seen.sort_by_key(|mapping| mapping.executable);
     let [first, second] = &seen[..] else {
@@ -97,7 +108,7 @@ fn executable_needs_the_bit() {
     as_other_user(|| {
         let made = segment(1, 0o600);
         let options = AttachOptions::new().exec(true);
-        assert_eq!(made.attach_with(&options).err(), Some(Errno::ACCESS));
+        assert_eq!(attach_with(made.0, options).err(), Some(Errno::ACCESS));
     });
     assert_eq!(attaches(made.0), 0);
 }
@@ -108,7 +119,7 @@ fn an_address_is_used_exactly_or_rounded_down() {
     attach_at(made.0, 5000, AttachOptions::new(), 0);
     attach_at(made.0, 5000, AttachOptions::new().round(true), 4095);
     let unaligned = AttachOptions::new().address(free_range(5000) + 1);
-    assert_eq!(made.attach_with(&unaligned).err(), Some(Errno::INVAL));
+    assert_eq!(attach_with(made.0, unaligned).err(), Some(Errno::INVAL));
     assert_eq!(attaches(made.0), 0);
 }
 
@@ -118,8 +129,8 @@ fn nothing_is_mapped_over() {
     let attach = made.attach().expect("shmat");
     for offset in [0, 4096] {
         let there = AttachOptions::new().address(attach.as_ptr().addr() + offset);
-        assert_eq!(made.attach_with(&there).err(), Some(Errno::INVAL));
-        let answer = made.attach_read_only_with(&there);
+        assert_eq!(attach_with(made.0, there).err(), Some(Errno::INVAL));
+        let answer = attach_read_only_with(made.0, there);
         assert_eq!(answer.err(), Some(Errno::INVAL));
     }
     assert_eq!(attaches(made.0), 1);
@@ -129,17 +140,15 @@ fn nothing_is_mapped_over() {
 fn nothing_is_mapped_at_null() {
     let made = segment(8192, 0o600);
     for address in [0, 1, 4095] {
-        for round in [false, true] {
-            let low = AttachOptions::new().address(address).round(round);
-            assert_eq!(made.attach_with(&low).err(), Some(Errno::INVAL));
-            // SAFETY: refused, so that nothing is replaced.
-            let answer = unsafe { made.attach_replacing(&low) };
-            assert_eq!(answer.err(), Some(Errno::INVAL));
+        for options in [AttachOptions::new(), AttachOptions::new().replace(true)] {
+            let low = options.address(address);
+            for low in [low, low.round(true)] {
+                assert_eq!(attach_with(made.0, low).err(), Some(Errno::INVAL));
+            }
         }
     }
-    // SAFETY: refused, so that nothing is replaced.
-    let nowhere = unsafe { made.attach_replacing(&AttachOptions::new()) };
-    assert_eq!(nowhere.err(), Some(Errno::INVAL));
+    let nowhere = AttachOptions::new().replace(true);
+    assert_eq!(attach_with(made.0, nowhere).err(), Some(Errno::INVAL));
     assert_eq!(attaches(made.0), 0);
 }
 
@@ -147,14 +156,16 @@ fn nothing_is_mapped_at_null() {
 fn replacing_replaces() {
     let (old, new) = (segment(4096, 0o600), segment(4096, 0o600));
     let below = old.attach().expect("shmat");
-    let there = AttachOptions::new().address(below.as_ptr().addr());
-    // SAFETY: what lives there is the attach below, which is forgotten.
-    let above = unsafe { new.attach_replacing(&there) }.expect("shmat");
+    let there = AttachOptions::new()
+        .address(below.as_ptr().addr())
+        .replace(true);
+    // What lives there is the attach below, which is forgotten.
+    let above = attach_with(new.0, there).expect("shmat");
     assert_eq!(above.as_ptr(), below.as_ptr());
     std::mem::forget(below);
     assert_eq!((attaches(old.0), attaches(new.0)), (0, 1));
-    // SAFETY: what lives there is the attach above, which is forgotten.
-    let top = unsafe { old.attach_read_only_replacing(&there) }.expect("shmat");
+    // What lives there is the attach above, which is forgotten.
+    let top = attach_read_only_with(old.0, there).expect("shmat");
     std::mem::forget(above);
     assert_eq!((attaches(old.0), attaches(new.0)), (1, 0));
     top.detach().expect("shmdt");

@@ -17,8 +17,8 @@ pub fn remove(opened: &Opened<Region>) -> sysv::Result<()> {
     Ok(())
 }
 
-/// [`remove`] for who can't or need not be told that it failed.
-pub(crate) fn end(old: &Opened<Region>) {
+/// [`remove`] for who goes on with a newer one, and need not be told that it failed.
+pub fn end(old: &Opened<Region>) {
     // First the word: who sees the name gone must not find this one still ready.
     header::advance(&old.memory, READY, ENDED);
     let _ = remove(old);
@@ -29,47 +29,59 @@ pub(crate) fn end(old: &Opened<Region>) {
 ///
 /// Says `ENDED` first and counts the attaches after: who attached before the count is seen by it,
 /// who attaches later sees `ENDED` and starts over.
-pub(crate) fn end_if_unused<M>(opened: &Opened<M>, mine: u64) -> bool {
-    let Ok(region) = Region::attach(opened.id) else {
+pub(crate) fn end_if_unused(id: i32, creator_uid: u32, mine: u64) -> bool {
+    let Ok(region) = Region::attach(id) else {
         return true;
     };
     if !header::advance(&region, READY, ENDED) {
         return true;
     }
-    if matches!(Segment::from_id(opened.id).status_any(), Ok(status) if status.attaches > mine + 1)
-    {
+    if matches!(Segment::from_id(id).status_any(), Ok(status) if status.attaches > mine + 1) {
         header::advance(&region, ENDED, READY);
         return false;
     }
-    let _ = Segment::from_id(opened.id).remove();
-    directory::take_away(opened.creator_uid, opened.id);
+    let _ = Segment::from_id(id).remove();
+    directory::take_away(creator_uid, id);
     true
 }
 
-/// Leaves a channel; the last to leave removes one that lives while it is used.
-pub fn leave(opened: Opened<Region>) {
-    let Opened {
-        memory,
-        id,
-        header,
-        creator_uid,
-    } = opened;
-    drop(memory);
-    if header.lifetime != Lifetime::WhileUsed {
-        return;
-    }
-    // Two that leave at once may each see the other and stay their hand; whoever is last to let
-    // go sees nobody.
-    while matches!(Segment::from_id(id).status_any(), Ok(status) if status.attaches == 0 && !status.marked)
-    {
-        let rest = Opened {
-            memory: (),
+/// The last to leave a channel that lives while it is used removes it.
+///
+/// Declare it *behind* the memory in a structure: fields are dropped in their order, and it is
+/// the memory's drop that detaches.
+#[derive(Debug)]
+pub struct Leaving {
+    lifetime: Lifetime,
+    id: i32,
+    creator_uid: u32,
+}
+
+impl Leaving {
+    /// For the user of an opened channel.
+    pub fn new<M>(opened: &Opened<M>) -> Self {
+        let Opened {
+            id, creator_uid, ..
+        } = *opened;
+        Self {
+            lifetime: opened.header.lifetime,
             id,
-            header: header.clone(),
             creator_uid,
-        };
-        if end_if_unused(&rest, 0) {
-            break;
+        }
+    }
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        if self.lifetime != Lifetime::WhileUsed {
+            return;
+        }
+        let segment = Segment::from_id(self.id);
+        // Two that leave at once may each see the other and stay their hand; whoever is last to
+        // let go sees nobody.
+        while matches!(segment.status_any(), Ok(status) if status.attaches == 0 && !status.marked) {
+            if end_if_unused(self.id, self.creator_uid, 0) {
+                break;
+            }
         }
     }
 }

@@ -25,6 +25,10 @@ pub enum Reason {
     NotAChannel(Vec<i32>),
     /// The segment with this id says that it is a channel, but its header is damaged.
     Damaged(i32, BadHeader),
+    /// The channel's own part of the segment with this id is damaged.
+    Shape(i32),
+    /// No segment can have room for messages of so many bytes.
+    Capacity(usize),
     /// It is another kind of channel.
     Kind {
         /// The kind's number in its header.
@@ -69,6 +73,14 @@ impl Reason {
         }
     }
 
+    /// Why removing failed.
+    pub fn remove(errno: Errno) -> Self {
+        match errno {
+            Errno::INVAL | Errno::IDRM => Self::NotFound,
+            errno => Self::Call("shmctl IPC_RMID", errno),
+        }
+    }
+
     pub(crate) fn create(length: usize, errno: Errno) -> Self {
         match errno {
             Errno::NOSPC => Self::Limit {
@@ -93,7 +105,8 @@ impl Reason {
 }
 
 impl OpenError {
-    pub(crate) fn new(address: &Address, reason: Reason) -> Self {
+    /// Says why something at an address can't be opened.
+    pub fn new(address: &Address, reason: Reason) -> Self {
         Self {
             address: address.clone(),
             reason,
@@ -129,7 +142,11 @@ impl OpenError {
     pub fn is_mismatch(&self) -> bool {
         matches!(
             self.reason,
-            Reason::NotAChannel(_) | Reason::Damaged(..) | Reason::Kind { .. } | Reason::Layout(_)
+            Reason::NotAChannel(_)
+                | Reason::Damaged(..)
+                | Reason::Shape(_)
+                | Reason::Kind { .. }
+                | Reason::Layout(_)
         )
     }
 
@@ -166,6 +183,15 @@ impl fmt::Display for OpenError {
             Reason::Damaged(id, bad) => write!(
                 f,
                 "{address} is damaged: segment {id}: {bad}; remove it: tombolo rm shm {id}"
+            ),
+            Reason::Shape(id) => write!(
+                f,
+                "{address} is damaged: the numbers in segment {id} do not fit its size; \
+                 remove it: tombolo rm shm {id}"
+            ),
+            Reason::Capacity(capacity) => write!(
+                f,
+                "{address} can't have a capacity of {capacity} bytes; no address space is so large"
             ),
             Reason::Kind { found, expected } => {
                 let found = Kind::from_number(*found).map_or("of an unknown kind", Kind::name);

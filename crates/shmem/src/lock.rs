@@ -19,7 +19,7 @@
 
 use crate::region::Region;
 use crate::sync::Ordering;
-use crate::wait::{BELL_SIZE, Bell, Patience};
+use crate::wait::{BELL_SIZE, Bell, Moment, Patience};
 
 /// Bytes of a lock in a layout.
 pub const LOCK_SIZE: usize = 8 + BELL_SIZE;
@@ -84,18 +84,14 @@ impl<'a> Lock<'a> {
         patience: Patience,
         mut is_dead: impl FnMut(u64) -> bool,
     ) -> Option<Held<'a>> {
-        let mut looks = 0u32;
-        let taken = self.bell().wait(patience, || {
+        let taken = self.bell().wait(patience, |moment| {
             // Relaxed: only the compare-exchange below decides.
             let holder = self.region.load_u64(self.offset, Ordering::Relaxed);
             if holder == 0 {
                 return self.exchange(0, me).then_some(Taken::Clean);
             }
-            // A look costs a system call: the first time, and then a few times while spinning,
-            // and each time that this waiter wakes.
-            looks += 1;
-            let look = looks.is_power_of_two() || looks > crate::wait::SPINS;
-            (look && is_dead(holder) && self.exchange(holder, me)).then_some(Taken::Inherited)
+            let inherit = moment == Moment::Parking && is_dead(holder) && self.exchange(holder, me);
+            inherit.then_some(Taken::Inherited)
         })?;
         Some(Held { lock: *self, taken })
     }
@@ -117,7 +113,7 @@ impl Drop for Held<'_> {
             .region
             .u64(self.lock.offset)
             .swap(0, Ordering::SeqCst);
-        self.lock.bell().ring_after_fence();
+        self.lock.bell().ring_after_exchange();
     }
 }
 

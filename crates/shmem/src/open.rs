@@ -27,7 +27,8 @@
 
 use crate::close::{end, end_if_unused};
 use crate::directory;
-use crate::error::{OpenError, Reason};
+pub use crate::error::OpenError;
+use crate::error::Reason;
 use crate::header::{self, ENDED, Header, Kind, Lifetime, READY, State};
 use crate::look::{Look, Slot};
 use crate::name::{Name, my_uid};
@@ -93,6 +94,8 @@ pub struct Creation {
     pub mode: Mode,
     /// How long it lives.
     pub lifetime: Lifetime,
+    /// User and group that are to own it, if they are not the creator's.
+    pub owner: Option<(u32, u32)>,
 }
 
 /// A segment that is a channel, attached.
@@ -183,7 +186,7 @@ pub fn open_or_create(
                 }
             }
             drop(look);
-            end_if_unused(&found, 1);
+            end_if_unused(found.id, found.creator_uid, 1);
             continue;
         }
         if let Some(creator) = look.claimed(|_| true).map_err(at)? {
@@ -353,6 +356,16 @@ fn create(
     let header = new_header(expected, creation, me, generation, name.clone());
     let fits = header.write(&region).and_then(|()| format(&region));
     fits.map_err(|bounds| Reason::TooSmall(bounds.region))?;
+    if let Some((uid, gid)) = creation.owner {
+        let change = sysv::Change {
+            uid: Some(uid),
+            gid: Some(gid),
+            mode: None,
+        };
+        segment
+            .set(&change)
+            .map_err(|error| Reason::Call("shmctl", error))?;
+    }
     if !claimed.decide(address, key, generation)? {
         return Ok(None);
     }

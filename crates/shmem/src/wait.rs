@@ -44,7 +44,16 @@ pub const FIRST_SLICE: Duration = Duration::from_micros(250);
 pub const LAST_SLICE: Duration = Duration::from_millis(16);
 
 /// How many times a waiter looks before it parks: a few microseconds.
-pub(crate) const SPINS: u32 = 100;
+const SPINS: u32 = 100;
+
+/// When a waiter looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// While it spins: a look must cost next to nothing.
+    Spinning,
+    /// Before it sleeps, and so after each sleep: a look may make system calls.
+    Parking,
+}
 
 /// How long a caller is ready to wait.
 ///
@@ -124,13 +133,23 @@ impl<'a> Bell<'a> {
     pub fn ring(&self) {
         // [BELL_PARK] between the publication before and the look at `parked` after.
         fence(Ordering::SeqCst);
-        self.ring_after_fence();
+        self.ring_if_parked();
     }
 
-    /// [`ring`](Self::ring) for a caller whose last store was a read-modify-write with `SeqCst`,
-    /// which on x86 is a full fence already.
+    /// [`ring`](Self::ring) for a caller whose last access was a read-modify-write with `SeqCst`.
+    /// On x86 that is a full fence already, whatever word it went to; the memory model does not
+    /// say so, and elsewhere, and under loom, there is a fence of its own.
     #[inline]
-    pub fn ring_after_fence(&self) {
+    pub fn ring_after_exchange(&self) {
+        // [BELL_PARK] as in `ring`.
+        if cfg!(any(loom, not(target_arch = "x86_64"))) {
+            fence(Ordering::SeqCst);
+        }
+        self.ring_if_parked();
+    }
+
+    #[inline]
+    fn ring_if_parked(&self) {
         let parked = self.region.u32(self.offset + PARKED);
         // Relaxed: ordered by the fence before.
         if parked.load(Ordering::Relaxed) != 0 {
@@ -152,7 +171,11 @@ impl<'a> Bell<'a> {
     ///
     /// `ready` is asked again after each wake and at least every [`SLICE`], so it may also look
     /// whether waiting still makes sense.
-    pub fn wait<T>(&self, patience: Patience, mut ready: impl FnMut() -> Option<T>) -> Option<T> {
+    pub fn wait<T>(
+        &self,
+        patience: Patience,
+        mut ready: impl FnMut(Moment) -> Option<T>,
+    ) -> Option<T> {
         if let found @ Some(_) = spin(&mut ready) {
             return found;
         }
@@ -165,7 +188,7 @@ impl<'a> Bell<'a> {
                 .store(1, Ordering::Relaxed);
             // [BELL_PARK] between registering and looking.
             fence(Ordering::SeqCst);
-            if let found @ Some(_) = ready() {
+            if let found @ Some(_) = ready(Moment::Parking) {
                 return found;
             }
             if patience.is_over() {
@@ -181,7 +204,7 @@ pub fn wait_unregistered<T>(
     view: &View,
     offset: usize,
     patience: Patience,
-    mut ready: impl FnMut() -> Option<T>,
+    mut ready: impl FnMut(Moment) -> Option<T>,
 ) -> Option<T> {
     if let found @ Some(_) = spin(&mut ready) {
         return found;
@@ -190,7 +213,7 @@ pub fn wait_unregistered<T>(
     loop {
         // Acquire: as in `Bell::wait`.
         let rings = view.load_u32(offset, Ordering::Acquire);
-        if let found @ Some(_) = ready() {
+        if let found @ Some(_) = ready(Moment::Parking) {
             return found;
         }
         if patience.is_over() {
@@ -202,10 +225,10 @@ pub fn wait_unregistered<T>(
 }
 
 /// Looks a few times before it costs anything.
-fn spin<T>(ready: &mut impl FnMut() -> Option<T>) -> Option<T> {
+fn spin<T>(ready: &mut impl FnMut(Moment) -> Option<T>) -> Option<T> {
     let spins = if cfg!(loom) { 1 } else { SPINS };
     for _ in 0..spins {
-        if let found @ Some(_) = ready() {
+        if let found @ Some(_) = ready(Moment::Spinning) {
             return found;
         }
         spin_loop();
@@ -261,7 +284,7 @@ mod models {
                 let region = region.clone();
                 thread::spawn(move || {
                     for n in 1..=2 {
-                        Bell::new(&region, 0).wait(Patience::FOREVER, || {
+                        Bell::new(&region, 0).wait(Patience::FOREVER, |_| {
                             (region.load_u32(8, Ordering::Acquire) >= n).then_some(())
                         });
                     }
@@ -286,10 +309,13 @@ mod tests {
         let region = Region::heap(16);
         let started = Instant::now();
         let patience = Patience::from(Duration::from_millis(20));
-        assert_eq!(Bell::new(&region, 0).wait(patience, || None::<()>), None);
+        assert_eq!(Bell::new(&region, 0).wait(patience, |_| None::<()>), None);
         assert!(started.elapsed() >= Duration::from_millis(20));
         let patience = Patience::from(Duration::from_millis(20));
-        assert_eq!(wait_unregistered(&region, 0, patience, || None::<()>), None);
+        assert_eq!(
+            wait_unregistered(&region, 0, patience, |_| None::<()>),
+            None
+        );
         assert!(started.elapsed() >= Duration::from_millis(40));
     }
 
@@ -298,7 +324,7 @@ mod tests {
         let region = Region::heap(16);
         thread::scope(|scope| {
             let waiter = scope.spawn(|| {
-                Bell::new(&region, 0).wait(Patience::from(Duration::from_secs(10)), || {
+                Bell::new(&region, 0).wait(Patience::from(Duration::from_secs(10)), |_| {
                     (region.load_u32(8, Ordering::Acquire) == 1).then_some(())
                 })
             });

@@ -1,4 +1,26 @@
-//! System V IPC for today: channels over shared memory.
+//! System V IPC for today: channels over shared memory, at the speed of memory.
+//!
+//! Several processes on one Linux host share a segment; Tombolo brings the synchronisation that
+//! shared memory lacks, and names, message boundaries and survival of `kill -9` with it.
+//!
+//! - [`value`]: the latest message, readable any number of times.
+//! - [`sysv`]: every System V call itself, safely.
+//! - [`shmem`]: what channels are made of.
 #![forbid(unsafe_code)]
 
+#[cfg(not(loom))]
+pub mod value;
+#[cfg(not(loom))]
+mod value_reader;
+#[cfg_attr(loom, expect(dead_code, reason = "loom models the slots alone"))]
+mod value_slots;
+#[cfg(not(loom))]
+mod value_writer;
+
+#[cfg(not(loom))]
+pub use shmem::{Address, Name, OpenError, Reason, header::Lifetime, wait::Patience};
 pub use {shmem, sysv};
+
+/// The layouts that this crate puts into segments, for `docs/layout.md`.
+pub const LAYOUTS: [&shmem::layout::Layout; 2] =
+    [&value_slots::layout::LAYOUT, &value_slots::slot::LAYOUT];

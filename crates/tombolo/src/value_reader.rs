@@ -1,0 +1,194 @@
+//! The reader's side of `value`: getting, watching, following to a larger segment.
+
+use crate::value::{EXPECTED, Message, ReadError};
+use crate::value_slots::{Read, Slots, layout};
+use shmem::close::Leaving;
+use shmem::header::{Lifetime, State};
+use shmem::open::{self, Opened};
+use shmem::wait::{Moment, Patience, wait_unregistered};
+use shmem::{Address, OpenError, Reason, Region, View};
+
+/// Reads messages, through a read-only attach.
+#[derive(Debug)]
+pub struct Reader {
+    address: Address,
+    slots: Slots,
+    /// Number of the last message that this reader took.
+    seen: u64,
+    opened: Opened<View>,
+    /// The same segment once more, writable, to register on the bell; made when first needed, and
+    /// not at all where the mode does not allow it.
+    door: Option<Region>,
+    // Behind the memory: see `Leaving`.
+    _leaving: Leaving,
+}
+
+impl Reader {
+    /// Opens a value that exists.
+    ///
+    /// # Errors
+    /// See [`Reason`](shmem::Reason).
+    pub fn open(address: impl Into<Address>) -> Result<Self, OpenError> {
+        let address = address.into();
+        let opened = open::open_read_only(&address, &EXPECTED)?;
+        Self::of(address, opened, 0)
+    }
+
+    /// Opens a value, waiting until there is one. It looks for it in slices of up to 10 ms.
+    ///
+    /// # Errors
+    /// See [`Reason`](shmem::Reason); not found when patience ends.
+    pub fn wait(address: impl Into<Address>, patience: Patience) -> Result<Self, OpenError> {
+        let address = address.into();
+        let opened = open::wait_read_only(&address, &EXPECTED, patience)?;
+        Self::of(address, opened, 0)
+    }
+
+    fn of(address: Address, opened: Opened<View>, seen: u64) -> Result<Self, OpenError> {
+        let slots = Slots::open(&opened.memory)
+            .ok_or_else(|| OpenError::new(&address, Reason::Shape(opened.id)))?;
+        let leaving = Leaving::new(&opened);
+        Ok(Self {
+            address,
+            slots,
+            seen,
+            opened,
+            door: None,
+            _leaving: leaving,
+        })
+    }
+
+    /// Id of the segment. It changes when the channel grows.
+    pub fn id(&self) -> i32 {
+        self.opened.id
+    }
+
+    /// Longest message, in bytes. A writer may make the channel grow.
+    pub fn capacity(&self) -> usize {
+        self.slots.capacity()
+    }
+
+    /// Number of the latest message, 0 if there is none: what tells whether there is anything new,
+    /// for the price of a load.
+    #[inline]
+    pub fn latest(&self) -> u64 {
+        self.slots.latest(&self.opened.memory)
+    }
+
+    /// The latest message, `None` if none was put yet. Never waits.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub fn get(&mut self) -> Result<Option<Message>, ReadError> {
+        let mut bytes = Vec::new();
+        let number = self.get_into(&mut bytes)?;
+        Ok(number.map(|number| Message { number, bytes }))
+    }
+
+    /// [`get`](Self::get) into a buffer, whose content it replaces; answers the number.
+    ///
+    /// # Errors
+    /// See [`ReadError`]; the buffer is left empty.
+    pub fn get_into(&mut self, bytes: &mut Vec<u8>) -> Result<Option<u64>, ReadError> {
+        self.read(0, bytes)
+    }
+
+    /// Waits until there is a message that this reader has not taken, and takes the latest; `None`
+    /// when patience ends.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub fn watch(&mut self, patience: Patience) -> Result<Option<Message>, ReadError> {
+        let mut bytes = Vec::new();
+        let number = self.watch_into(patience, &mut bytes)?;
+        Ok(number.map(|number| Message { number, bytes }))
+    }
+
+    /// [`watch`](Self::watch) into a buffer, whose content it replaces; answers the number.
+    ///
+    /// # Errors
+    /// See [`ReadError`]; the buffer is left empty.
+    pub fn watch_into(
+        &mut self,
+        patience: Patience,
+        bytes: &mut Vec<u8>,
+    ) -> Result<Option<u64>, ReadError> {
+        loop {
+            if let found @ Some(_) = self.read(self.seen, bytes)? {
+                return Ok(found);
+            }
+            match self.wait_for_news(patience) {
+                Some(News::Message) => {}
+                Some(News::Ended) => self.follow()?,
+                None => return Ok(None),
+            }
+        }
+    }
+
+    fn read(&mut self, seen: u64, bytes: &mut Vec<u8>) -> Result<Option<u64>, ReadError> {
+        loop {
+            match self.slots.read(&self.opened.memory, seen, bytes) {
+                Read::Whole(number) => {
+                    self.seen = number;
+                    return Ok(Some(number));
+                }
+                Read::Overtaken => return Err(ReadError::Overtaken),
+                Read::Damaged => return Err(ReadError::Damaged),
+                Read::Nothing if State::of(&self.opened.memory) == State::Ready => return Ok(None),
+                Read::Nothing => self.follow()?,
+            }
+        }
+    }
+
+    fn wait_for_news(&mut self, patience: Patience) -> Option<News> {
+        let Self {
+            opened,
+            slots,
+            seen,
+            door,
+            ..
+        } = self;
+        let look = |moment| {
+            if slots.latest(&opened.memory) != *seen {
+                return Some(News::Message);
+            }
+            let ended = State::of(&opened.memory) != State::Ready
+                || moment == Moment::Parking && opened.is_gone() && !is_anonymous(opened);
+            ended.then_some(News::Ended)
+        };
+        if door.is_none() {
+            *door = Region::attach(opened.id).ok();
+        }
+        match door {
+            Some(region) => slots.bell(region).wait(patience, look),
+            None => wait_unregistered(&opened.memory, layout::BELL, patience, look),
+        }
+    }
+
+    /// Looks the channel up again, which has ended here.
+    fn follow(&mut self) -> Result<(), ReadError> {
+        let opened = match open::open_read_only(&self.address, &EXPECTED) {
+            Err(error) if error.is_not_found() => return Err(ReadError::Removed),
+            result => result?,
+        };
+        if opened.id == self.opened.id {
+            return Err(ReadError::Removed);
+        }
+        // A later generation goes on with the numbers; a channel made anew begins with 1.
+        let goes_on = opened.header.generation > self.opened.header.generation;
+        let seen = if goes_on { self.seen } else { 0 };
+        *self = Self::of(self.address.clone(), opened, seen)?;
+        Ok(())
+    }
+}
+
+/// What a watcher woke for.
+enum News {
+    Message,
+    Ended,
+}
+
+/// An anonymous channel is removed from its beginning, and lives on all the same.
+fn is_anonymous<M>(opened: &Opened<M>) -> bool {
+    opened.header.lifetime == Lifetime::Anonymous
+}

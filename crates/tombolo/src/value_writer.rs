@@ -1,0 +1,230 @@
+//! The writer's side of `value`: taking the lock, putting, growing.
+
+use crate::value::{EXPECTED, Options, PutError, plan};
+use crate::value_slots::{Read, Slots};
+use shmem::close::{self, Leaving};
+use shmem::header::{Lifetime, State};
+use shmem::lock::{Held, Taken};
+use shmem::open::{self, Creation, Opened};
+use shmem::presence::{self, Identity};
+use shmem::wait::Patience;
+use shmem::{Address, OpenError, Reason, Region};
+use sysv::Segment;
+
+/// Puts messages.
+///
+/// After a `fork`, parent and child may both go on with it: each is a writer of its own.
+#[derive(Debug)]
+pub struct Writer {
+    address: Address,
+    slots: Slots,
+    opened: Opened<Region>,
+    // Behind the memory: see `Leaving`.
+    _leaving: Leaving,
+}
+
+impl Writer {
+    /// Opens a value, or creates it as `options` say.
+    ///
+    /// # Errors
+    /// See [`Reason`](shmem::Reason).
+    pub fn open_or_create(
+        address: impl Into<Address>,
+        options: &Options,
+    ) -> Result<Self, OpenError> {
+        let address = address.into();
+        let (slots, creation) = plan(&address, options)?;
+        let opened = open::open_or_create(&address, &EXPECTED, &creation, &|region| {
+            slots.format(region)
+        })?;
+        Self::of(address, opened)
+    }
+
+    /// Opens a value that exists.
+    ///
+    /// # Errors
+    /// See [`Reason`](shmem::Reason).
+    pub fn open(address: impl Into<Address>) -> Result<Self, OpenError> {
+        let address = address.into();
+        let opened = open::open(&address, &EXPECTED)?;
+        Self::of(address, opened)
+    }
+
+    /// Creates a value without a name, which readers reach by its [id](Self::id), and which goes
+    /// with its last user.
+    ///
+    /// # Errors
+    /// See [`Reason`](shmem::Reason).
+    pub fn anonymous(options: &Options) -> Result<Self, OpenError> {
+        let options = Options {
+            lifetime: Lifetime::Anonymous,
+            ..*options
+        };
+        let (slots, creation) = plan(&Address::Id(-1), &options)?;
+        let opened = open::create_anonymous(&EXPECTED, &creation, &|region| slots.format(region))?;
+        Self::of(Address::Id(opened.id), opened)
+    }
+
+    fn of(address: Address, opened: Opened<Region>) -> Result<Self, OpenError> {
+        let slots = Slots::open(&opened.memory)
+            .ok_or_else(|| OpenError::new(&address, Reason::Shape(opened.id)))?;
+        let leaving = Leaving::new(&opened);
+        Ok(Self {
+            address,
+            slots,
+            opened,
+            _leaving: leaving,
+        })
+    }
+
+    /// Id of the segment. It changes when the channel grows.
+    pub fn id(&self) -> i32 {
+        self.opened.id
+    }
+
+    /// Longest message, in bytes.
+    pub fn capacity(&self) -> usize {
+        self.slots.capacity()
+    }
+
+    /// Publishes a message and answers its number. Waits while another writer puts, as long as it
+    /// takes.
+    ///
+    /// # Errors
+    /// See [`PutError`]; nothing is published then.
+    pub fn put(&mut self, message: &[u8]) -> Result<u64, PutError> {
+        self.put_patiently(message, Patience::FOREVER)
+    }
+
+    /// [`put`](Self::put) that waits for other writers no longer than `timeout`.
+    ///
+    /// # Errors
+    /// See [`PutError`]; nothing is published then.
+    pub fn put_timeout(
+        &mut self,
+        message: &[u8],
+        timeout: std::time::Duration,
+    ) -> Result<u64, PutError> {
+        self.put_patiently(message, timeout.into())
+    }
+
+    fn put_patiently(&mut self, message: &[u8], patience: Patience) -> Result<u64, PutError> {
+        loop {
+            let too_long = PutError::TooLong {
+                length: message.len(),
+                capacity: self.slots.capacity(),
+            };
+            if message.len() > self.slots.capacity() && !self.has_ended() {
+                return Err(too_long);
+            }
+            let region = self.opened.memory.clone();
+            let Some(held) = self.lock(&region, patience)? else {
+                self.follow()?;
+                continue;
+            };
+            let number = self.slots.put(&region, message).map_err(|_| too_long)?;
+            // One full fence for both: the unlock's read-modify-write is the one that the bell
+            // needs between the publication and its look.
+            drop(held);
+            self.slots.bell(&region).ring_after_exchange();
+            return Ok(number);
+        }
+    }
+
+    /// Makes room for messages of `capacity` bytes, by moving to a larger segment. Readers follow
+    /// and keep the latest message. Does nothing if there is room already.
+    ///
+    /// # Errors
+    /// See [`PutError`]; only the creator of a named channel can make it grow.
+    pub fn grow(&mut self, capacity: usize) -> Result<(), PutError> {
+        loop {
+            if capacity <= self.slots.capacity() && !self.has_ended() {
+                return Ok(());
+            }
+            let region = self.opened.memory.clone();
+            let Some(held) = self.lock(&region, Patience::FOREVER)? else {
+                self.follow()?;
+                continue;
+            };
+            let new = self.replacement(&region, capacity)?;
+            drop(held);
+            // Those who are parked look at the state word.
+            self.slots.bell(&region).ring();
+            *self = Self::of(self.address.clone(), new)?;
+            return Ok(());
+        }
+    }
+
+    /// The next generation, with the latest message in it. The caller holds the lock.
+    fn replacement(&self, region: &Region, capacity: usize) -> Result<Opened<Region>, PutError> {
+        let status = Segment::from_id(self.opened.id)
+            .status_any()
+            .map_err(|_| PutError::Removed)?;
+        let (uid, gid) = (status.perm.uid, status.perm.gid);
+        let changed = (uid, gid) != (status.perm.cuid, status.perm.cgid);
+        let options = Options {
+            capacity,
+            mode: status.perm.mode,
+            lifetime: self.opened.header.lifetime,
+        };
+        let (slots, creation) = plan(&self.address, &options)?;
+        let creation = Creation {
+            owner: changed.then_some((uid, gid)),
+            ..creation
+        };
+        let mut latest = Vec::new();
+        let read = self.slots.read(region, 0, &mut latest);
+        let new = open::replace(&self.address, &self.opened, &EXPECTED, &creation, &|new| {
+            slots.format(new)?;
+            match read {
+                Read::Whole(number) => slots.put_numbered(new, number, &latest),
+                _ => Ok(()),
+            }
+        })?;
+        Ok(new)
+    }
+
+    fn has_ended(&self) -> bool {
+        State::of(&self.opened.memory) != State::Ready
+    }
+
+    /// Takes the writers' lock; `None` if the channel has moved on meanwhile.
+    fn lock<'a>(
+        &self,
+        region: &'a Region,
+        patience: Patience,
+    ) -> Result<Option<Held<'a>>, PutError> {
+        let me = presence::mine().map_err(PutError::Presence)?;
+        let mut holder = None;
+        let held = self.slots.lock(region).take(me.word(), patience, |word| {
+            holder = Identity::from_word(word);
+            holder.is_none_or(|holder| matches!(holder.is_alive(), Ok(false)))
+        });
+        let Some(held) = held else {
+            let pid = holder.and_then(Identity::pid).filter(|pid| *pid > 0);
+            return Err(PutError::Busy(pid));
+        };
+        if held.taken == Taken::Inherited {
+            self.finish_growing();
+        }
+        Ok((!self.has_ended()).then_some(held))
+    }
+
+    /// The writer that died may have made the next generation and not ended this one.
+    fn finish_growing(&self) {
+        let newest = open::open_read_only(&self.address, &EXPECTED);
+        if newest.is_ok_and(|new| new.header.generation > self.opened.header.generation) {
+            close::end(&self.opened);
+        }
+    }
+
+    fn follow(&mut self) -> Result<(), PutError> {
+        let opened = match open::open(&self.address, &EXPECTED) {
+            Err(error) if error.is_not_found() => return Err(PutError::Removed),
+            result => result?,
+        };
+        // What `drop` does to the old one is nothing: it has ended.
+        *self = Self::of(self.address.clone(), opened)?;
+        Ok(())
+    }
+}

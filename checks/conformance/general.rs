@@ -305,19 +305,19 @@ fn errno_untouched(t: &Target) -> Outcome {
     }
     std::fs::write("file", "").unwrap();
     let key = quiet(|| (t.ftok)(Path::new("file"), 1));
-    let segment = quiet(|| t.shmget(key, 1, IPC_CREAT | 0o600));
+    let segment = quiet(|| t.shmget(key, 1, IPC_CREAT | IPC_EXCL | 0o600));
     let base = quiet(|| t.shmat(segment, 0));
     quiet(|| t.shm_stat(segment));
     quiet(|| t.shmdt(base));
     quiet(|| t.shm_remove(segment));
 
-    let queue = quiet(|| t.msgget(key, IPC_CREAT | 0o600));
+    let queue = quiet(|| t.msgget(key, IPC_CREAT | IPC_EXCL | 0o600));
     quiet(|| t.msgsnd(queue, 1, b"text", 0));
     quiet(|| t.msgrcv(queue, 4, 0, 0));
     quiet(|| t.msg_stat(queue));
     quiet(|| t.msg_remove(queue));
 
-    let set = quiet(|| t.semget(key, 1, IPC_CREAT | 0o600));
+    let set = quiet(|| t.semget(key, 1, IPC_CREAT | IPC_EXCL | 0o600));
     quiet(|| t.sem_set_value(set, 0, 1));
     quiet(|| t.sem_value(set, 0));
     quiet(|| t.semop(set, &[(0, -1, SEM_UNDO)]));

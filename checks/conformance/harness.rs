@@ -1,5 +1,6 @@
 //! What a statement's test works with: the target it runs against, and how it answers.
 
+use crate::record::{self, Kind};
 use std::ffi::{CString, c_void};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -104,7 +105,9 @@ impl Target {
 
     /// `shmget`.
     pub fn shmget(&self, key: key_t, size: usize, flags: i32) -> Result<i32> {
-        self.calls.shmget(key, size, flags)
+        let answer = self.calls.shmget(key, size, flags);
+        record::note(Kind::Segment, key, flags, answer);
+        answer
     }
 
     /// A private segment of `size` bytes and mode 600.
@@ -171,7 +174,9 @@ impl Target {
 
     /// `msgget`.
     pub fn msgget(&self, key: key_t, flags: i32) -> Result<i32> {
-        self.calls.msgget(key, flags)
+        let answer = self.calls.msgget(key, flags);
+        record::note(Kind::Queue, key, flags, answer);
+        answer
     }
 
     /// A private queue of mode 600.
@@ -245,7 +250,9 @@ impl Target {
 
     /// `semget`.
     pub fn semget(&self, key: key_t, count: i32, flags: i32) -> Result<i32> {
-        self.calls.semget(key, count, flags)
+        let answer = self.calls.semget(key, count, flags);
+        record::note(Kind::Set, key, flags, answer);
+        answer
     }
 
     /// A private set of `count` semaphores and mode 600.

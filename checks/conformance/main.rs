@@ -10,6 +10,7 @@
 //! - `process`: children, other users, gates, waiting for a state
 //! - `target`: the implementations
 //! - `caller`: what tests do to the process that calls: sleepers, signals, privilege, memory
+//! - `record`: what a test made where it has no name space of its own
 //! - `run`: how a statement gets a process and a name space of its own
 
 #![allow(missing_docs, dead_code)]
@@ -18,6 +19,7 @@ mod harness;
 mod kinds;
 mod memory;
 mod process;
+mod record;
 mod run;
 mod target;
 

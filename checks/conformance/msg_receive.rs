@@ -179,6 +179,11 @@ fn except_without_type(t: &Target) -> Outcome {
     assert_eq!(take(t, id, -4, MSG_EXCEPT), Err(Errno::NOMSG));
     assert_eq!(take(t, id, -6, MSG_EXCEPT), Ok((5, b'd')));
     assert_eq!(take(t, id, -6, MSG_EXCEPT), Err(Errno::NOMSG));
+    assert_eq!(take(t, id, 7, 0), Ok((7, b'b')));
+    t.msgsnd(id, 5, b"too long", 0).unwrap();
+    for wanted in [0, -5] {
+        assert_eq!(t.msgrcv(id, 4, wanted, MSG_EXCEPT), Err(Errno::TOOBIG));
+    }
     Outcome::Pass
 }
 

@@ -4,10 +4,12 @@
 //! The trial starts this program again with `--statement TARGET ID`. That process has one thread,
 //! leaves for a name space of its own (in a user name space when it is not root) and runs the
 //! test, so the objects vanish with it and trials run side by side. Where no name space can be
-//! had, the tests that do not need an empty one run in the host's with keys of their own.
+//! had, the tests that do not need an empty one run in the host's with keys of their own, and what
+//! they made is removed by the record that they keep of it.
 
 use crate::harness::{Outcome, Statement, Target};
 use crate::process::die_with;
+use crate::record;
 use libtest_mimic::{Completion, Failed};
 use std::fs::File;
 use std::io::{Read, Seek};
@@ -15,7 +17,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::{CommandExt, parent_id};
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Child, Command, ExitCode};
 use std::time::Duration;
 
 /// After this time a statement has failed.
@@ -28,10 +30,12 @@ const SKIPPED: u8 = 77;
 pub fn supervise(target: &Target, statement: &Statement) -> Result<Completion, Failed> {
     let scratch = Scratch::new()?;
     let mut output = memory_file()?;
+    let record = memory_file()?;
+    record::prepare(&record)?;
     let mut process = Command::new(std::env::current_exe()?)
         .args(["--statement", target.name, statement.id])
         .current_dir(&scratch.0)
-        .stdin(Stdio::null())
+        .stdin(record.try_clone()?)
         .stdout(output.try_clone()?)
         .stderr(output.try_clone()?)
         .process_group(0)
@@ -40,6 +44,7 @@ pub fn supervise(target: &Target, statement: &Statement) -> Result<Completion, F
     // Before it is reaped, so that the group's number is still its own.
     kill_group(&process);
     let status = process.wait()?;
+    record::remove_all(record, target)?;
     let mut text = String::new();
     output.rewind()?;
     output.read_to_string(&mut text)?;
@@ -60,6 +65,9 @@ pub fn statement(target: &Target, statement: &Statement) -> ExitCode {
     die_with(parent_id() as i32);
     no_core_dumps();
     let own_name_space = leave_name_space();
+    if !own_name_space {
+        record::begin();
+    }
     // The tests set modes and leave files that other users read.
     // SAFETY: takes a number.
     unsafe { libc::umask(0o022) };

@@ -35,6 +35,7 @@ mod shmctl;
 mod shmdt;
 mod shmget;
 mod spaces;
+mod survive;
 
 mod caller;
 mod general;
@@ -67,6 +68,7 @@ const GROUPS: &[&[Statement]] = &[
     procfs::STATEMENTS,
     spaces::STATEMENTS,
     inside::STATEMENTS,
+    survive::STATEMENTS,
     // queues, sets, all calls
     msg_get::STATEMENTS,
     msg_send::STATEMENTS,

@@ -35,11 +35,11 @@ const CREATOR_GROUP: u32 = 62_002;
 const OTHER_GROUP: u32 = 62_003;
 
 /// What a class may do with an object.
-type Allowed = (bool, bool);
+pub type Allowed = (bool, bool);
 
 /// Tries what needs read and what needs write permission, and IPC_STAT with it.
 #[track_caller]
-fn expect(t: &Target, kind: Kind, id: i32, (read, write): Allowed) {
+pub fn expect(t: &Target, kind: Kind, id: i32, (read, write): Allowed) {
     let answer = |allowed: bool| if allowed { Ok(()) } else { Err(Errno::ACCESS) };
     assert_eq!(kind.read(t, id), answer(read), "{kind:?}: reading");
     // An attach for writing reads as well.

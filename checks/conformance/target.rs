@@ -2,7 +2,6 @@
 
 use crate::harness::{Target, last_error, libc_ftok};
 use std::ffi::{c_int, c_void};
-use std::path::Path;
 use sysv::abi::*;
 use sysv::{Calls, Kernel, Result};
 
@@ -11,9 +10,9 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "kernel",
         calls: &Kernel,
-        // There is no system call of that name: what the kernel offers is `stat`, and the safe
-        // interface makes the key from it.
-        ftok: ftok_of_stat,
+        // There is no system call of that name: the safe interface makes the key from what the
+        // kernel says about the file.
+        ftok: |path, project| sysv::Key::ftok(path, project as u8).map(sysv::Key::raw),
         uses_errno: false,
         is_kernel: true,
         own_name_space: false,
@@ -27,16 +26,6 @@ pub const TARGETS: &[Target] = &[
         own_name_space: false,
     },
 ];
-
-fn ftok_of_stat(path: &Path, project: i32) -> Result<i32> {
-    use std::os::unix::fs::MetadataExt;
-    let status = std::fs::metadata(path).map_err(|error| {
-        let errno = error.raw_os_error().expect("stat's errno");
-        sysv::Errno::from_raw_os_error(errno)
-    })?;
-    let project = (project as u32 & 0xff) << 24;
-    Ok((project | (status.dev() as u32 & 0xff) << 16 | status.ino() as u32 & 0xffff) as i32)
-}
 
 /// The symbols that a C program is linked to: libc's, or those of a library loaded before it.
 #[derive(Clone, Copy, Debug)]

@@ -2,6 +2,9 @@
 
 use std::collections::HashMap;
 
+use tombolo::shmem::{directory, name};
+use tombolo::sysv::Perm;
+
 /// What a segment of ours says about itself.
 #[derive(Clone, Debug)]
 pub struct ChannelName {
@@ -22,4 +25,12 @@ pub fn find(name: &str) -> Option<i32> {
         .into_iter()
         .find(|(_, channel)| channel.name == name)
         .map(|(id, _)| id)
+}
+
+/// Takes a segment that was removed out of its creator's directory of channels, if it may have
+/// been one.
+pub fn removed(id: i32, perm: &Perm) {
+    if name::is_name_key(perm.key) {
+        directory::take_away(perm.cuid, id);
+    }
 }

@@ -3,10 +3,12 @@
 
 mod channels;
 mod columns;
+mod dump;
 mod exit;
 mod generate;
 mod kind;
 mod limits;
+mod load;
 mod ls;
 mod mk;
 mod msg;
@@ -67,6 +69,8 @@ commands! {
     Mk = mk::Args,
     Rm = rm::Args,
     Set = set::Args,
+    Dump = dump::Args,
+    Load = load::Args,
     Msgsnd = msg::SendArgs,
     Msgrcv = msg::ReceiveArgs,
     Semop = sem::Args,

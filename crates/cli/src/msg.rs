@@ -108,23 +108,7 @@ enum Source {
 impl SendArgs {
     /// Tells the queue from the message.
     pub fn plan(self) -> anyhow::Result<Sending> {
-        let (target, text) = match (self.options.target(), self.queue, self.text) {
-            (Some(target), text, None) => (target, text),
-            (Some(target), Some(queue), Some(_)) => {
-                let queue = queue.display();
-                return Err(Failure::usage(format!(
-                    "`{queue}` and {target} are two message queues; name one"
-                ))
-                .into());
-            }
-            (_, None, _) => (self.options.only(None)?, None),
-            (None, Some(queue), text) => {
-                let queue = queue.into_string().map_err(|queue| {
-                    Failure::usage(format!("`{}` names no message queue", queue.display()))
-                })?;
-                (queue.parse()?, text)
-            }
-        };
+        let (target, text) = self.options.and_rest(self.queue, self.text)?;
         let source = match (text, self.file) {
             (Some(_), Some(file)) => {
                 let file = file.display();

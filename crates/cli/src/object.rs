@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use anyhow::Context;
+use tombolo::shmem::directory;
 use tombolo::sysv::{Kernel, Perm, msg, procfs, sem};
 
 use crate::channels::{self, ChannelName};
@@ -50,6 +51,11 @@ impl Object {
     /// Whether `user` owns or made it: who may change and remove it.
     pub fn belongs_to(&self, user: u32) -> bool {
         self.perm().uid == user || self.perm().cuid == user
+    }
+
+    /// A message queue that is a user's directory of channels.
+    pub fn is_directory(&self) -> bool {
+        matches!(self, Self::Msg(queue) if directory::is_directory(queue))
     }
 
     /// A segment that was removed and is only kept by those who still have it attached.
@@ -124,6 +130,7 @@ impl Surroundings {
                     && self.processes.is_gone(status.creator_pid)
                     && self.channel(object).is_none()
             }
+            Object::Msg(queue) if directory::is_directory(queue) => false,
             Object::Msg(queue) => all_gone(&[queue.last_send_pid, queue.last_receive_pid]),
             Object::Sem(set) => semaphores(set.id, set.count).is_ok_and(|semaphores| {
                 let pids: Vec<i32> = semaphores.iter().map(|semaphore| semaphore.pid).collect();
@@ -137,7 +144,8 @@ impl Surroundings {
 pub const ORPHANS: &str = "\
 An orphan is an object that no living process is known to use:
   segment        nobody has it attached, its creator is gone, and it is no named channel
-  message queue  its last sender and its last receiver are gone; one never used is no orphan
+  message queue  its last sender and its last receiver are gone; one never used is no orphan,
+                 nor is a user's directory of channels
   semaphore set  the last process to change each semaphore is gone and nobody waits; a set never
                  used, or one that you may not read, is no orphan
 So what was made from the shell, as by `tombolo mk`, is an orphan until a program uses it. A

@@ -8,6 +8,7 @@ use serde_json::Value as Json;
 use tombolo::sysv::{Errno, msg, sem, shm};
 
 use crate::Plan;
+use crate::channels;
 use crate::columns;
 use crate::exit::{Exit, Failure, Failures};
 use crate::kind::Kind;
@@ -208,10 +209,12 @@ impl Removal {
                 let mut all = Vec::new();
                 for kind in kinds {
                     let mut objects = object::list(*kind)?;
-                    // What is marked is removed already: it only waits for the last detach.
+                    // What is marked is removed already: it only waits for the last detach. A
+                    // directory goes with the last channel in it.
                     objects.retain(|object| {
                         owner.is_none_or(|owner| object.belongs_to(owner))
                             && !object.is_marked()
+                            && !object.is_directory()
                             && (!orphans || around.is_orphan(object))
                     });
                     all.extend(
@@ -253,7 +256,12 @@ impl Removal {
             Kind::Sem => sem::Set::from_id(id).remove(),
         };
         match removed {
-            Ok(()) => Ok(Outcome::Removed),
+            Ok(()) => {
+                if kind == Kind::Shm {
+                    channels::removed(id, object.perm());
+                }
+                Ok(Outcome::Removed)
+            }
             Err(Errno::INVAL | Errno::IDRM) if matches!(self.what, What::All { .. }) => {
                 Ok(Outcome::Gone)
             }

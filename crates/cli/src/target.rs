@@ -1,5 +1,6 @@
 //! How a command line names an object: by id, by key, by `ftok`, or by a channel's name.
 
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -58,27 +59,43 @@ impl TargetOptions {
             .or_else(ftok)
     }
 
-    /// The object that the options or `positional` name. Positional arguments that follow move
-    /// up by one where an option names the object: what moved is returned.
-    pub fn or(&self, positional: Option<String>) -> Result<(Target, Option<String>), Failure> {
-        match (self.target(), positional) {
-            (Some(target), moved) => Ok((target, moved)),
-            (None, Some(text)) => Ok((text.parse()?, None)),
-            (None, None) => Err(Failure::usage(
+    /// The object that the options or the argument name.
+    pub fn only(&self, argument: Option<String>) -> Result<Target, Failure> {
+        match self.and_rest(argument.map(OsString::from), None)? {
+            (target, None) => Ok(target),
+            (target, Some(other)) => Err(two(&other, &target)),
+        }
+    }
+
+    /// The object, and the argument that follows it: the arguments move up by one where an option
+    /// names the object.
+    pub fn and_rest(
+        &self,
+        first: Option<OsString>,
+        second: Option<OsString>,
+    ) -> Result<(Target, Option<OsString>), Failure> {
+        match (self.target(), first, second) {
+            (Some(target), rest, None) => Ok((target, rest)),
+            (Some(target), first, Some(_)) => Err(two(&first.unwrap_or_default(), &target)),
+            (None, Some(first), rest) => match first.to_str() {
+                Some(text) => Ok((text.parse()?, rest)),
+                None => Err(Failure::usage(format!(
+                    "`{}` is not text and names no object; list them with: tombolo ls",
+                    first.display()
+                ))),
+            },
+            (None, None, _) => Err(Failure::usage(
                 "which object? give its id, 0xKEY, ftok:PATH,ID or name; list them with: tombolo ls",
             )),
         }
     }
+}
 
-    /// As `or`, for commands where nothing may follow.
-    pub fn only(&self, positional: Option<String>) -> Result<Target, Failure> {
-        match self.or(positional)? {
-            (target, None) => Ok(target),
-            (target, Some(text)) => Err(Failure::usage(format!(
-                "`{text}` and {target} are two objects; name one"
-            ))),
-        }
-    }
+fn two(first: &OsStr, second: &Target) -> Failure {
+    Failure::usage(format!(
+        "`{}` and {second} are two objects; name one",
+        first.display()
+    ))
 }
 
 impl FromStr for Target {

@@ -24,7 +24,9 @@ Examples:
   echo kernel.shmmni=8192 > /etc/sysctl.d/60-ipc.conf    from the next start on
 
 The limits are those of the IPC name space, hold at once, and leave what exists alone. The four of
-semaphores share one sysctl, which is why its line has four numbers; --set changes one of them.")]
+semaphores share one sysctl, which is why its line has four numbers; --set changes one of them.
+Only shm_rmid_forced does not spare what exists: set to 1 it removes, at once and from then on, each
+segment that nobody has attached and whose creator is gone.")]
 pub struct Args {
     /// Only this kind
     kind: Option<Kind>,

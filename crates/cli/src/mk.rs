@@ -209,12 +209,16 @@ impl Making {
                 made.map(|queue| queue.id())
             }
             What::Sem { count, .. } => {
-                let made = if new {
-                    sem::Set::create(key, (*count).into(), mode)
+                if new {
+                    return Ok(sem::Set::create(key, (*count).into(), mode)?.id());
+                }
+                let set = sem::Set::open(key)?;
+                let large_enough = set.status_any()?.count >= (*count).into();
+                if large_enough {
+                    Ok(set.id())
                 } else {
-                    sem::Set::open(key)
-                };
-                made.map(|set| set.id())
+                    Err(Errno::INVAL)
+                }
             }
         }
     }
@@ -274,11 +278,10 @@ impl Making {
             (Errno::EXIST, _) => format!(
                 "key {key} has one already; look at it with: tombolo show {word} {key}, or add --reuse"
             ),
-            (Errno::INVAL, Kind::Shm) if self.what.common().reuse => {
-                format!(
-                    "the segment with key {key} is smaller, or the size is none; look at it with: tombolo show shm {key}"
-                )
-            }
+            (Errno::INVAL, Kind::Shm | Kind::Sem) if self.what.common().reuse => format!(
+                "what has key {key} is smaller, or there is none and the size is 0 or above its \
+                 limit; look with: tombolo ls {word}, tombolo limits"
+            ),
             (Errno::INVAL, Kind::Shm) if self.huge.is_some() => {
                 "this machine has no huge pages of that size, or the size is 0".to_owned()
             }

@@ -143,6 +143,15 @@ impl Setting {
                      CAP_SYS_RESOURCE may pass; see: tombolo limits"
                 ),
             ),
+            (Errno::INVAL, _)
+                if self.change.uid.or(self.change.gid).is_some()
+                    && matches!(object::find(self.kind, id), Ok(Some(_))) =>
+            {
+                Failure::new(
+                    Exit::Failed,
+                    format!("{what}: there is no such user or group in this user name space"),
+                )
+            }
             _ => refused("change", self.kind, &self.target, id, errno),
         }
     }

@@ -63,7 +63,7 @@ impl TargetOptions {
     pub fn only(&self, argument: Option<String>) -> Result<Target, Failure> {
         match self.and_rest(argument.map(OsString::from), None)? {
             (target, None) => Ok(target),
-            (target, Some(other)) => Err(two(&other, &target)),
+            (_, Some(other)) => Err(two(&other)),
         }
     }
 
@@ -76,7 +76,7 @@ impl TargetOptions {
     ) -> Result<(Target, Option<OsString>), Failure> {
         match (self.target(), first, second) {
             (Some(target), rest, None) => Ok((target, rest)),
-            (Some(target), first, Some(_)) => Err(two(&first.unwrap_or_default(), &target)),
+            (Some(_), first, Some(_)) => Err(two(&first.unwrap_or_default())),
             (None, Some(first), rest) => match first.to_str() {
                 Some(text) => Ok((text.parse()?, rest)),
                 None => Err(Failure::usage(format!(
@@ -91,9 +91,9 @@ impl TargetOptions {
     }
 }
 
-fn two(first: &OsStr, second: &Target) -> Failure {
+fn two(first: &OsStr) -> Failure {
     Failure::usage(format!(
-        "`{}` and {second} are two objects; name one",
+        "`{}` is one object too many: --id, --key or --ftok names one already",
         first.display()
     ))
 }

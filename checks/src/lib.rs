@@ -1,1 +1,3 @@
 //! What the checks share.
+
+pub mod bin_under_test;

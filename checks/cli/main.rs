@@ -1,0 +1,62 @@
+//! The `tombolo` command, as its users run it: the real binary, in IPC name spaces of its own.
+//!
+//! - `world`: a fresh IPC name space for each test, and what runs in it
+//! - `transcripts`: golden transcripts, `transcripts/*.txt`; `SNAPSHOTS=overwrite` writes them anew
+//! - the others: a file for each thing that the command promises
+//!
+//! Filters, `--list` and the other options are those of `cargo test`.
+
+#![allow(missing_docs)]
+
+mod contents;
+mod listing;
+mod messages;
+mod output;
+mod removing;
+mod semaphores;
+mod transcripts;
+mod users;
+mod world;
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use world::World;
+
+/// A test: its name, and what it does in a world of its own.
+type Test = (&'static str, fn(&World));
+
+const GROUPS: &[(&str, &[Test])] = &[
+    ("listing", listing::TESTS),
+    ("removing", removing::TESTS),
+    ("contents", contents::TESTS),
+    ("messages", messages::TESTS),
+    ("semaphores", semaphores::TESTS),
+    ("output", output::TESTS),
+    ("users", users::TESTS),
+];
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().collect();
+    if let [_, option, id, access] = arguments.as_slice()
+        && option == "--hold"
+    {
+        return world::hold(id, access);
+    }
+    let options = Arguments::from_args();
+    // While there is one thread: a user name space cannot be entered later.
+    let possible = options.list || world::prepare();
+    let in_groups = GROUPS.iter().flat_map(|(group, tests)| {
+        tests.iter().map(move |(name, test)| {
+            Trial::test(format!("{group}::{name}"), move || {
+                test(&World::new());
+                Ok::<(), Failed>(())
+            })
+        })
+    });
+    let trials = in_groups.chain(transcripts::trials());
+    let trials = trials
+        .map(|trial| trial.with_ignored_flag(!possible))
+        .collect();
+    libtest_mimic::run(&options, trials).exit_code()
+}

@@ -1,0 +1,174 @@
+//! What the output promises: pipes that close, terminals and their width, help, the manual.
+
+use std::io::Read;
+use std::process::Command;
+
+use sysv::{Key, Mode, Segment};
+
+use crate::Test;
+use crate::world::{World, ended, feed};
+
+pub const TESTS: &[Test] = &[
+    ("a_closed_pipe_ends_it_quietly", closed_pipe),
+    ("a_table_fits_the_terminal", fits_the_terminal),
+    ("colour_is_for_terminals", colour),
+    ("every_command_has_help_with_examples", help),
+    ("completions_and_manual", generated),
+];
+
+const COMMANDS: &[&str] = &[
+    "ls",
+    "show",
+    "mk",
+    "rm",
+    "set",
+    "dump",
+    "load",
+    "msgsnd",
+    "msgrcv",
+    "semop",
+    "limits",
+    "completions",
+    "man",
+];
+
+fn closed_pipe(world: &World) {
+    for _ in 0..2000 {
+        Segment::create(Key::PRIVATE, 4096, Mode::default()).expect("made");
+    }
+    let large = world.mk("shm 16M");
+    for arguments in ["ls", "ls --json", "ls --raw", "completions bash", "--help"]
+        .map(str::to_owned)
+        .into_iter()
+        .chain(["raw", "hex"].map(|format| format!("dump {large} --format {format}")))
+    {
+        for taken in [0, 1] {
+            let mut child = world.start(&mut world.command(&arguments));
+            feed(&mut child, b"");
+            let mut pipe = child.stdout.take().expect("a pipe");
+            pipe.read_exact(&mut vec![0; taken])
+                .expect("the first bytes");
+            drop(pipe);
+            let ran = ended(child);
+            assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{arguments}");
+        }
+    }
+}
+
+/// Runs the command on a terminal of 60 columns with something typed, and answers what stands
+/// there afterwards. None where there is no script(1).
+pub fn terminal(world: &World) -> Option<impl Fn(&str, &str) -> String + '_> {
+    if Command::new("script").arg("--version").output().is_err() {
+        eprintln!("skipped: there is no script(1) here");
+        return None;
+    }
+    Some(move |arguments: &str, typed: &str| {
+        let bin = world.command("").get_program().to_owned();
+        let line = format!("stty cols 60 rows 24; {} {arguments}", bin.display());
+        let mut script = Command::new("script");
+        script
+            .args(["--quiet", "--return", "--command", &line, "/dev/null"])
+            .env("TERM", "xterm");
+        script.env_remove("NO_COLOR");
+        if arguments.contains("NO_COLOR") {
+            script.env("NO_COLOR", "1");
+        }
+        let mut child = world.start(&mut script);
+        feed(&mut child, typed.as_bytes());
+        String::from_utf8_lossy(&ended(child).out).replace('\r', "")
+    })
+}
+
+fn fits_the_terminal(world: &World) {
+    let Some(on_terminal) = terminal(world) else {
+        return;
+    };
+    let id = world.mk("shm 64K");
+    let _holder = world.attach(id, "rw");
+    let style = regex::Regex::new("\x1b\\[[0-9;]*m").expect("a rule");
+    for (arguments, whole) in [
+        (
+            "ls shm --output id,key,user,size,nattch,command,perms,group,cgroup",
+            "64K",
+        ),
+        ("limits", "sysctl"),
+    ] {
+        let text = on_terminal(arguments, "");
+        let plain = style.replace_all(&text, "");
+        let longest = plain
+            .lines()
+            .map(|line| line.chars().count())
+            .max()
+            .expect("lines");
+        assert!(longest <= 60, "{longest} columns:\n{plain}");
+        assert!(plain.contains(whole) && plain.contains('…'), "{plain}");
+    }
+    assert!(
+        on_terminal("limits", "").contains("18446744073692774399"),
+        "numbers are never cut"
+    );
+}
+
+fn colour(world: &World) {
+    world.mk("shm 64K");
+    assert!(!world.run("ls").text().contains('\x1b'));
+    let Some(on_terminal) = terminal(world) else {
+        return;
+    };
+    assert!(on_terminal("ls", "").contains("\x1b[1m"));
+    let plain = on_terminal("ls shm; : NO_COLOR", "");
+    assert!(
+        plain.contains("64K") && !plain.contains('\x1b'),
+        "{plain:?}"
+    );
+    assert!(!on_terminal("ls --json", "").contains('\x1b'));
+}
+
+fn help(world: &World) {
+    let root = world.run("--help").text();
+    for code in [
+        "  3  no such object",
+        "  4  permission denied",
+        "  6  in use",
+    ] {
+        assert!(root.contains(code), "{root}");
+    }
+    for command in COMMANDS {
+        assert!(
+            root.contains(&format!("\n  {command} ")),
+            "{command} is not in the list"
+        );
+        let help = world.run(&format!("{command} --help")).text();
+        assert!(
+            help.contains(&format!("Examples:\n  tombolo {command}"))
+                || *command == "load"
+                || *command == "msgsnd",
+            "{help}"
+        );
+    }
+    world.run("").fails(2, &["Usage"]);
+    world.run("lst").fails(2, &["ls"]);
+}
+
+fn generated(world: &World) {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = world.run(&format!("completions {shell}")).text();
+        assert!(
+            COMMANDS.iter().all(|command| script.contains(command)),
+            "{shell}"
+        );
+    }
+    assert!(world.run("man").text().contains(".TH tombolo 1"));
+    let dir = std::env::temp_dir().join(format!("tombolo-man-{}", std::process::id()));
+    world.run(&format!("man {}", dir.display())).text();
+    let main = std::fs::read_to_string(dir.join("tombolo.1")).expect("the page");
+    assert!(
+        main.contains("permission denied"),
+        "the exit codes are in the manual"
+    );
+    for command in COMMANDS {
+        let page = std::fs::read_to_string(dir.join(format!("tombolo-{command}.1")));
+        assert!(page.expect("a page").contains("Examples"), "{command}");
+    }
+    std::fs::remove_dir_all(dir).expect("removed");
+}

@@ -138,7 +138,9 @@ impl Target {
     /// `shmctl` for commands that take no buffer.
     pub fn shmctl(&self, id: i32, command: i32) -> Result<i32> {
         // SAFETY: null is no address of the caller's.
-        unsafe { self.calls.shmctl(id, command, ptr::null_mut()) }
+        let answer = unsafe { self.calls.shmctl(id, command, ptr::null_mut()) };
+        record::forget(Kind::Segment, id, command, answer);
+        answer
     }
 
     /// `shmctl` with any buffer, `shminfo` and `shm_info` included.
@@ -219,7 +221,9 @@ impl Target {
     /// `msgctl` for commands that take no buffer.
     pub fn msgctl(&self, id: i32, command: i32) -> Result<i32> {
         // SAFETY: null is no address of the caller's.
-        unsafe { self.calls.msgctl(id, command, ptr::null_mut()) }
+        let answer = unsafe { self.calls.msgctl(id, command, ptr::null_mut()) };
+        record::forget(Kind::Queue, id, command, answer);
+        answer
     }
 
     /// `msgctl` with any buffer, `msginfo` included.
@@ -286,10 +290,12 @@ impl Target {
     pub fn semctl(&self, id: i32, number: i32, command: i32, value: i32) -> Result<i32> {
         // SAFETY: the tests use it only for commands that take no address, or with a word that is
         // no address of ours.
-        unsafe {
+        let answer = unsafe {
             self.calls
                 .semctl(id, number, command, value as isize as usize)
-        }
+        };
+        record::forget(Kind::Set, id, command, answer);
+        answer
     }
 
     /// `semctl` with any buffer, `semid_ds` and `seminfo`.

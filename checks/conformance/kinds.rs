@@ -65,6 +65,14 @@ impl Kind {
         self.status(t, id, IPC_STAT).map(|(_, perm)| perm)
     }
 
+    /// The permissions, whether or not the caller may read them.
+    pub fn perm_any(self, t: &Target, id: i32) -> ipc_perm {
+        let status = self.status(t, id % IPCMNI, self.stat_any_command());
+        let (found, perm) = status.expect("*_STAT_ANY");
+        assert_eq!(found, id);
+        perm
+    }
+
     /// `IPC_SET` of owner, group and mode.
     pub fn set(self, t: &Target, id: i32, perm: &ipc_perm) -> Result<()> {
         match self {

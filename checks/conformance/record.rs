@@ -3,7 +3,8 @@
 //!
 //! The record is a file without a name. The trial makes it and hands it down as standard input;
 //! the test's process maps it shared, so that its children write to it too, and the trial reads
-//! it when all of them are gone. Word 0 counts the entries, each of which holds kind and id.
+//! it when all of them are gone. A word that is not 0 holds the kind and id of an object that was
+//! made and not removed again.
 
 use crate::harness::Target;
 use std::fs::File;
@@ -25,8 +26,8 @@ pub enum Kind {
     Set = 3,
 }
 
-/// How many words the record has; the tests that make more objects are those that need a name
-/// space of their own.
+/// How many words the record has; the tests that have more objects at once are those that need a
+/// name space of their own.
 const WORDS: usize = 4096;
 
 static RECORD: OnceLock<&'static [AtomicU64]> = OnceLock::new();
@@ -67,14 +68,35 @@ pub fn note(kind: Kind, key: key_t, flags: i32, answer: sysv::Result<i32>) {
         return;
     };
     if key == IPC_PRIVATE || flags & IPC_CREAT != 0 {
-        // Atomic for the sake of the children; the trial reads after all of them have ended.
-        let entry = 1 + words[0].fetch_add(1, Ordering::Relaxed) as usize;
+        let entry = entry(kind, id);
+        // Atomic for the sake of children and threads; the trial reads after all of them have
+        // ended.
+        let free = words.iter().find(|word| {
+            word.compare_exchange(0, entry, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+        });
         assert!(
-            entry < words.len(),
-            "a test that makes so many objects needs its own name space"
+            free.is_some(),
+            "a test that has so many objects needs its own name space"
         );
-        words[entry].store((kind as u64) << 32 | id as u64, Ordering::Relaxed);
     }
+}
+
+/// Takes what was removed out of the record.
+pub fn forget(kind: Kind, id: i32, command: i32, answer: sysv::Result<i32>) {
+    let (Some(words), Ok(_), IPC_RMID) = (RECORD.get(), answer, command) else {
+        return;
+    };
+    let entry = entry(kind, id);
+    for word in words.iter() {
+        // Looking a key up with IPC_CREAT has noted it several times.
+        let _ = word.compare_exchange(entry, 0, Ordering::Relaxed, Ordering::Relaxed);
+    }
+}
+
+/// The word for an object.
+fn entry(kind: Kind, id: i32) -> u64 {
+    (kind as u64) << 32 | id as u64
 }
 
 /// Removes what was noted and still exists.
@@ -85,7 +107,7 @@ pub fn remove_all(mut file: File, target: &Target) -> std::io::Result<()> {
     let words = bytes
         .chunks_exact(8)
         .map(|word| word.try_into().map(u64::from_ne_bytes));
-    for word in words.skip(1).filter_map(Result::ok) {
+    for word in words.filter_map(Result::ok) {
         let id = word as u32 as i32;
         // Most are gone already; of what is left nothing else is known.
         let _ = match word >> 32 {

@@ -102,6 +102,15 @@ fn killed_anywhere(t: &Target) -> Outcome {
     Outcome::Pass
 }
 
+/// Has everybody stop when it goes.
+struct EndOnDrop<'a>(&'a AtomicI64);
+
+impl Drop for EndOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(1, Relaxed);
+    }
+}
+
 fn fork_among_threads(t: &Target) -> Outcome {
     let all = Shared {
         segment: t.segment(PAGE),
@@ -112,6 +121,8 @@ fn fork_among_threads(t: &Target) -> Outcome {
     t.sem_set_values(all.set, &[1, 0]).expect("SETALL");
     let (stop, rounds) = (AtomicI64::new(0), AtomicI64::new(0));
     std::thread::scope(|scope| {
+        // Otherwise a failure would wait for the threads.
+        let _end = EndOnDrop(&stop);
         // One of them alone, since the messages of `work` go by process id.
         let worker = scope.spawn(|| work(t, all, &rounds, &stop));
         let creators = [0, 1].map(|_| {

@@ -146,6 +146,13 @@ fn help(world: &World) {
             "{help}"
         );
     }
+    for kind in ["shm", "msg", "sem"] {
+        let help = world.run(&format!("mk {kind} --help")).text();
+        assert!(
+            help.contains(&format!("Examples:\n  tombolo mk {kind}")),
+            "{help}"
+        );
+    }
     world.run("").fails(2, &["Usage"]);
     world.run("lst").fails(2, &["ls"]);
 }
@@ -170,5 +177,6 @@ fn generated(world: &World) {
         let page = std::fs::read_to_string(dir.join(format!("tombolo-{command}.1")));
         assert!(page.expect("a page").contains("Examples"), "{command}");
     }
+    assert!(dir.join("tombolo-mk-shm.1").exists());
     std::fs::remove_dir_all(dir).expect("removed");
 }

@@ -86,6 +86,17 @@ fn anybody_may_look(world: &World) {
             .json();
         assert_eq!(shown[0]["mode"], 0);
     }
+    let attach = world.attach(0, "rw");
+    let shown = as_nobody(world, "show shm 0 --json")
+        .expect("as before")
+        .json();
+    assert_eq!(
+        (&shown[0]["nattch"], &shown[0]["attached_hidden"]),
+        (&1.into(), &1.into())
+    );
+    let text = as_nobody(world, "show shm 0").expect("as before").text();
+    assert!(text.contains("1 more cannot be seen"), "{text}");
+    drop(attach);
     let set = as_nobody(world, "show sem 0 --json")
         .expect("as before")
         .json();

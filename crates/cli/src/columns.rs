@@ -141,7 +141,7 @@ pub static COLUMNS: &[Column] = &[
     column!(
         "atime"["attach"],
         SHM,
-        "when it was last attached (seconds since 1970 in JSON and raw)",
+        "when it was last attached; times in JSON are seconds since 1970, 0 for never",
         field!(Shm, |it| Value::Time(it.status.attached))
     ),
     column!(

@@ -1,7 +1,6 @@
 //! `tombolo completions` and `tombolo man`: what is generated from the command line's definition.
 
-use std::fs::{self, File};
-use std::io;
+use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -70,20 +69,8 @@ impl Plan for ManArgs {
             return Ok(ExitCode::SUCCESS);
         };
         fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
-        let subcommands: Vec<_> = root.get_subcommands().cloned().collect();
-        for command in subcommands.into_iter().chain([root]) {
-            write_page(&dir, &command)
-                .with_context(|| format!("cannot write manual pages into {}", dir.display()))?;
-        }
+        clap_mangen::generate_to(root, &dir)
+            .with_context(|| format!("cannot write manual pages into {}", dir.display()))?;
         Ok(ExitCode::SUCCESS)
     }
-}
-
-fn write_page(dir: &std::path::Path, command: &clap::Command) -> io::Result<()> {
-    let name = command
-        .get_display_name()
-        .unwrap_or_else(|| command.get_name())
-        .to_owned();
-    let man = clap_mangen::Man::new(command.clone());
-    man.render(&mut File::create(dir.join(format!("{name}.1")))?)
 }

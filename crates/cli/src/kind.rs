@@ -6,13 +6,10 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Kind {
     /// Shared memory segments
-    #[value(alias = "segment")]
     Shm,
     /// Message queues
-    #[value(alias = "queue")]
     Msg,
     /// Semaphore sets
-    #[value(alias = "set")]
     Sem,
 }
 

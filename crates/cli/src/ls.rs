@@ -13,6 +13,11 @@ use crate::output::{Fields, Format, Output};
 use crate::users;
 use crate::value::{Human, Value};
 
+/// The options that choose and order objects: they say nothing about limits and sums.
+const LISTING: [&str; 10] = [
+    "time", "pids", "creator", "bytes", "output", "sort", "user", "mine", "orphans", "raw",
+];
+
 /// List segments, message queues and semaphore sets
 #[derive(clap::Args)]
 #[command(after_help = format!("\
@@ -41,10 +46,10 @@ pub struct Args {
     #[arg(short, long)]
     creator: bool,
     /// Show the kernel's limits instead (as `tombolo limits`)
-    #[arg(short, long, conflicts_with_all = ["time", "pids", "creator", "summary", "output", "sort", "raw"])]
+    #[arg(short, long, conflicts_with_all = LISTING, conflicts_with = "summary")]
     limits: bool,
     /// Show how many objects there are and what they take instead
-    #[arg(short = 'u', long, conflicts_with_all = ["time", "pids", "creator", "output", "sort", "raw"])]
+    #[arg(short = 'u', long, conflicts_with_all = LISTING)]
     summary: bool,
     /// Show sizes in bytes
     #[arg(short, long)]

@@ -33,6 +33,10 @@ pub struct Args {
 #[derive(clap::Subcommand)]
 enum What {
     /// Make a segment
+    #[command(after_help = "\
+Examples:
+  tombolo mk shm 64K --key 0x4d2 --mode 640
+  tombolo mk shm 1G --huge=2M --no-reserve")]
     Shm {
         /// Bytes: 4096, 64K, 1M, 2G
         #[arg(value_parser = parse_size)]
@@ -48,6 +52,10 @@ enum What {
         common: Common,
     },
     /// Make a message queue
+    #[command(after_help = "\
+Examples:
+  tombolo mk msg --ftok /etc/fstab,R
+  tombolo mk msg --key 1234 --qbytes 8K --reuse")]
     Msg {
         /// Bytes that it may hold (above the limit msgmnb only with CAP_SYS_RESOURCE)
         #[arg(long, value_name = "BYTES", value_parser = parse_size)]
@@ -56,6 +64,12 @@ enum What {
         common: Common,
     },
     /// Make a semaphore set
+    #[command(after_help = "\
+Examples:
+  tombolo mk sem 1 --values 1      a lock
+  tombolo mk sem 3 --key 0x4d2 --mode 660
+
+The values are set after the set is made: who finds it by its key in between sees zeroes.")]
     Sem {
         /// How many semaphores
         count: u16,

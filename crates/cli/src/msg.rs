@@ -134,6 +134,7 @@ impl Plan for Sending {
     fn run(self: Box<Self>, _: &mut Output) -> anyhow::Result<ExitCode> {
         let id = self.target.id(Kind::Msg, "send to")?;
         let text = self.source.read()?;
+        self.would_ever_fit(id, text.len())?;
         let queue = Queue::from_id(id);
         let send = |wait| queue.send(self.message_type, &text, wait);
         let sent = match self.patience {
@@ -166,6 +167,27 @@ impl Source {
 }
 
 impl Sending {
+    /// The kernel would let a message wait that is longer than the queue may hold, in silence.
+    fn would_ever_fit(&self, id: i32, length: usize) -> anyhow::Result<()> {
+        let capacity = match object::find(Kind::Msg, id)? {
+            Some(Object::Msg(queue)) => queue.capacity,
+            _ => return Ok(()),
+        };
+        if length as u64 <= capacity || above_msgmax(length) {
+            return Ok(());
+        }
+        Err(Failure::new(
+            Exit::Limit,
+            format!(
+                "cannot send to {} {}: {length} bytes never fit into the {capacity} that it may \
+                 hold; raise that with: tombolo set msg {id} --qbytes BYTES",
+                Kind::Msg,
+                self.target,
+            ),
+        )
+        .into())
+    }
+
     fn refused(&self, id: i32, length: usize, errno: Errno) -> Failure {
         let what = format!("cannot send to {} {}", Kind::Msg, self.target);
         match errno {
@@ -175,9 +197,6 @@ impl Sending {
                     _ => (0, 0),
                 };
                 let why = match self.patience {
-                    _ if length as u64 > capacity => {
-                        format!("{length} bytes never fit into the {capacity} that it may hold")
-                    }
                     Patience::For(_) => format!("it stayed full ({held} of {capacity} bytes)"),
                     _ => format!("it is full ({held} of {capacity} bytes)"),
                 };
@@ -189,17 +208,17 @@ impl Sending {
                     ),
                 )
             }
-            Errno::INVAL if Limits::read().is_ok_and(|limits| length as u64 > limits.msgmax) => {
-                Failure::new(
-                    Exit::Limit,
-                    format!(
-                        "{what}: {length} bytes are above the limit msgmax; see: tombolo limits"
-                    ),
-                )
-            }
+            Errno::INVAL if above_msgmax(length) => Failure::new(
+                Exit::Limit,
+                format!("{what}: {length} bytes are above the limit msgmax; see: tombolo limits"),
+            ),
             _ => refused("send to", Kind::Msg, &self.target, id, errno),
         }
     }
+}
+
+fn above_msgmax(length: usize) -> bool {
+    Limits::read().is_ok_and(|limits| length as u64 > limits.msgmax)
 }
 
 /// What to receive.

@@ -71,7 +71,7 @@ pub fn list(kind: Kind) -> anyhow::Result<Vec<Object>> {
     match kind {
         Kind::Shm => procfs::segments()
             .map(|all| all.into_iter().map(Object::Shm).collect())
-            .context("cannot read /proc/sysvipc/shm"),
+            .context("cannot list segments from /proc/sysvipc/shm, which needs /proc mounted"),
         Kind::Msg => msg::list(Kernel)
             .map(|all| all.into_iter().map(Object::Msg).collect())
             .context("cannot list message queues"),
@@ -189,7 +189,7 @@ pub fn semaphores(id: i32, count: u64) -> tombolo::sysv::Result<Vec<Semaphore>> 
         .collect()
 }
 
-/// Why an object is in use, in words that follow "it is": `None` when it is not.
+/// Why an object is in use, as a sentence: `None` when it is not.
 pub fn in_use(object: &Object) -> Option<String> {
     let some = |count: u64, text: &str, texts: &str| match count {
         0 => None,
@@ -197,11 +197,14 @@ pub fn in_use(object: &Object) -> Option<String> {
         _ => Some(format!("{count} {texts}")),
     };
     match object {
-        Object::Shm(segment) => some(
-            segment.status.attaches,
-            "process has it attached",
-            "processes have it attached",
-        ),
+        Object::Shm(segment) => match segment.status.attaches {
+            0 => None,
+            1 => Some("it is attached".to_owned()),
+            count => Some(format!("it is attached {count} times")),
+        },
+        Object::Msg(queue) if directory::is_directory(queue) => {
+            Some("it is the directory of a user's channels, and goes with the last".to_owned())
+        }
         Object::Msg(queue) => some(
             queue.messages,
             "message is queued in it",

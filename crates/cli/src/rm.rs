@@ -84,7 +84,7 @@ impl Args {
         let kind = self
             .words
             .first()
-            .and_then(|word| Kind::from_str(word, true).ok());
+            .and_then(|word| Kind::from_str(word, false).ok());
         let words = &self.words[usize::from(kind.is_some())..];
         let mut targets: Vec<Target> = words
             .iter()

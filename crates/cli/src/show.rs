@@ -60,7 +60,7 @@ impl Args {
         let mut words = self.words.into_iter().peekable();
         let kind = words
             .peek()
-            .and_then(|word| Kind::from_str(word, true).ok());
+            .and_then(|word| Kind::from_str(word, false).ok());
         if kind.is_some() {
             words.next();
         }
@@ -200,8 +200,8 @@ fn print_attaches(
     if hidden > 0 {
         out.line("")?;
         out.line(&format!(
-            "{hidden} of the attaches cannot be seen: they are of processes that you may not look \
-             at ({} here), or of another PID name space; root sees more",
+            "{hidden} more cannot be seen: they are among the {} processes that you may not look \
+             into (root may), or in another PID name space",
             all.unreadable.len()
         ))?;
     }

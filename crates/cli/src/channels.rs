@@ -1,11 +1,16 @@
 //! Which segments are Tombolo's channels, and what they are called.
+//!
+//! The names come from the users' directories, which are read without touching a segment.
 
 use std::collections::HashMap;
 
-use tombolo::shmem::{directory, name};
-use tombolo::sysv::Perm;
+use tombolo::shmem::{directory, name, open, presence};
+use tombolo::sysv::{Kernel, Segment, msg, shm};
+use tombolo::{Address, Name};
 
-/// What a segment of ours says about itself.
+use crate::users::me;
+
+/// What a segment of ours is.
 #[derive(Clone, Debug)]
 pub struct ChannelName {
     /// What kind of channel it is: `value`, `queue`, …
@@ -16,21 +21,56 @@ pub struct ChannelName {
 
 /// The channels of this IPC name space by segment id.
 pub fn names() -> HashMap<i32, ChannelName> {
-    HashMap::new()
+    let mut users: Vec<u32> = msg::list(Kernel)
+        .unwrap_or_default()
+        .iter()
+        .filter(|queue| directory::is_directory(queue))
+        .map(|queue| queue.perm.cuid)
+        .collect();
+    users.sort_unstable();
+    users.dedup();
+    users.into_iter().flat_map(names_of).collect()
 }
 
-/// The segment that carries the channel `name`.
-pub fn find(name: &str) -> Option<i32> {
-    names()
+fn names_of(user: u32) -> impl Iterator<Item = (i32, ChannelName)> {
+    directory::entries(user)
         .into_iter()
-        .find(|(_, channel)| channel.name == name)
-        .map(|(id, _)| id)
+        .filter_map(move |entry| {
+            let status = Segment::from_id(entry.id).status_any().ok()?;
+            // An entry may have outlived its segment, and another may have the id by now.
+            let same = status.perm.cuid == user && name::is_name_key(status.perm.key);
+            let name = Name::of(user, &entry.name).ok().filter(|_| same)?;
+            let kind = entry.kind.name().to_owned();
+            Some((
+                entry.id,
+                ChannelName {
+                    kind,
+                    name: name.to_string(),
+                },
+            ))
+        })
 }
 
-/// Takes a segment that was removed out of its creator's directory of channels, if it may have
-/// been one.
-pub fn removed(id: i32, perm: &Perm) {
-    if name::is_name_key(perm.key) {
-        directory::take_away(perm.cuid, id);
+/// The presence of a process, which is a segment too.
+pub fn presence(status: &shm::Status) -> Option<ChannelName> {
+    presence::is_presence(status).then(|| ChannelName {
+        kind: "presence".to_owned(),
+        name: format!("pid {}", status.creator_pid),
+    })
+}
+
+/// The segment that carries the channel `text`.
+///
+/// Asked of the directory if that may be read; otherwise the channel is opened for a moment.
+pub fn find(text: &str) -> Option<i32> {
+    let name: Name = text.parse().ok()?;
+    let listed = (name.uid() == me() || me() == 0)
+        .then(|| names_of(name.uid()).find(|(_, channel)| channel.name == name.to_string()))
+        .flatten();
+    match listed {
+        Some((id, _)) => Some(id),
+        None => open::find(&Address::Name(name))
+            .ok()
+            .map(|opened| opened.id),
     }
 }

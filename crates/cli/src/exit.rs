@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use tombolo::sysv::Errno;
+use tombolo::{OpenError, Reason};
 
 /// What the exit code says. `TABLE` is what `--help` and the man page show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +66,19 @@ impl Failure {
             code: exit as u8,
             text: text.into(),
         }
+    }
+
+    /// A channel can't be opened: "cannot VERB …".
+    pub fn opening(verb: &str, error: &OpenError) -> Self {
+        let exit = match error.reason() {
+            _ if error.is_not_found() => Exit::Missing,
+            _ if error.is_permission_denied() => Exit::Denied,
+            _ if error.is_limit() => Exit::Limit,
+            Reason::WindowFull(_) => Exit::Exists,
+            Reason::Unfinished(_) => Exit::WouldWait,
+            _ => Exit::Failed,
+        };
+        Self::new(exit, format!("cannot {verb} {}: {error}", error.address()))
     }
 
     /// The command line is wrong.

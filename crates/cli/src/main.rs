@@ -6,6 +6,7 @@ mod columns;
 mod dump;
 mod exit;
 mod generate;
+mod get;
 mod kind;
 mod limits;
 mod load;
@@ -15,6 +16,7 @@ mod msg;
 mod object;
 mod output;
 mod processes;
+mod put;
 mod refuse;
 mod rm;
 mod sem;
@@ -64,6 +66,8 @@ macro_rules! commands {
 }
 
 commands! {
+    Put = put::Args,
+    Get = get::Args,
     Ls = ls::Args,
     Show = show::Args,
     Mk = mk::Args,

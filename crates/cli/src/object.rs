@@ -107,9 +107,13 @@ impl Surroundings {
     }
 
     /// The channel that lives in an object.
-    pub fn channel(&self, object: &Object) -> Option<&ChannelName> {
+    pub fn channel(&self, object: &Object) -> Option<ChannelName> {
         match object {
-            Object::Shm(segment) => self.channels.get(&segment.status.id),
+            Object::Shm(segment) => self
+                .channels
+                .get(&segment.status.id)
+                .cloned()
+                .or_else(|| channels::presence(&segment.status)),
             Object::Msg(_) | Object::Sem(_) => None,
         }
     }

@@ -5,10 +5,10 @@ use std::process::ExitCode;
 
 use clap::ValueEnum;
 use serde_json::Value as Json;
-use tombolo::sysv::{Errno, msg, sem, shm};
+use tombolo::shmem::close;
+use tombolo::sysv::{Errno, msg, sem};
 
 use crate::Plan;
-use crate::channels;
 use crate::columns;
 use crate::exit::{Exit, Failure, Failures};
 use crate::kind::Kind;
@@ -251,17 +251,13 @@ impl Removal {
         }
         let id = object.id();
         let removed = match kind {
-            Kind::Shm => shm::Segment::from_id(id).remove(),
+            // Tells whoever has it open, if it is a channel.
+            Kind::Shm => close::remove_segment(id),
             Kind::Msg => msg::Queue::from_id(id).remove(),
             Kind::Sem => sem::Set::from_id(id).remove(),
         };
         match removed {
-            Ok(()) => {
-                if kind == Kind::Shm {
-                    channels::removed(id, object.perm());
-                }
-                Ok(Outcome::Removed)
-            }
+            Ok(()) => Ok(Outcome::Removed),
             Err(Errno::INVAL | Errno::IDRM) if matches!(self.what, What::All { .. }) => {
                 Ok(Outcome::Gone)
             }

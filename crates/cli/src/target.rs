@@ -5,7 +5,10 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use tombolo::shmem::BadName;
 use tombolo::sysv::{Errno, Key, msg, sem, shm};
+
+use tombolo::{Address, Name};
 
 use crate::channels;
 use crate::exit::{Exit, Failure};
@@ -144,6 +147,27 @@ impl fmt::Display for Target {
             Self::Name(name) => write!(f, "`{name}`"),
         }
     }
+}
+
+/// How a channel is reached that was named so.
+pub fn address(target: &Target) -> Result<Address, Failure> {
+    let key = match target {
+        Target::Id(id) => return Ok(Address::Id(*id)),
+        Target::Name(name) => {
+            let name: Name = name
+                .parse()
+                .map_err(|e: BadName| Failure::usage(e.to_string()))?;
+            return Ok(name.into());
+        }
+        Target::Key(key) => *key,
+        Target::Ftok(path, project) => ftok(path, *project)?,
+    };
+    if key.is_private() {
+        return Err(Failure::usage(
+            "key 0 is private and names no channel; give a name or an id",
+        ));
+    }
+    Ok(Address::Key(key))
 }
 
 /// The key that `ftok` gives, with an error that names the file.

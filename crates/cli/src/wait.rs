@@ -33,6 +33,16 @@ pub enum Patience {
     None,
 }
 
+impl From<Patience> for tombolo::Patience {
+    fn from(patience: Patience) -> Self {
+        match patience {
+            Patience::Forever => Self::FOREVER,
+            Patience::For(time) => time.into(),
+            Patience::None => Self::none(),
+        }
+    }
+}
+
 impl WaitArgs {
     /// The same as one value.
     pub fn patience(self) -> Patience {

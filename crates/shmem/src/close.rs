@@ -1,7 +1,8 @@
 //! Ending a channel: by removing it, by replacing it, or by being the last to leave.
 
 use crate::directory;
-use crate::header::{self, ENDED, Lifetime, READY};
+use crate::header::{self, ENDED, Lifetime, READY, State};
+use crate::name::is_name_key;
 use crate::open::Opened;
 use crate::region::Region;
 use sysv::Segment;
@@ -14,6 +15,26 @@ pub fn remove(opened: &Opened<Region>) -> sysv::Result<()> {
     Segment::from_id(opened.id).remove()?;
     header::advance(&opened.memory, READY, ENDED);
     directory::take_away(opened.creator_uid, opened.id);
+    Ok(())
+}
+
+/// Removes a segment, whatever is in it; if it is a channel, whoever has it open learns of it and
+/// it leaves the directory.
+///
+/// # Errors
+/// `EPERM` for who neither owns nor created it, `EINVAL` if it is gone already.
+pub fn remove_segment(id: i32) -> sysv::Result<()> {
+    let segment = Segment::from_id(id);
+    let named = segment.status_any().ok().filter(|status| is_name_key(status.perm.key));
+    // An attach makes the removal wait for it, and could be refused where the removal is not.
+    let region = named.and_then(|_| Region::attach(id).ok());
+    segment.remove()?;
+    if let Some(region) = region.filter(|region| State::of(region) == State::Ready) {
+        header::advance(&region, READY, ENDED);
+    }
+    if let Some(status) = named {
+        directory::take_away(status.perm.cuid, id);
+    }
     Ok(())
 }
 

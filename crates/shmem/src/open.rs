@@ -119,11 +119,19 @@ pub type Format<'a> = &'a dyn Fn(&Region) -> Result<(), OutOfBounds>;
 /// # Errors
 /// See [`Reason`].
 pub fn open_read_only(address: &Address, expected: &Expected) -> Result<Opened<View>, OpenError> {
+    let found = find(address)?;
+    found.check(expected).map_err(|reason| OpenError::new(address, reason))?;
+    Ok(found)
+}
+
+/// Finds a channel of whatever kind, for reading only.
+///
+/// # Errors
+/// See [`Reason`].
+pub fn find(address: &Address) -> Result<Opened<View>, OpenError> {
     let at = |reason| OpenError::new(address, reason);
     let look = Look::at(address).map_err(at)?;
-    let found = look.ready().ok_or_else(|| at(look.why_not()))?;
-    found.check(expected).map_err(at)?;
-    Ok(found)
+    look.ready().ok_or_else(|| at(look.why_not()))
 }
 
 /// Opens a channel for reading and writing.

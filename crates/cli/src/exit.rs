@@ -68,8 +68,8 @@ impl Failure {
         }
     }
 
-    /// A channel can't be opened: "cannot VERB …".
-    pub fn opening(verb: &str, error: &OpenError) -> Self {
+    /// A channel can't be opened.
+    pub fn opening(error: &OpenError) -> Self {
         let exit = match error.reason() {
             _ if error.is_not_found() => Exit::Missing,
             _ if error.is_permission_denied() => Exit::Denied,
@@ -78,7 +78,7 @@ impl Failure {
             Reason::Unfinished(_) => Exit::WouldWait,
             _ => Exit::Failed,
         };
-        Self::new(exit, format!("cannot {verb} {}: {error}", error.address()))
+        Self::new(exit, error.to_string())
     }
 
     /// The command line is wrong.

@@ -101,7 +101,7 @@ impl Getting {
         let patience = Patience::from(self.wait.patience());
         loop {
             let mut reader = Reader::wait(self.address.clone(), patience)
-                .map_err(|error| Failure::opening("get", &error))?;
+                .map_err(|error| Failure::opening(&error))?;
             match reader.watch_into(patience, bytes) {
                 Ok(Some(_)) => return Ok(reader),
                 Ok(None) => return Err(self.nothing()),
@@ -130,7 +130,7 @@ impl Getting {
 
     fn failed(&self, error: ReadError) -> Failure {
         match error {
-            ReadError::Open(error) => Failure::opening("get", &error),
+            ReadError::Open(error) => Failure::opening(&error),
             error => {
                 let removed = matches!(error, ReadError::Removed);
                 let exit = if removed { Exit::Missing } else { Exit::Failed };

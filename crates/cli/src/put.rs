@@ -128,7 +128,7 @@ impl Putting {
             Address::Id(_) => Writer::open(self.address.clone()),
             _ => Writer::open_or_create(self.address.clone(), &options),
         };
-        let mut writer = opened.map_err(|error| Failure::opening("put to", &error))?;
+        let mut writer = opened.map_err(|error| Failure::opening(&error))?;
         let wanted = self.capacity.unwrap_or(0).max(length);
         writer.grow(wanted).map_err(|error| self.failed(error))?;
         Ok(writer)
@@ -156,7 +156,7 @@ impl Putting {
 
     fn failed(&self, error: PutError) -> Failure {
         match error {
-            PutError::Open(error) => Failure::opening("put to", &error),
+            PutError::Open(error) => Failure::opening(&error),
             PutError::Removed => Failure::new(
                 Exit::Missing,
                 format!(

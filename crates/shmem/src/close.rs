@@ -25,7 +25,10 @@ pub fn remove(opened: &Opened<Region>) -> sysv::Result<()> {
 /// `EPERM` for who neither owns nor created it, `EINVAL` if it is gone already.
 pub fn remove_segment(id: i32) -> sysv::Result<()> {
     let segment = Segment::from_id(id);
-    let named = segment.status_any().ok().filter(|status| is_name_key(status.perm.key));
+    let named = segment
+        .status_any()
+        .ok()
+        .filter(|status| is_name_key(status.perm.key));
     // An attach makes the removal wait for it, and could be refused where the removal is not.
     let region = named.and_then(|_| Region::attach(id).ok());
     segment.remove()?;

@@ -185,6 +185,11 @@ impl Look {
         self.taken.iter().map(|status| status.id).collect()
     }
 
+    /// Why a segment that may be the one can't be looked at.
+    pub(crate) fn refusal(&self) -> Option<Reason> {
+        self.refused.map(Reason::Denied)
+    }
+
     /// Why nothing was found.
     pub(crate) fn why_not(&self) -> Reason {
         match (&self.refused, &self.damaged) {

@@ -120,7 +120,9 @@ pub type Format<'a> = &'a dyn Fn(&Region) -> Result<(), OutOfBounds>;
 /// See [`Reason`].
 pub fn open_read_only(address: &Address, expected: &Expected) -> Result<Opened<View>, OpenError> {
     let found = find(address)?;
-    found.check(expected).map_err(|reason| OpenError::new(address, reason))?;
+    found
+        .check(expected)
+        .map_err(|reason| OpenError::new(address, reason))?;
     Ok(found)
 }
 
@@ -196,6 +198,9 @@ pub fn open_or_create(
             drop(look);
             end_if_unused(found.id, found.creator_uid, 1);
             continue;
+        }
+        if let Some(reason) = look.refusal() {
+            return Err(at(reason));
         }
         if let Some(creator) = look.claimed(|_| true).map_err(at)? {
             if !pause.sleep() {

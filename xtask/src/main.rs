@@ -1,3 +1,91 @@
-//! Chores of the workspace.
+//! Chores of the workspace, run as `cargo xtask CHORE`.
+#![forbid(unsafe_code)]
 
-fn main() {}
+mod arrows;
+mod chores;
+mod layouts;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::ExitCode;
+
+/// Chores of the workspace.
+#[derive(Parser)]
+#[command(name = "cargo xtask", max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Fail on a dependency between crates that ARCHITECTURE.md does not draw
+    Arrows,
+    /// Write docs/layout.md from the tables of the code
+    Layouts {
+        /// Write nothing; fail if the page is not what the tables say
+        #[arg(long)]
+        check: bool,
+    },
+    /// Run the loom models of the algorithms on shared memory (about a minute)
+    Loom,
+    /// Run under Miri what works on memory of one process
+    Miri,
+    /// Kill processes at each labelled step and see that the others go on
+    Crash {
+        /// Many more rounds
+        #[arg(long)]
+        long: bool,
+    },
+    /// Read segments that are damaged or that a hostile peer writes meanwhile
+    Hostile {
+        /// Many more rounds
+        #[arg(long)]
+        long: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().chore) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(chore: Chore) -> Result<()> {
+    match chore {
+        Chore::Arrows => arrows::run(root()),
+        Chore::Layouts { check } => layouts::run(root(), check),
+        Chore::Loom => chores::loom(root()),
+        Chore::Miri => chores::miri(root()),
+        Chore::Crash { long } => chores::test(root(), "crash", long),
+        Chore::Hostile { long } => chores::test(root(), "hostile", long),
+    }
+}
+
+/// The folder of the workspace.
+fn root() -> &'static Path {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().expect("xtask stands in the workspace")
+}
+
+/// The cargo that runs this chore, so that `cargo +TOOLCHAIN xtask` goes on with that toolchain.
+fn cargo() -> OsString {
+    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+}

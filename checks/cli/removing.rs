@@ -1,6 +1,7 @@
 //! `tombolo rm`: what it removes, and what it leaves alone.
 
 use sysv::{Key, Mode, Queue, Segment};
+use tombolo::value::{Options, PutError, Writer};
 
 use crate::Test;
 use crate::world::{self, World};
@@ -10,6 +11,7 @@ pub const TESTS: &[Test] = &[
     ("what_is_attached_needs_force", attached),
     ("what_is_marked_is_not_removed_again", marked),
     ("mine_are_of_every_kind_or_of_one", mine),
+    ("channels_go_with_their_names", channels),
     ("a_terminal_is_asked", asked),
 ];
 
@@ -81,6 +83,36 @@ fn mine(world: &World) {
     }
     world.run("rm --mine").text();
     assert_eq!(world.run("ls --json").json().len(), 0);
+}
+
+fn channels(world: &World) {
+    let open = |name: &str| {
+        Writer::open_or_create(
+            name.parse::<tombolo::Name>().expect("a name"),
+            &Options::default(),
+        )
+    };
+    // The writer's presence is a segment too, which is marked from the start.
+    let left = || -> Vec<_> {
+        let all = world.run("ls --json").json();
+        all.into_iter()
+            .filter(|object| object["status"] != "dest")
+            .collect()
+    };
+    let mut writer = open("one").expect("made");
+    writer.put(b"message").expect("put");
+    drop(open("two").expect("made"));
+    assert_eq!(left().len(), 3, "two channels and the directory");
+    // The one in use stays, and so does the directory that has its name.
+    world.run("rm --mine").fails(6, &["it is attached"]);
+    assert_eq!(left().len(), 2);
+    world.run("rm msg 0").fails(6, &["directory"]);
+    world.run("rm --mine --force").text();
+    assert_eq!(left(), Vec::<serde_json::Value>::new());
+    assert!(
+        matches!(writer.put(b"message"), Err(PutError::Removed)),
+        "the writer learns of it"
+    );
 }
 
 fn asked(world: &World) {

@@ -109,9 +109,11 @@ fn end_detaches(t: &Target) -> Outcome {
             end();
         });
         let pid = process.pid();
-        assert_eq!(process.join_status().signal(), signal, "{name}");
+        // At once, which is before anybody has reaped it.
+        process.wait_zombie();
         let status = t.shm_stat(id).expect("IPC_STAT");
         assert_eq!((status.shm_nattch, status.shm_lpid), (1, pid), "{name}");
+        assert_eq!(process.join_status().signal(), signal, "{name}");
         assert_ne!(status.shm_dtime, 0, "{name}");
     }
     t.shmdt(kept).expect("shmdt");

@@ -2,7 +2,7 @@
 //!
 //! A trial is named `TARGET::STATEMENT`, such as `kernel::SG-1`; filters, `--list` and the other
 //! options are those of `cargo test`. `CONFORMANCE_TARGETS=libc` (names with commas) leaves the
-//! other targets out.
+//! other targets out. `suite::catalogue` sees to it that the page and the tests agree.
 //!
 //! - `harness`: what a statement's test is given and answers
 //! - `kinds`: what segments, queues and sets have in common
@@ -10,11 +10,11 @@
 //! - `process`: children, other users, gates, waiting for a state
 //! - `target`: the implementations
 //! - `caller`: what tests do to the process that calls: sleepers, signals, privilege, memory
+//! - `catalogue`: whether tests and statements are the same
 //! - `record`: what a test made where it has no name space of its own
 //! - `run`: how a statement gets a process and a name space of its own
 
-#![allow(missing_docs, dead_code)]
-
+mod catalogue;
 mod harness;
 mod kinds;
 mod memory;
@@ -104,7 +104,7 @@ fn main() -> ExitCode {
             .as_ref()
             .is_none_or(|names| names.split(',').any(|wanted| wanted == name))
     };
-    let mut trials = Vec::new();
+    let mut trials = vec![Trial::test("suite::catalogue", || catalogue::check(GROUPS))];
     for target in TARGETS.iter().filter(|target| wanted(target.name)) {
         for statement in GROUPS.iter().copied().flatten() {
             let name = format!("{}::{}", target.name, statement.id);

@@ -192,10 +192,6 @@ pub fn can_switch_users() -> bool {
     user == 0 && users > 1
 }
 
-/// `CAP_SETGID`.
-pub const CAP_SETGID: u32 = 6;
-/// `CAP_SETUID`.
-pub const CAP_SETUID: u32 = 7;
 /// `CAP_IPC_LOCK`.
 pub const CAP_IPC_LOCK: u32 = 14;
 /// `CAP_IPC_OWNER`.
@@ -391,6 +387,3 @@ pub fn on_signal(signal: i32, flags: i32, handler: extern "C" fn(i32)) {
     let set = unsafe { libc::sigaction(signal, &action, ptr::null_mut()) };
     assert_eq!(set, 0, "sigaction: {}", std::io::Error::last_os_error());
 }
-
-/// A handler that does nothing but interrupt.
-pub extern "C" fn nothing(_signal: i32) {}

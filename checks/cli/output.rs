@@ -17,6 +17,8 @@ pub const TESTS: &[Test] = &[
 ];
 
 const COMMANDS: &[&str] = &[
+    "put",
+    "get",
     "ls",
     "show",
     "mk",

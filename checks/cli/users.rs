@@ -12,6 +12,7 @@ pub const TESTS: &[Test] = &[
     ("anybody_may_look_at_the_facts", anybody_may_look),
     ("an_ordinary_user_works_on_its_own", an_ordinary_user),
     ("limits_are_for_root", limits_are_for_root),
+    ("a_channel_of_others_is_no_orphan", channel_of_others),
 ];
 
 /// Runs the command as nobody. None where this process may not become anybody else.
@@ -146,4 +147,28 @@ fn limits_are_for_root(world: &World) {
         0,
         "what could not be filled is not left"
     );
+}
+
+/// A channel outlives its writer on purpose; whose directory we may not read may have made one.
+fn channel_of_others(world: &World) {
+    let put = world.run_with("put greeting", b"hello");
+    assert_eq!((put.code, put.err.as_str()), (0, ""));
+    let orphan = world.mk("shm 4096");
+    let found = |ran: Ran| -> Vec<i64> {
+        let listed = ran.json();
+        listed
+            .iter()
+            .map(|object| object["id"].as_i64().expect("a number"))
+            .collect()
+    };
+    assert_eq!(
+        found(world.run("ls shm --orphans --json")),
+        [i64::from(orphan)]
+    );
+    let Some(listed) = as_nobody(world, "ls shm --orphans --json") else {
+        return;
+    };
+    assert_eq!(found(listed), [i64::from(orphan)]);
+    world.run("rm --orphans").text();
+    assert_eq!(world.run("get greeting").out, b"hello");
 }

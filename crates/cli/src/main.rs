@@ -33,9 +33,19 @@ use clap::{Parser, Subcommand};
 
 use crate::output::Output;
 
+const EXAMPLES: &str = "\
+Examples:
+  tombolo put greeting README.md   a process leaves a message in shared memory
+  tombolo get greeting             another reads it
+  tombolo ls                       what there is, of everybody
+  tombolo show greeting            all about it, and who has it attached
+  tombolo rm greeting
+`tombolo COMMAND --help` has more; so have the pages that `tombolo man DIR` writes.
+";
+
 /// See, make, use and clean System V IPC: segments, message queues, semaphore sets.
 #[derive(Parser)]
-#[command(name = "tombolo", version, after_help = exit::TABLE, max_term_width = 100)]
+#[command(name = "tombolo", version, after_help = format!("{EXAMPLES}\n{}", exit::TABLE), max_term_width = 100)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

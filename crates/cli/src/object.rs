@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use anyhow::Context;
-use tombolo::shmem::directory;
+use tombolo::shmem::{directory, name};
 use tombolo::sysv::{Kernel, Perm, msg, procfs, sem};
 
 use crate::channels::{self, ChannelName};
@@ -133,6 +133,7 @@ impl Surroundings {
                 status.attaches == 0
                     && self.processes.is_gone(status.creator_pid)
                     && self.channel(object).is_none()
+                    && !may_be_a_channel(&status.perm)
             }
             Object::Msg(queue) if directory::is_directory(queue) => false,
             Object::Msg(queue) => all_gone(&[queue.last_send_pid, queue.last_receive_pid]),
@@ -142,6 +143,12 @@ impl Surroundings {
             }),
         }
     }
+}
+
+/// Whether a segment may be a channel of somebody whose directory is not for us to read.
+fn may_be_a_channel(perm: &Perm) -> bool {
+    let mine = users::me() == 0 || users::me() == perm.cuid;
+    !mine && name::is_name_key(perm.key)
 }
 
 /// What help says about `--orphans`.

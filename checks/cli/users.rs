@@ -139,6 +139,15 @@ fn limits_are_for_root(world: &World) {
         return;
     };
     ran.fails(4, &["shmmni", "only root"]);
+    as_nobody(world, "mk msg").expect("as before").text();
+    world.run("limits --set msgmnb=100").text();
+    as_nobody(world, "set msg 0 --mode 640")
+        .expect("as before")
+        .fails(4, &["msgmnb", "--qbytes"]);
+    as_nobody(world, "set msg 0 --mode 640 --qbytes 100")
+        .expect("as before")
+        .text();
+    as_nobody(world, "rm msg 0").expect("as before").text();
     as_nobody(world, "mk msg --qbytes 1M")
         .expect("as before")
         .fails(4, &["msgmnb", "tombolo limits"]);

@@ -136,7 +136,7 @@ fn only_names(targets: Vec<Target>) -> Result<Vec<Target>, Failure> {
     match odd {
         None => Ok(targets),
         Some(target) => Err(Failure::usage(format!(
-            "{target} of which kind? say: tombolo rm shm|msg|sem …"
+            "of which kind is the object {target}? say: tombolo rm shm|msg|sem OBJECT"
         ))),
     }
 }

@@ -143,6 +143,13 @@ impl Setting {
                      CAP_SYS_RESOURCE may pass; see: tombolo limits"
                 ),
             ),
+            (Errno::PERM, None) if self.kind == Kind::Msg && self.owned(id) => Failure::new(
+                Exit::Denied,
+                format!(
+                    "{what}: it may hold more than the limit msgmnb, which only CAP_SYS_RESOURCE \
+                     may leave so; lower that too, with --qbytes"
+                ),
+            ),
             (Errno::INVAL, _)
                 if self.change.uid.or(self.change.gid).is_some()
                     && matches!(object::find(self.kind, id), Ok(Some(_))) =>

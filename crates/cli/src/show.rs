@@ -76,7 +76,7 @@ impl Args {
             (None, Target::Name(_)) => Kind::Shm,
             (None, target) => {
                 return Err(Failure::usage(format!(
-                    "{target} of which kind? say: tombolo show shm|msg|sem {target}"
+                    "of which kind is the object {target}? say: tombolo show shm|msg|sem OBJECT"
                 ))
                 .into());
             }

@@ -1,5 +1,6 @@
 //! Where the `tombolo` command is that the checks run.
 
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -47,14 +48,17 @@ pub fn tombolo() -> &'static Path {
 /// A copy where every user can run it: a home directory, where the tree may lie, is closed to
 /// others. It replaces the copy of an earlier run.
 fn reachable(built: &Path) -> PathBuf {
-    let uid = fs::metadata("/proc/self").map(|own| std::os::unix::fs::MetadataExt::uid(&own));
-    let name = format!("tombolo-under-test-{}", uid.expect("/proc is mounted"));
-    let dir = env::temp_dir().join(format!("{name}-{:x}", place(built)));
+    let uid = fs::metadata("/proc/self").expect("/proc is mounted").uid();
+    let name = format!("tombolo-under-test-{uid}-{:x}", place(built));
+    let dir = env::temp_dir().join(name);
     fs::create_dir_all(&dir).expect("a directory for the binary");
     let copy = dir.join("tombolo");
     // Under a name of its own and then renamed: another test may be running the present one.
     let fresh = dir.join(format!("tombolo.{}", std::process::id()));
     fs::copy(built, &fresh).expect("the binary was built");
+    for path in [&dir, &fresh] {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("both are ours");
+    }
     fs::rename(&fresh, &copy).expect("the copy takes its place");
     copy
 }

@@ -34,6 +34,7 @@ may see a part. Into a channel write with `tombolo put`.
 {}", target::HELP))]
 pub struct Args {
     /// The segment
+    #[arg(allow_negative_numbers = true)]
     target: Option<OsString>,
     /// What to write; standard input if it is not given, or `-`
     file: Option<OsString>,

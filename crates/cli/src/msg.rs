@@ -35,8 +35,10 @@ Examples:
 {}", target::HELP, wait::HELP))]
 pub struct SendArgs {
     /// The message queue
+    #[arg(allow_negative_numbers = true)]
     queue: Option<OsString>,
     /// The message; standard input if neither it nor --file is given
+    #[arg(allow_negative_numbers = true)]
     text: Option<OsString>,
     #[command(flatten)]
     options: TargetOptions,

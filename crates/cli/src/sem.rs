@@ -37,7 +37,11 @@ tombolo semop [OPTIONS] SET N:AMOUNT... [-- COMMAND [ARG]...]
        tombolo semop [OPTIONS] <--id ID|--key KEY|--ftok PATH,ID> N:AMOUNT... [-- COMMAND [ARG]...]")]
 pub struct Args {
     /// The set, then the operations: +2 adds, -1 takes, 0 waits for zero
-    #[arg(value_name = "SET> <N:AMOUNT", required = true)]
+    #[arg(
+        value_name = "SET> <N:AMOUNT",
+        required = true,
+        allow_negative_numbers = true
+    )]
     words: Vec<String>,
     #[command(flatten)]
     options: TargetOptions,

@@ -7,7 +7,6 @@
 //! - `harness`: what a statement's test is given and answers
 //! - `kinds`: what segments, queues and sets have in common
 //! - `memory`: mappings and faults
-//! - `process`: children, other users, gates, waiting for a state
 //! - `target`: the implementations
 //! - `caller`: what tests do to the process that calls: sleepers, signals, privilege, memory
 //! - `catalogue`: whether tests and statements are the same
@@ -18,7 +17,6 @@ mod catalogue;
 mod harness;
 mod kinds;
 mod memory;
-mod process;
 mod record;
 mod run;
 mod target;
@@ -49,6 +47,7 @@ mod sem_operate;
 mod sem_undo;
 mod sem_wait;
 
+use checks::process;
 use harness::{Statement, Target};
 use libtest_mimic::{Arguments, Trial};
 use std::process::ExitCode;

@@ -8,56 +8,32 @@
 //! they made is removed by the record that they keep of it.
 
 use crate::harness::{Outcome, Statement, Target};
-use crate::process::die_with;
 use crate::record;
+use checks::isolate::{self, SKIPPED, leave_name_space, memory_file, no_core_dumps};
+use checks::process::die_with;
 use libtest_mimic::{Completion, Failed};
-use std::fs::File;
-use std::io::{Read, Seek};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::{CommandExt, parent_id};
+use std::os::unix::process::parent_id;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitCode};
+use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 /// After this time a statement has failed.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The exit status of a statement's process that skipped, the reason being its last line.
-const SKIPPED: u8 = 77;
-
 /// Runs a statement in a process of its own: what the trial does.
 pub fn supervise(target: &Target, statement: &Statement) -> Result<Completion, Failed> {
     let scratch = Scratch::new()?;
-    let mut output = memory_file()?;
     let record = memory_file()?;
     record::prepare(&record)?;
-    let mut process = Command::new(std::env::current_exe()?)
+    let mut process = Command::new(std::env::current_exe()?);
+    process
         .args(["--statement", target.name, statement.id])
         .current_dir(&scratch.0)
-        .stdin(record.try_clone()?)
-        .stdout(output.try_clone()?)
-        .stderr(output.try_clone()?)
-        .process_group(0)
-        .spawn()?;
-    let in_time = wait(&process, TIMEOUT);
-    // Before it is reaped, so that the group's number is still its own.
-    kill_group(&process);
-    let status = process.wait()?;
+        .stdin(record.try_clone()?);
+    let ended = isolate::run(&mut process, TIMEOUT)?;
     record::remove_all(record, target)?;
-    let mut text = String::new();
-    output.rewind()?;
-    output.read_to_string(&mut text)?;
-    if !in_time {
-        return Err(format!("no end after {TIMEOUT:?}\n{text}").into());
-    }
-    match status.code() {
-        Some(0) => Ok(Completion::Completed),
-        Some(code) if code == i32::from(SKIPPED) => Ok(Completion::ignored_with(
-            text.lines().last().unwrap_or("no reason given"),
-        )),
-        _ => Err(format!("{status}\n{text}").into()),
-    }
+    ended.completion()
 }
 
 /// Runs a statement in this process: what the trial's process does.
@@ -82,78 +58,6 @@ pub fn statement(target: &Target, statement: &Statement) -> ExitCode {
             ExitCode::from(SKIPPED)
         }
     }
-}
-
-/// Leaves for an IPC name space of its own, if that is possible.
-fn leave_name_space() -> bool {
-    // SAFETY: takes a number; the process has one thread.
-    if unsafe { libc::unshare(libc::CLONE_NEWIPC) } == 0 {
-        return true;
-    }
-    // SAFETY: no arguments.
-    let uid = unsafe { libc::geteuid() };
-    // SAFETY: no arguments.
-    let gid = unsafe { libc::getegid() };
-    // SAFETY: takes a number; the process has one thread.
-    if unsafe { libc::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWIPC) } != 0 {
-        return false;
-    }
-    let maps = [
-        ("/proc/self/setgroups", "deny".to_string()),
-        ("/proc/self/uid_map", format!("0 {uid} 1")),
-        ("/proc/self/gid_map", format!("0 {gid} 1")),
-    ];
-    for (file, text) in maps {
-        std::fs::write(file, text).unwrap_or_else(|error| panic!("{file}: {error}"));
-    }
-    true
-}
-
-/// Faults are part of the tests; their dumps are not wanted.
-fn no_core_dumps() {
-    let none = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
-    // SAFETY: `none` is valid for reading.
-    unsafe { libc::setrlimit(libc::RLIMIT_CORE, &none) };
-}
-
-/// Waits until the process has ended, not longer than `timeout`.
-fn wait(process: &Child, timeout: Duration) -> bool {
-    // SAFETY: takes numbers; the process is not reaped yet.
-    let descriptor = unsafe { libc::syscall(libc::SYS_pidfd_open, process.id(), 0) };
-    assert!(
-        descriptor >= 0,
-        "pidfd_open: {}",
-        std::io::Error::last_os_error()
-    );
-    // SAFETY: the descriptor is new and ours.
-    let descriptor = unsafe { OwnedFd::from_raw_fd(descriptor as i32) };
-    let mut poll = libc::pollfd {
-        fd: descriptor.as_raw_fd(),
-        events: libc::POLLIN,
-        revents: 0,
-    };
-    // SAFETY: one element to read and write.
-    unsafe { libc::poll(&mut poll, 1, timeout.as_millis() as i32) == 1 }
-}
-
-fn kill_group(process: &Child) {
-    // SAFETY: takes numbers; the leader is not reaped yet, so the group is its own.
-    unsafe { libc::kill(-(process.id() as i32), libc::SIGKILL) };
-}
-
-/// A file without a name, for what the process prints: unlike a pipe it neither fills up nor
-/// stays open in a grandchild.
-fn memory_file() -> std::io::Result<File> {
-    // SAFETY: a string that ends in NUL.
-    let descriptor = unsafe { libc::memfd_create(c"output".as_ptr(), libc::MFD_CLOEXEC) };
-    if descriptor < 0 {
-        return Err(std::io::Error::last_os_error());
-    }
-    // SAFETY: the descriptor is new and ours.
-    Ok(unsafe { File::from_raw_fd(descriptor) })
 }
 
 /// A directory where the test runs, open to every user; removed with all that is in it.

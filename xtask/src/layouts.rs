@@ -96,7 +96,7 @@ fn section(page: &mut String, layout: &Layout, start: usize) {
 fn states() -> String {
     let word = |word: u64| {
         let text = word.to_le_bytes().escape_ascii().to_string();
-        format!("`{word:#x}`, in memory `{text}`")
+        format!("`{word:#018x}`, in memory `{text}`")
     };
     format!(
         "

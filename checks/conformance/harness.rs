@@ -174,6 +174,13 @@ impl Target {
         self.shm_stat(id).expect("IPC_STAT").shm_nattch
     }
 
+    /// Waits until a segment has this many attaches: for tests of something else than how fast a
+    /// process that has ended loses its own (see `process::undisturbed`).
+    #[track_caller]
+    pub fn wait_attaches(&self, id: i32, expected: u64) {
+        crate::process::wait_until(crate::process::BOUND, || self.attaches(id) == expected);
+    }
+
     /// `msgget`.
     pub fn msgget(&self, key: key_t, flags: i32) -> Result<i32> {
         let answer = self.calls.msgget(key, flags);

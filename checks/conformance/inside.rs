@@ -179,7 +179,7 @@ fn descriptors_full(t: &Target) -> Outcome {
     })
     .join();
     t.shmdt(base).expect("shmdt");
-    assert_eq!(t.attaches(id), 0);
+    t.wait_attaches(id, 0);
     Outcome::Pass
 }
 
@@ -255,7 +255,7 @@ fn bad_pointers(t: &Target) -> Outcome {
 
 fn use_them(t: &Target, segment: i32, queue: i32, set: i32) {
     let base = t.shmat(segment, 0).expect("shmat");
-    assert_eq!(t.attaches(segment), 1);
+    t.wait_attaches(segment, 1);
     t.shmdt(base).expect("shmdt");
     t.msgsnd(queue, 5, b"x", IPC_NOWAIT).expect("msgsnd");
     assert_eq!(t.msgrcv(queue, 4, 5, IPC_NOWAIT), Ok((5, b"x".to_vec())));

@@ -4,7 +4,9 @@ use crate::harness::{Outcome, PAGE, Statement, Target, now, statement};
 use crate::kinds::set_sysctl;
 use crate::memory::{mapping, mappings, peek, poke, writing_faults};
 use crate::or_skip;
-use crate::process::{Gate, child, exec_and_stay, shared_words, stay, wait_exec, wait_past};
+use crate::process::{
+    Gate, child, exec_and_stay, same, shared_words, stay, undisturbed, wait_exec, wait_past,
+};
 use std::ffi::c_void;
 use std::os::unix::process::ExitStatusExt;
 use std::sync::atomic::Ordering::Relaxed;
@@ -60,23 +62,26 @@ fn fork_inherits(t: &Target) -> Outcome {
 fn exec_detaches(t: &Target) -> Outcome {
     let id = t.segment(PAGE);
     let kept = t.shmat(id, 0).expect("shmat");
-    let marked = t.segment(PAGE);
-    let attached = Gate::new();
-    let process = child(|| {
-        t.shmat(id, 0).expect("shmat");
-        t.shmat(marked, SHM_RDONLY).expect("shmat");
-        t.shm_remove(marked).expect("IPC_RMID");
-        assert_eq!((t.attaches(id), t.attaches(marked)), (3, 1));
-        attached.open();
-        exec_and_stay();
+    undisturbed(|| {
+        let marked = t.segment(PAGE);
+        let attached = Gate::new();
+        let process = child(|| {
+            t.shmat(id, 0).expect("shmat");
+            t.shmat(marked, SHM_RDONLY).expect("shmat");
+            t.shm_remove(marked).expect("IPC_RMID");
+            assert_eq!((t.attaches(id), t.attaches(marked)), (3, 1));
+            attached.open();
+            exec_and_stay();
+        });
+        attached.wait();
+        wait_exec(process.pid());
+        let status = t.shm_stat(id).expect("IPC_STAT");
+        let found = (status.shm_nattch, status.shm_lpid);
+        same("attaches and lpid", found, (1, process.pid()))?;
+        same("marked", t.shm_stat(marked), Err(Errno::INVAL))?;
+        process.kill();
+        same("after its end", t.attaches(id), 1)
     });
-    attached.wait();
-    wait_exec(process.pid());
-    assert_eq!(t.attaches(id), 1);
-    assert_eq!(t.shm_stat(marked), Err(Errno::INVAL));
-    assert_eq!(t.shm_stat(id).expect("IPC_STAT").shm_lpid, process.pid());
-    process.kill();
-    assert_eq!(t.attaches(id), 1);
     t.shmdt(kept).expect("shmdt");
     Outcome::Pass
 }
@@ -102,19 +107,22 @@ fn end_detaches(t: &Target) -> Outcome {
         ("SIGKILL", kill_self, Some(libc::SIGKILL)),
     ];
     for (name, end, signal) in ends {
-        let process = child(|| {
-            t.shmat(id, 0).expect("shmat");
-            t.shmat(id, SHM_RDONLY).expect("shmat");
-            assert_eq!(t.attaches(id), 4);
-            end();
+        undisturbed(|| {
+            let process = child(|| {
+                t.shmat(id, 0).expect("shmat");
+                t.shmat(id, SHM_RDONLY).expect("shmat");
+                assert_eq!(t.attaches(id), 4);
+                end();
+            });
+            let pid = process.pid();
+            // At once, which is before anybody has reaped it.
+            process.wait_zombie();
+            let status = t.shm_stat(id).expect("IPC_STAT");
+            assert_eq!(process.join_status().signal(), signal, "{name}");
+            let found = (status.shm_nattch, status.shm_lpid);
+            same(name, found, (1, pid))?;
+            same(name, status.shm_dtime != 0, true)
         });
-        let pid = process.pid();
-        // At once, which is before anybody has reaped it.
-        process.wait_zombie();
-        let status = t.shm_stat(id).expect("IPC_STAT");
-        assert_eq!((status.shm_nattch, status.shm_lpid), (1, pid), "{name}");
-        assert_eq!(process.join_status().signal(), signal, "{name}");
-        assert_ne!(status.shm_dtime, 0, "{name}");
     }
     t.shmdt(kept).expect("shmdt");
     Outcome::Pass
@@ -144,7 +152,8 @@ fn removal_while_attached(t: &Target) -> Outcome {
         poke(base, 4);
     })
     .join();
-    assert_eq!((peek(base), t.attaches(id)), (4, 1));
+    assert_eq!(peek(base), 4);
+    t.wait_attaches(id, 1);
     Outcome::Pass
 }
 
@@ -155,19 +164,21 @@ fn marked_goes_at_last_detach(t: &Target) -> Outcome {
     t.shmdt(base).expect("shmdt");
     assert_eq!(t.shm_stat(id), Err(Errno::INVAL));
 
-    let id = t.segment(PAGE);
-    let attached = Gate::new();
-    let holder = child(|| {
-        t.shmat(id, 0).expect("shmat");
-        attached.open();
-        stay();
+    undisturbed(|| {
+        let id = t.segment(PAGE);
+        let attached = Gate::new();
+        let holder = child(|| {
+            t.shmat(id, 0).expect("shmat");
+            attached.open();
+            stay();
+        });
+        attached.wait();
+        t.shm_remove(id).expect("IPC_RMID");
+        assert_eq!(t.attaches(id), 1);
+        holder.kill();
+        same("the status", t.shm_stat(id), Err(Errno::INVAL))?;
+        same("attaching", t.shmat(id, 0), Err(Errno::INVAL))
     });
-    attached.wait();
-    t.shm_remove(id).expect("IPC_RMID");
-    assert_eq!(t.attaches(id), 1);
-    holder.kill();
-    assert_eq!(t.shm_stat(id), Err(Errno::INVAL));
-    assert_eq!(t.shmat(id, 0), Err(Errno::INVAL));
     Outcome::Pass
 }
 
@@ -192,6 +203,7 @@ fn outlives_creator(t: &Target) -> Outcome {
     let pid = creator.pid();
     creator.join();
     let id = t.shmget(key, 0, 0).expect("it is still there");
+    t.wait_attaches(id, 0);
     let status = t.shm_stat(id).expect("IPC_STAT");
     assert_eq!((status.shm_cpid, status.shm_nattch), (pid, 0));
     let base = t.shmat(id, 0).expect("shmat");
@@ -210,7 +222,7 @@ fn contents_persist(t: &Target) -> Outcome {
         poke(base.wrapping_add(2 * PAGE - 1), 12);
     })
     .join();
-    assert_eq!(t.attaches(id), 0);
+    t.wait_attaches(id, 0);
     child(|| {
         let base = t.shmat(id, SHM_RDONLY).expect("shmat");
         assert_eq!(

@@ -246,7 +246,7 @@ fn none_per_process(t: &Target) -> Outcome {
         }
     })
     .join();
-    assert_eq!(t.attaches(segment), 0);
+    t.wait_attaches(segment, 0);
     for set in sets {
         assert_eq!(t.sem_values(set, 100), Ok(vec![0; 100]));
         t.sem_remove(set).expect("IPC_RMID");

@@ -57,7 +57,9 @@ fn shm(t: &Target) -> Outcome {
     t.shmat(id, SHM_RDONLY).expect("shmat");
     poke(base, 1);
     poke(base.wrapping_add(3 * PAGE), 1);
+    // The last one to attach and detach is not the creator.
     child(|| ()).join();
+    t.wait_attaches(id, 2);
     let check = |key: key_t, perms: &str| {
         let status = t.shm_stat(id).expect("IPC_STAT");
         let line = line("shm", id);

@@ -5,7 +5,7 @@ use crate::kinds::{Kind, shmctl_bad, sysctl};
 use crate::memory::{map, peek, poke, protect, unmap};
 use crate::or_skip;
 use crate::process::{
-    CAP_IPC_LOCK, as_user, can_switch_users, child, child_as, keep_capabilities, wait_past,
+    CAP_IPC_LOCK, Gate, as_user, can_switch_users, child, child_as, keep_capabilities, wait_past,
 };
 use sysv::Errno;
 use sysv::abi::*;
@@ -32,11 +32,18 @@ fn stat(t: &Target) -> Outcome {
     let created = now();
     let id = t.shmget(key, 5001, IPC_CREAT | 0o642).expect("shmget");
     wait_past(created);
+    // Forked before there is anything to inherit, so that what it does itself is the last thing.
+    let go = Gate::new();
+    let other = child(|| {
+        go.wait();
+        let own = t.shmat(id, 0).expect("shmat");
+        t.shmdt(own).expect("shmdt");
+    });
+    let last = other.pid();
     let base = t.shmat(id, 0).expect("shmat");
     t.shmat(id, SHM_RDONLY).expect("shmat");
     let attached = t.shm_stat(id).expect("IPC_STAT").shm_atime;
-    let other = child(|| ());
-    let last = other.pid();
+    go.open();
     other.join();
     let status = t.shm_stat(id).expect("IPC_STAT");
     let expected = ipc_perm {

@@ -132,7 +132,7 @@ fn partly_unmapped(t: &Target) -> Outcome {
                 "page {page}"
             );
         }
-        assert_eq!(t.attaches(id), 1);
+        t.wait_attaches(id, 1);
         assert_eq!(t.shmdt(base), Err(Errno::INVAL));
     }
     t.shmdt(other).expect("shmdt");

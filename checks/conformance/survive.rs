@@ -12,6 +12,7 @@ use std::mem::size_of;
 use std::ptr;
 use std::sync::atomic::AtomicI64;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
 use sysv::Errno;
 use sysv::abi::*;
 
@@ -97,7 +98,7 @@ fn killed_anywhere(t: &Target) -> Outcome {
         assert_eq!(t.semctl(all.set, number, GETNCNT, 0), Ok(0), "waiters");
         assert_eq!(t.semctl(all.set, number, GETZCNT, 0), Ok(0), "waiters");
     }
-    assert_eq!(t.attaches(all.segment), 1, "attaches of the dead");
+    t.wait_attaches(all.segment, 1);
     assert_eq!(t.msg_stat(all.queue).expect("IPC_STAT").msg_qnum, 0);
     Outcome::Pass
 }
@@ -153,7 +154,7 @@ fn fork_among_threads(t: &Target) -> Outcome {
     });
     exercise(t);
     assert_eq!(t.sem_values(all.set, 2), Ok(vec![1, 0]));
-    assert_eq!(t.attaches(all.segment), 1);
+    t.wait_attaches(all.segment, 1);
     Outcome::Pass
 }
 
@@ -177,6 +178,21 @@ impl<'t> Books<'t> {
     fn enter(&self) {
         self.t.shmat(self.segment, 0).expect("shmat");
         self.t.semop(self.set, &[(0, 1, SEM_UNDO)]).expect("semop");
+    }
+
+    /// Waits until there are this many attaches and this value: see `process::undisturbed`.
+    #[track_caller]
+    fn wait(&self, expected: (u64, i32)) {
+        let mut found = self.read();
+        let start = Instant::now();
+        while found != expected {
+            assert!(
+                start.elapsed() < BOUND,
+                "found {found:?}, expected {expected:?}"
+            );
+            std::thread::yield_now();
+            found = self.read();
+        }
     }
 
     /// Attaches and value.
@@ -203,21 +219,21 @@ fn reap(pid: i32) {
 fn ways_to_start(t: &Target) -> Outcome {
     let books = Books::new(t);
     books.enter();
-    assert_eq!(books.read(), (1, 1));
+    books.wait((1, 1));
 
     // exec drops attaches and keeps adjustments; what fork has copied is only attaches.
     let entered = Gate::new();
     let process = child(|| {
-        assert_eq!(books.read(), (2, 1));
+        books.wait((2, 1));
         books.enter();
         entered.open();
         exec_and_stay();
     });
     entered.wait();
     wait_exec(process.pid());
-    assert_eq!(books.read(), (1, 2), "exec");
+    books.wait((1, 2));
     process.kill();
-    assert_eq!(books.read(), (1, 1), "the end of what was executed");
+    books.wait((1, 1));
 
     // vfork and posix_spawn run in the parent's memory for a while.
     let mut stack = vec![0u128; 4096];
@@ -227,16 +243,16 @@ fn ways_to_start(t: &Target) -> Outcome {
     let pid = unsafe { libc::clone(end_at_once, top, flags, ptr::null_mut()) };
     assert!(pid > 0, "clone: {}", std::io::Error::last_os_error());
     reap(pid);
-    assert_eq!(books.read(), (1, 1), "vfork");
+    books.wait((1, 1));
     let spawned = spawn();
     wait_exec(spawned);
-    assert_eq!(books.read(), (1, 1), "posix_spawn");
+    books.wait((1, 1));
     // SAFETY: takes numbers; the process is not reaped yet.
     assert_eq!(unsafe { libc::kill(spawned, libc::SIGKILL) }, 0);
     let mut status = 0;
     // SAFETY: `status` is valid for writing.
     assert_eq!(unsafe { libc::waitpid(spawned, &mut status, 0) }, spawned);
-    assert_eq!(books.read(), (1, 1), "the end of what was spawned");
+    books.wait((1, 1));
 
     // A fork that no wrapper of libc's has seen.
     let (entered, go) = (Gate::new(), Gate::new());
@@ -251,10 +267,10 @@ fn ways_to_start(t: &Target) -> Outcome {
     }
     assert!(pid > 0, "clone: {}", std::io::Error::last_os_error());
     entered.wait();
-    assert_eq!(books.read(), (3, 2), "clone");
+    books.wait((3, 2));
     go.open();
     reap(pid);
-    assert_eq!(books.read(), (1, 1), "the end of the clone");
+    books.wait((1, 1));
 
     daemon(&books);
     Outcome::Pass
@@ -307,9 +323,9 @@ fn daemon(books: &Books) {
     .join();
     entered.wait();
     // The test's attach, three of the daemon's (two of them inherited); one adjustment each.
-    assert_eq!(books.read(), (4, 2), "daemon");
+    books.wait((4, 2));
     go.open();
-    wait_until(BOUND, || books.read() == (1, 1));
+    books.wait((1, 1));
 }
 
 /// Forks a process that has a certain pid, and runs `body` in it; `None` if the pid is taken.
@@ -349,7 +365,7 @@ fn pid_again(t: &Target) -> Outcome {
             stay();
         });
         gate.wait();
-        assert_eq!(books.read(), (1, 1));
+        books.wait((1, 1));
         let pid = first.pid();
         first.kill();
         let (look, go) = (Gate::new(), Gate::new());
@@ -372,17 +388,13 @@ fn pid_again(t: &Target) -> Outcome {
             Err(errno) => panic!("clone3: {errno}"),
         };
         look.wait();
-        assert_eq!(
-            books.read(),
-            (0, 0),
-            "the first one's are gone, the second has none"
-        );
+        books.wait((0, 0));
         go.open();
         look.wait();
-        assert_eq!(books.read(), (2, 2), "the second one's own");
+        books.wait((2, 2));
         go.open();
         reap(second);
-        assert_eq!(books.read(), (0, 0));
+        books.wait((0, 0));
         return Outcome::Pass;
     }
     panic!("the pid was always taken")

@@ -266,12 +266,40 @@ pub fn stay() -> ! {
 
 /// Waits until a process runs the program of [`exec_and_stay`].
 pub fn wait_exec(pid: i32) {
-    let stay = STAY.to_bytes();
+    // By its name, which it takes from the path: whoever reads its command line has hold of its
+    // memory meanwhile, and would be the one that detaches what was attached there.
     wait_until(BOUND, || {
-        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        line.split(|&byte| byte == 0)
-            .any(|argument| argument == stay)
+        let name = std::fs::read_to_string(format!("/proc/{pid}/comm"));
+        name.is_ok_and(|name| name.trim_end() == "exe")
     });
+}
+
+/// Tries again, a few times, what goes wrong when somebody else on the machine looks at the memory
+/// map of a process just while it ends: its attaches then go when that look is over.
+#[track_caller]
+pub fn undisturbed(mut attempt: impl FnMut() -> Result<(), String>) {
+    const ATTEMPTS: u32 = 5;
+    for _ in 1..ATTEMPTS {
+        if attempt().is_ok() {
+            return;
+        }
+    }
+    if let Err(difference) = attempt() {
+        panic!("{ATTEMPTS} times: {difference}");
+    }
+}
+
+/// For [`undisturbed`]: what was found has to be what is expected.
+pub fn same<T: PartialEq + std::fmt::Debug>(
+    what: &str,
+    found: T,
+    expected: T,
+) -> Result<(), String> {
+    if found == expected {
+        Ok(())
+    } else {
+        Err(format!("{what}: found {found:?}, expected {expected:?}"))
+    }
 }
 
 /// The blocking calls, and the ways in which an implementation in user space sleeps.

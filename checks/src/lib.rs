@@ -8,3 +8,8 @@
 pub mod bin_under_test;
 pub mod isolate;
 pub mod process;
+
+/// README.md, whose examples compile and run with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct Readme;

@@ -3,6 +3,9 @@
 
 mod channels;
 mod columns;
+mod demo;
+mod demo_race;
+mod demo_roles;
 mod dump;
 mod exit;
 mod generate;
@@ -76,6 +79,7 @@ macro_rules! commands {
 }
 
 commands! {
+    Demo = demo::Args,
     Put = put::Args,
     Get = get::Args,
     Ls = ls::Args,

@@ -152,6 +152,21 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
         .ok_or_else(|| format!("`{text}` is more than can be counted"))
 }
 
+/// A time of today: hours, minutes and seconds.
+pub fn clock(seconds: i64) -> String {
+    let time = Timestamp::from_second(seconds)
+        .ok()
+        .filter(|_| seconds != 0);
+    time.map_or_else(
+        || "-".to_owned(),
+        |time| {
+            time.to_zoned(TimeZone::system())
+                .strftime("%H:%M:%S")
+                .to_string()
+        },
+    )
+}
+
 /// Text with what would move the cursor or break a line written as an escape.
 pub fn printable(text: &str) -> Cow<'_, str> {
     if !text.contains(char::is_control) {

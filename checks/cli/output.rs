@@ -17,6 +17,7 @@ pub const TESTS: &[Test] = &[
 ];
 
 const COMMANDS: &[&str] = &[
+    "demo",
     "put",
     "get",
     "ls",

@@ -1,5 +1,6 @@
 //! One scan of a name's keys: what is ready, what is being made, what is free.
 
+use crate::close::end;
 use crate::error::Reason;
 use crate::header::{self, Header, Lifetime, State};
 use crate::open::{Address, Creation, Opened, is_gone};
@@ -158,14 +159,35 @@ impl Look {
         self.slots.iter().any(Self::is_abandoned)
     }
 
-    /// Removes what dead creators left, and what lies there new but is not as it should be.
-    pub(crate) fn remove_abandoned(&self, creation: &Creation) {
+    /// Removes what dead creators and removers left, and says how many segments that was.
+    pub(crate) fn remove_abandoned(&self) -> usize {
+        let abandoned = self.slots.iter().filter(|slot| Self::is_abandoned(slot));
+        abandoned
+            .filter(|slot| Segment::from_id(slot.id).remove().is_ok())
+            .count()
+    }
+
+    /// Removes what lies there new but is not as it should be.
+    pub(crate) fn remove_unsuited(&self, creation: &Creation) {
         for slot in &self.slots {
             let unsuited = slot.state == State::New
                 && (slot.status.size != creation.length as u64
                     || slot.status.perm.mode != creation.mode);
-            if unsuited || Self::is_abandoned(slot) {
+            if unsuited {
                 let _ = Segment::from_id(slot.id).remove();
+            }
+        }
+    }
+
+    /// Ends the generations before the one that is ready: whoever made that died before it could.
+    pub(crate) fn end_older(&self) {
+        let found = || self.slots.iter().filter_map(|slot| slot.found.as_ref());
+        let Some(newest) = found().map(|found| found.header.generation).max() else {
+            return;
+        };
+        for old in found().filter(|found| found.header.generation < newest) {
+            if let Ok(Some(old)) = old.upgrade() {
+                end(&old);
             }
         }
     }

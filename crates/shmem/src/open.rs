@@ -23,7 +23,9 @@
 //!
 //! **Crash.** Before 3, a new segment is left, which the next creator takes. Before 6, one that is
 //! claimed by a dead process, which the next creator removes. After an opener attaches it looks
-//! whether the segment was marked for destruction in between, and starts over if so.
+//! whether the segment was marked for destruction in between, and starts over if so. Of two
+//! generations that are both ready the earlier is what a process left that died while the channel
+//! moved: whoever opens the channel for writing ends it, so that those who have it open follow.
 
 use crate::close::{end, end_if_unused};
 use crate::directory;
@@ -141,15 +143,25 @@ pub fn find(address: &Address) -> Result<Opened<View>, OpenError> {
 /// # Errors
 /// See [`Reason`].
 pub fn open(address: &Address, expected: &Expected) -> Result<Opened<Region>, OpenError> {
+    let at = |reason| OpenError::new(address, reason);
     loop {
-        let found = open_read_only(address, expected)?;
-        if let Some(opened) = found
-            .upgrade()
-            .map_err(|reason| OpenError::new(address, reason))?
-        {
+        let look = Look::at(address).map_err(at)?;
+        let found = look.ready().ok_or_else(|| at(look.why_not()))?;
+        found.check(expected).map_err(at)?;
+        look.end_older();
+        if let Some(opened) = found.upgrade().map_err(at)? {
             return Ok(opened);
         }
     }
+}
+
+/// Removes what dead creators and removers left at an address, and says whether there was any.
+///
+/// # Errors
+/// See [`Reason`].
+pub fn sweep(address: &Address) -> Result<bool, OpenError> {
+    let at = |reason| OpenError::new(address, reason);
+    Ok(Look::at(address).map_err(at)?.remove_abandoned() > 0)
 }
 
 /// Opens a channel for reading only, waiting until there is one.
@@ -190,6 +202,7 @@ pub fn open_or_create(
         if let Some(found) = look.ready() {
             found.check(expected).map_err(at)?;
             if !look.is_left_over() {
+                look.end_older();
                 match found.upgrade().map_err(at)? {
                     Some(opened) => return Ok(opened),
                     None => continue,
@@ -332,7 +345,8 @@ fn create(
         Address::Id(_) => return Err(Reason::NotFound),
     };
     let me = presence::mine().map_err(Reason::presence)?;
-    look.remove_abandoned(creation);
+    look.remove_abandoned();
+    look.remove_unsuited(creation);
     let Some(key) = look.free_key() else {
         return if look.has_abandoned() {
             Ok(None)
@@ -466,7 +480,7 @@ impl Opened<View> {
     }
 
     /// The same for reading and writing; `None` if it went meanwhile.
-    fn upgrade(&self) -> Result<Option<Opened<Region>>, Reason> {
+    pub(crate) fn upgrade(&self) -> Result<Option<Opened<Region>>, Reason> {
         let Some(memory) = attach_live(self.id, Region::attach)? else {
             return Ok(None);
         };

@@ -3,6 +3,7 @@
 use crate::directory;
 use crate::header::{self, ENDED, Lifetime, READY, State};
 use crate::name::is_name_key;
+use crate::name::my_uid;
 use crate::open::Opened;
 use crate::region::Region;
 use sysv::Segment;
@@ -12,7 +13,15 @@ use sysv::Segment;
 /// # Errors
 /// `EPERM` for who neither owns nor created it, `EINVAL` if it is gone already.
 pub fn remove(opened: &Opened<Region>) -> sysv::Result<()> {
-    Segment::from_id(opened.id).remove()?;
+    let segment = Segment::from_id(opened.id);
+    let perm = segment.status_any()?.perm;
+    // First the word: killed in between, a remover leaves a segment that its users know to be
+    // ended and the next creator takes away. The other way round they would go on with one that
+    // nobody can find. Where the kernel might refuse the removal, that must come first.
+    if [perm.uid, perm.cuid].contains(&my_uid()) {
+        header::advance(&opened.memory, READY, ENDED);
+    }
+    segment.remove()?;
     header::advance(&opened.memory, READY, ENDED);
     directory::take_away(opened.creator_uid, opened.id);
     Ok(())

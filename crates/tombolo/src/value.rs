@@ -148,7 +148,11 @@ impl std::fmt::Display for Pid {
 /// See [`Reason`](shmem::Reason).
 pub fn remove(address: impl Into<Address>) -> Result<(), OpenError> {
     let address = address.into();
-    let opened = open::open(&address, &EXPECTED)?;
+    let opened = match open::open(&address, &EXPECTED) {
+        // A remover or creator that died may have left a segment.
+        Err(error) if error.is_not_found() && open::sweep(&address)? => return Ok(()),
+        opened => opened?,
+    };
     close::remove(&opened).map_err(|error| OpenError::new(&address, Reason::remove(error)))?;
     if let Some(slots) = Slots::open(&opened.memory) {
         slots.bell(&opened.memory).ring();

@@ -3,11 +3,19 @@
 //! - `bin_under_test`: where the `tombolo` command is
 //! - `process`: children, other users, gates, waiting for a state
 //! - `isolate`: a process and a name space of its own for each test
+//! - `suite`: tables of cases
+//! - `step`: a process stopped after each instruction that changes shared memory
+//! - `space`: what is in the name space, and what a suite may leave there
+//! - `message`: messages that show whether they are whole
 #![allow(missing_docs)]
 
 pub mod bin_under_test;
 pub mod isolate;
+pub mod message;
 pub mod process;
+pub mod space;
+pub mod step;
+pub mod suite;
 
 /// README.md, whose examples compile and run with the tests.
 #[cfg(doctest)]

@@ -256,6 +256,14 @@ pub fn exec_and_stay() -> ! {
 /// The argument of that program.
 pub const STAY: &CStr = c"--stay";
 
+/// Becomes that program if its argument was given.
+pub fn stay_if_asked() {
+    let last = std::env::args().next_back();
+    if last.is_some_and(|last| last.as_bytes() == STAY.to_bytes()) {
+        stay();
+    }
+}
+
 /// What that program does.
 pub fn stay() -> ! {
     loop {

@@ -1,0 +1,205 @@
+//! What stands around an operation that is killed, and what the survivors must be able to do.
+
+use crate::kill::Survey;
+use checks::message::{check, message};
+use checks::space::{assert_nothing_left, left};
+use std::time::Duration;
+use tombolo::value::{self, Options, PutError, ReadError, Reader, Writer};
+use tombolo::{Lifetime, Name};
+
+/// Capacity of the channels: small, so that all bytes of a segment can be watched.
+pub const CAPACITY: usize = 96;
+/// Capacity after growing.
+pub const GROWN: usize = 200;
+/// The name that all scenes use, each kill in a name space left empty by the one before.
+const NAME: &str = "crash-value";
+
+/// What may hold after an operation was killed or came through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum After {
+    /// The channel goes on: the last message, or the one that was being put.
+    GoesOn,
+    /// The channel was new: nothing, or what was being put.
+    Appears,
+    /// The channel goes on, or is gone.
+    MayBeGone,
+}
+
+/// A channel, and who has it open before the operation.
+pub struct Scene {
+    /// Its name.
+    pub name: Name,
+    /// What it is made with.
+    pub options: Options,
+    /// The number of the last message put, 0 for none.
+    pub last: u64,
+    /// Who has it open.
+    pub readers: Vec<Reader>,
+    /// Who has it open for writing.
+    pub writers: Vec<Writer>,
+}
+
+/// The name of the scenes' channel.
+pub fn name() -> Name {
+    Name::mine(NAME).expect("a name")
+}
+
+/// Options of the scenes' channels.
+pub fn options(lifetime: Lifetime) -> Options {
+    Options {
+        capacity: CAPACITY,
+        lifetime,
+        ..Options::default()
+    }
+}
+
+/// The scenes' message with a number: lengths vary.
+pub fn numbered(number: u64) -> Vec<u8> {
+    message(number, 24 + (number as usize * 31) % (CAPACITY - 23))
+}
+
+impl Scene {
+    /// Nothing there yet.
+    pub fn nothing() -> Self {
+        Self {
+            name: name(),
+            options: options(Lifetime::UntilRemoved),
+            last: 0,
+            readers: vec![],
+            writers: vec![],
+        }
+    }
+
+    /// A channel with a few messages, a reader and a writer.
+    pub fn channel() -> Self {
+        let mut scene = Self::nothing();
+        let mut writer = Writer::open_or_create(scene.name.clone(), &scene.options).expect("new");
+        // Once round all slots, so that what is overwritten was a message.
+        for number in 1..=11 {
+            assert_eq!(writer.put(&numbered(number)).expect("put"), number);
+        }
+        scene.last = 11;
+        scene.readers.push(scene.reader());
+        scene.writers.push(writer);
+        scene
+    }
+
+    /// Nobody has it open.
+    pub fn unattended(mut self) -> Self {
+        self.readers.clear();
+        self.writers.clear();
+        self
+    }
+
+    /// A reader that opens it now.
+    pub fn reader(&self) -> Reader {
+        Reader::open(self.name.clone()).expect("a reader")
+    }
+
+    /// A writer that opens it now.
+    pub fn writer(&self) -> Writer {
+        Writer::open_or_create(self.name.clone(), &self.options).expect("a writer")
+    }
+
+    /// Asserts that those who are left find what `after` allows, and can go on: read, put, grow,
+    /// remove, and leave nothing.
+    pub fn survive(mut self, after: After, completed: bool, survey: &mut Survey) {
+        let at = survey.at.clone();
+        for reader in &mut self.readers {
+            match reader.get() {
+                Ok(Some(found)) => whole(&found, self.last, &at),
+                Err(ReadError::Removed) if after == After::MayBeGone => {}
+                other => panic!("{at}: a reader that had it open found {other:?}"),
+            }
+        }
+        match Reader::open(self.name.clone()) {
+            Ok(mut reader) => match reader.get() {
+                Ok(Some(found)) => whole(&found, self.last, &at),
+                Ok(None) if after == After::Appears => {}
+                other => panic!("{at}: a new reader found {other:?}"),
+            },
+            Err(error) => assert!(
+                error.is_not_found()
+                    && (after == After::MayBeGone || after == After::Appears && !completed),
+                "{at}: a new reader could not open it: {error}"
+            ),
+        }
+        self.go_on(after, survey);
+        self.end(survey);
+    }
+
+    fn go_on(&mut self, after: After, survey: &mut Survey) {
+        let at = survey.at.clone();
+        let prompt = &mut survey.prompt;
+        let mut new = prompt.time("open_or_create", || self.writer());
+        self.readers.push(self.reader());
+        let mut next = self.last + 10;
+        let mut old = std::mem::take(&mut self.writers);
+        for round in 0..3 {
+            next += 1;
+            let put = prompt.time("put", || new.put(&message(next, CAPACITY)));
+            put.unwrap_or_else(|error| panic!("{at}: a new writer can't put: {error}"));
+            self.all_see(next, &at);
+            for writer in &mut old {
+                next += 1;
+                match prompt.time("put", || writer.put(&message(next, CAPACITY))) {
+                    Ok(_) => self.all_see(next, &at),
+                    Err(PutError::Removed) if after == After::MayBeGone => next -= 1,
+                    Err(error) => panic!("{at}: a writer that had it open can't put: {error}"),
+                }
+            }
+            let larger = GROWN + round * 100;
+            prompt
+                .time("grow", || new.grow(larger))
+                .unwrap_or_else(|error| panic!("{at}: it can't grow: {error}"));
+            self.all_see(next, &at);
+        }
+    }
+
+    /// Whoever has it open sees this message, and sees it once.
+    fn all_see(&mut self, number: u64, at: &str) {
+        for (i, reader) in self.readers.iter_mut().enumerate() {
+            let seen = reader.get();
+            let seen = seen
+                .is_ok_and(|found| found.is_some_and(|found| check(&found.bytes) == Ok(number)));
+            if !seen {
+                // What it may have open is a segment that somebody died replacing.
+                let got = reader.watch(Duration::from_millis(700).into());
+                let found = got.unwrap_or_else(|error| panic!("{at}: reader {i}: {error}"));
+                let found = found.unwrap_or_else(|| panic!("{at}: reader {i} waits for ever"));
+                assert_eq!(check(&found.bytes), Ok(number), "{at}: reader {i}");
+            }
+            let found = reader.get().expect("a message").expect("a message");
+            assert_eq!(check(&found.bytes), Ok(number), "{at}: reader {i}");
+        }
+    }
+
+    fn end(self, survey: &mut Survey) {
+        let at = &survey.at;
+        survey
+            .prompt
+            .time("remove", || value::remove(self.name.clone()))
+            .unwrap_or_else(|error| panic!("{at}: it can't be removed: {error}"));
+        let open = Reader::open(self.name.clone());
+        assert!(
+            open.as_ref().is_err_and(|error| error.is_not_found()),
+            "{at}: there after its removal: {open:?}"
+        );
+        drop((self.readers, self.writers));
+        let orphans = left().orphans.len();
+        assert!(
+            orphans <= 1,
+            "{at}: {orphans} presence orphans of one death"
+        );
+        survey.orphans += assert_nothing_left(at);
+    }
+}
+
+fn whole(found: &value::Message, last: u64, at: &str) {
+    let number = check(&found.bytes).unwrap_or_else(|torn| panic!("{at}: {torn}"));
+    assert_eq!(number, found.number, "{at}: the number in the message");
+    assert!(
+        number == last || number == last + 1,
+        "{at}: message {number}, the last was {last}"
+    );
+}

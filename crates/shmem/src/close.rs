@@ -5,6 +5,7 @@ use crate::header::{self, ENDED, Lifetime, READY, State};
 use crate::name::is_name_key;
 use crate::name::my_uid;
 use crate::open::Opened;
+use crate::presence;
 use crate::region::Region;
 use sysv::Segment;
 
@@ -60,20 +61,23 @@ pub fn end(old: &Opened<Region>) {
 /// Removes a channel that lives while it is used, if nobody uses it but the caller with `mine`
 /// attaches. Answers false if somebody does.
 ///
-/// Says `ENDED` first and counts the attaches after: who attached before the count is seen by it,
-/// who attaches later sees `ENDED` and starts over.
+/// Claims it first and counts the attaches after: who attached before the count is seen by it, who
+/// attaches later sees the claim and waits until it is decided. Killed in between, this process
+/// leaves a claim of the dead, which the next opener removes.
 pub(crate) fn end_if_unused(id: i32, creator_uid: u32, mine: u64) -> bool {
-    let Ok(region) = Region::attach(id) else {
+    let (Ok(region), Ok(me)) = (Region::attach(id), presence::mine()) else {
         return true;
     };
-    if !header::advance(&region, READY, ENDED) {
+    if !header::advance(&region, READY, me.word()) {
         return true;
     }
-    if matches!(Segment::from_id(id).status_any(), Ok(status) if status.attaches > mine + 1) {
-        header::advance(&region, ENDED, READY);
+    let segment = Segment::from_id(id);
+    if matches!(segment.status_any(), Ok(status) if status.attaches > mine + 1) {
+        header::advance(&region, me.word(), READY);
         return false;
     }
-    let _ = Segment::from_id(id).remove();
+    header::advance(&region, me.word(), ENDED);
+    let _ = segment.remove();
     directory::take_away(creator_uid, id);
     true
 }

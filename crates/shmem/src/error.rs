@@ -40,6 +40,8 @@ pub enum Reason {
     Layout(i32),
     /// Only the user with this number can create channels of its names.
     NotMine(u32),
+    /// Key 0 makes a new segment each time.
+    Private,
     /// All keys of the name have other segments, with these ids.
     WindowFull(Vec<i32>),
     /// Whoever creates it is alive but does not finish.
@@ -206,6 +208,10 @@ impl fmt::Display for OpenError {
                 f,
                 "there is no channel {address}, and only user {uid} can create it; \
                  wait until that user does, or use a name of your own"
+            ),
+            Reason::Private => write!(
+                f,
+                "{address} is private and reaches no channel; take a name, or create an anonymous one"
             ),
             Reason::WindowFull(ids) => write!(
                 f,

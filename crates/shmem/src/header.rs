@@ -5,7 +5,7 @@
 //! | word | the segment is |
 //! | --- | --- |
 //! | 0 | new: all zero, whoever comes may initialise it |
-//! | an [`Identity`] | being initialised by that process; if it is dead, by whoever takes the word over |
+//! | an [`Identity`] | being initialised, or about to be given up, by that process; if it is dead, nobody's |
 //! | [`READY`] | a channel; the rest of the header is whole and does not change any more |
 //! | [`ENDED`] | given up: whoever has it open looks for a newer one, or learns that it is gone |
 //! | anything else | not ours |
@@ -137,6 +137,12 @@ impl State {
             word => Identity::from_word(word).map_or(Self::Foreign, Self::Claimed),
         }
     }
+}
+
+/// Whether a channel that was ready has been given up: who has it open looks for another.
+pub fn has_ended(view: &View) -> bool {
+    // [HEADER_READY] acquire, as in `State::of`.
+    view.load_u64(STATE, Ordering::Acquire) == ENDED
 }
 
 /// Tries to become the one who initialises the segment, from the state `from`.

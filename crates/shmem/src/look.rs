@@ -193,14 +193,15 @@ impl Look {
     }
 
     /// The lowest key at which there is nothing, or something new.
-    pub(crate) fn free_key(&self) -> Option<Key> {
+    pub(crate) fn free_key(&self, address: &Address) -> Option<Key> {
         let new = self
             .slots
             .iter()
             .filter(|slot| slot.state == State::New)
             .map(|slot| slot.key);
-        new.chain(self.free.iter().copied())
-            .min_by_key(|key| key.raw())
+        let mut candidates: Vec<Key> = new.chain(self.free.iter().copied()).collect();
+        candidates.sort_by_key(|key| address.rank(*key));
+        candidates.first().copied()
     }
 
     pub(crate) fn others(&self) -> Vec<i32> {

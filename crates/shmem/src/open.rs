@@ -62,6 +62,13 @@ impl Address {
     }
 }
 
+impl Address {
+    /// Where in the window a key stands; the lowest goes first.
+    pub(crate) fn rank(&self, key: Key) -> Option<usize> {
+        self.keys().iter().position(|k| *k == key)
+    }
+}
+
 impl From<Name> for Address {
     fn from(name: Name) -> Self {
         Self::Name(name)
@@ -341,13 +348,14 @@ fn create(
     let name = match address {
         Address::Name(name) if !name.is_mine() => return Err(Reason::NotMine(name.uid())),
         Address::Name(name) => name.text().to_owned(),
+        Address::Key(Key::PRIVATE) => return Err(Reason::Private),
         Address::Key(_) => String::new(),
         Address::Id(_) => return Err(Reason::NotFound),
     };
     let me = presence::mine().map_err(Reason::presence)?;
     look.remove_abandoned();
     look.remove_unsuited(creation);
-    let Some(key) = look.free_key() else {
+    let Some(key) = look.free_key(address) else {
         return if look.has_abandoned() {
             Ok(None)
         } else {
@@ -422,8 +430,7 @@ struct Claimed<'a> {
 impl Claimed<'_> {
     /// Step 5: whether mine is the one.
     fn decide(&self, address: &Address, key: Key, generation: u32) -> Result<bool, Reason> {
-        let keys = address.keys();
-        let rank = |key: Key| keys.iter().position(|k| *k == key);
+        let rank = |key: Key| address.rank(key);
         let mut pause = Pause::new(Patience::from(Duration::from_secs(10)));
         loop {
             let look = Look::at(address)?;

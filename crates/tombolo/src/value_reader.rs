@@ -3,7 +3,7 @@
 use crate::value::{EXPECTED, Message, ReadError};
 use crate::value_slots::{Read, Slots, layout};
 use shmem::close::Leaving;
-use shmem::header::{Lifetime, State};
+use shmem::header::{Lifetime, has_ended};
 use shmem::open::{self, Opened};
 use shmem::wait::{Moment, Patience, wait_unregistered};
 use shmem::{Address, OpenError, Reason, Region, View};
@@ -134,7 +134,7 @@ impl Reader {
                 }
                 Read::Overtaken => return Err(ReadError::Overtaken),
                 Read::Damaged => return Err(ReadError::Damaged),
-                Read::Nothing if State::of(&self.opened.memory) == State::Ready => return Ok(None),
+                Read::Nothing if !has_ended(&self.opened.memory) => return Ok(None),
                 Read::Nothing => self.follow()?,
             }
         }
@@ -152,7 +152,7 @@ impl Reader {
             if slots.latest(&opened.memory) != *seen {
                 return Some(News::Message);
             }
-            let ended = State::of(&opened.memory) != State::Ready
+            let ended = has_ended(&opened.memory)
                 || moment == Moment::Parking && opened.is_gone() && !is_anonymous(opened);
             ended.then_some(News::Ended)
         };

@@ -3,7 +3,7 @@
 use crate::value::{EXPECTED, Options, PutError, plan};
 use crate::value_slots::{Read, Slots};
 use shmem::close::{self, Leaving};
-use shmem::header::{Lifetime, State};
+use shmem::header::{Lifetime, has_ended};
 use shmem::lock::{Held, Taken};
 use shmem::open::{self, Creation, Opened};
 use shmem::presence::{self, Identity};
@@ -110,25 +110,35 @@ impl Writer {
 
     fn put_patiently(&mut self, message: &[u8], patience: Patience) -> Result<u64, PutError> {
         loop {
-            let too_long = PutError::TooLong {
-                length: message.len(),
-                capacity: self.slots.capacity(),
-            };
-            if message.len() > self.slots.capacity() && !self.has_ended() {
-                return Err(too_long);
+            if let Some(number) = self.put_here(message, patience)? {
+                return Ok(number);
             }
-            let region = self.opened.memory.clone();
-            let Some(held) = self.lock(&region, patience)? else {
-                self.follow()?;
-                continue;
-            };
-            let number = self.slots.put(&region, message).map_err(|_| too_long)?;
-            // One full fence for both: the unlock's read-modify-write is the one that the bell
-            // needs between the publication and its look.
-            drop(held);
-            self.slots.bell(&region).ring_after_exchange();
-            return Ok(number);
+            self.follow()?;
         }
+    }
+
+    /// Puts into this generation; `None` if it has ended.
+    fn put_here(&self, message: &[u8], patience: Patience) -> Result<Option<u64>, PutError> {
+        let region = &self.opened.memory;
+        let (length, capacity) = (message.len(), self.slots.capacity());
+        if length > capacity {
+            return if has_ended(region) {
+                Ok(None)
+            } else {
+                Err(PutError::TooLong { length, capacity })
+            };
+        }
+        let Some(held) = self.lock(region, patience)? else {
+            return Ok(None);
+        };
+        let number = self.slots.put(region, message);
+        // One full fence for both: the unlock's read-modify-write is the one that the bell needs
+        // between the publication and its look.
+        drop(held);
+        self.slots.bell(region).ring_after_exchange();
+        number
+            .map(Some)
+            .map_err(|_| PutError::TooLong { length, capacity })
     }
 
     /// Makes room for messages of `capacity` bytes, by moving to a larger segment. Readers follow
@@ -138,20 +148,19 @@ impl Writer {
     /// See [`PutError`]; only the creator of a named channel can make it grow.
     pub fn grow(&mut self, capacity: usize) -> Result<(), PutError> {
         loop {
-            if capacity <= self.slots.capacity() && !self.has_ended() {
+            if capacity <= self.slots.capacity() && !has_ended(&self.opened.memory) {
                 return Ok(());
             }
             let region = self.opened.memory.clone();
-            let Some(held) = self.lock(&region, Patience::FOREVER)? else {
-                self.follow()?;
-                continue;
-            };
-            let new = self.replacement(&region, capacity)?;
-            drop(held);
-            // Those who are parked look at the state word.
-            self.slots.bell(&region).ring();
-            *self = Self::of(self.address.clone(), new)?;
-            return Ok(());
+            if let Some(held) = self.lock(&region, Patience::FOREVER)? {
+                let new = self.replacement(&region, capacity)?;
+                drop(held);
+                // Those who are parked look at the state word.
+                self.slots.bell(&region).ring();
+                *self = Self::of(self.address.clone(), new)?;
+                return Ok(());
+            }
+            self.follow()?;
         }
     }
 
@@ -184,10 +193,6 @@ impl Writer {
         Ok(new)
     }
 
-    fn has_ended(&self) -> bool {
-        State::of(&self.opened.memory) != State::Ready
-    }
-
     /// Takes the writers' lock; `None` if the channel has moved on meanwhile.
     fn lock<'a>(
         &self,
@@ -207,7 +212,7 @@ impl Writer {
         if held.taken == Taken::Inherited {
             self.finish_growing();
         }
-        Ok((!self.has_ended()).then_some(held))
+        Ok((!has_ended(region)).then_some(held))
     }
 
     /// The writer that died may have made the next generation and not ended this one.

@@ -145,7 +145,7 @@ impl std::fmt::Display for Pid {
 /// Removes a value: its name is free, and whoever has it open learns of it.
 ///
 /// # Errors
-/// See [`Reason`](shmem::Reason).
+/// See [`Reason`].
 pub fn remove(address: impl Into<Address>) -> Result<(), OpenError> {
     let address = address.into();
     let opened = match open::open(&address, &EXPECTED) {

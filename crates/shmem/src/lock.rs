@@ -20,9 +20,14 @@
 use crate::region::Region;
 use crate::sync::Ordering;
 use crate::wait::{BELL_SIZE, Bell, Moment, Patience};
+use std::time::Duration;
 
 /// Bytes of a lock in a layout.
 pub const LOCK_SIZE: usize = 8 + BELL_SIZE;
+
+/// How soon a waiter notices that the holder died. What the lock guards is short, so hardly
+/// anybody ever waits so long.
+const SLICE: Duration = Duration::from_millis(50);
 
 /// How the lock was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,7 +89,7 @@ impl<'a> Lock<'a> {
         patience: Patience,
         mut is_dead: impl FnMut(u64) -> bool,
     ) -> Option<Held<'a>> {
-        let taken = self.bell().wait(patience, |moment| {
+        let taken = self.bell().wait_in_slices(SLICE, patience, |moment| {
             // Relaxed: only the compare-exchange below decides.
             let holder = self.region.load_u64(self.offset, Ordering::Relaxed);
             if holder == 0 {

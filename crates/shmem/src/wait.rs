@@ -171,8 +171,15 @@ impl<'a> Bell<'a> {
     ///
     /// `ready` is asked again after each wake and at least every [`SLICE`], so it may also look
     /// whether waiting still makes sense.
-    pub fn wait<T>(
+    pub fn wait<T>(&self, patience: Patience, ready: impl FnMut(Moment) -> Option<T>) -> Option<T> {
+        self.wait_in_slices(SLICE, patience, ready)
+    }
+
+    /// [`wait`](Self::wait) for something that must be noticed sooner than a [`SLICE`] although
+    /// nobody rings: no sleep is longer than `slice`.
+    pub fn wait_in_slices<T>(
         &self,
+        slice: Duration,
         patience: Patience,
         mut ready: impl FnMut(Moment) -> Option<T>,
     ) -> Option<T> {
@@ -194,7 +201,7 @@ impl<'a> Bell<'a> {
             if patience.is_over() {
                 return None;
             }
-            futex_wait(self.region, self.offset, rings, patience.slice(SLICE));
+            futex_wait(self.region, self.offset, rings, patience.slice(slice));
         }
     }
 }

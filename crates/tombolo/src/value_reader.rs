@@ -128,6 +128,11 @@ impl Reader {
     fn read(&mut self, seen: u64, bytes: &mut Vec<u8>) -> Result<Option<u64>, ReadError> {
         loop {
             match self.slots.read(&self.opened.memory, seen, bytes) {
+                // Looked at after reading: it was the latest while the segment was the channel's.
+                Read::Whole(_) if has_ended(&self.opened.memory) => {
+                    bytes.clear();
+                    self.follow()?;
+                }
                 Read::Whole(number) => {
                     self.seen = number;
                     return Ok(Some(number));

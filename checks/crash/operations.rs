@@ -1,8 +1,10 @@
 //! The operations that are killed everywhere.
 
-use crate::kill::{Operation, everywhere};
+use crate::kill::{Operation, everywhere, killed_after};
 use crate::scene::{After, GROWN, Scene, numbered};
-use checks::suite::{Case, Outcome, case};
+use checks::suite::{Case, Outcome, case, quick_or_long};
+use shmem::Region;
+use shmem::sync::Ordering;
 use tombolo::value::{self, Reader, Writer};
 
 pub const CASES: &[Case] = &[
@@ -14,6 +16,14 @@ pub const CASES: &[Case] = &[
     case("kill::grow", grow),
     case("kill::remove", remove),
     case("kill::read", read),
+    case("kill::put_parked", put_parked),
+    case("kill::put_inherited", put_inherited),
+    case("kill::grow_old_first", grow_old_first),
+    case("kill::grow_again", grow_again),
+    case("kill::create_again", create_again),
+    case("kill::while_used_create", while_used_create),
+    case("kill::while_used_leave", while_used_leave),
+    case("kill::while_used_reclaim", while_used_reclaim),
 ];
 
 fn nothing(_: &Scene) {}
@@ -27,90 +37,253 @@ fn writer(scene: &Scene) -> Writer {
 
 fn create() -> Outcome {
     everywhere(&Operation {
-        scene: Scene::nothing,
-        prepare: nothing,
-        act: |scene, ()| drop(scene.writer()),
+        scene: &Scene::nothing,
+        prepare: &nothing,
+        act: &|scene, ()| drop(scene.writer()),
         after: After::Appears,
+        each: 1,
     })
 }
 
 fn create_and_put() -> Outcome {
     everywhere(&Operation {
-        scene: Scene::nothing,
-        prepare: nothing,
-        act: |scene, ()| {
+        scene: &Scene::nothing,
+        prepare: &nothing,
+        act: &|scene, ()| {
             scene.writer().put(&numbered(1)).expect("put");
         },
         after: After::Appears,
+        each: 1,
     })
 }
 
 fn open() -> Outcome {
     everywhere(&Operation {
-        scene: || Scene::channel().unattended(),
-        prepare: nothing,
-        act: |scene, ()| drop(scene.writer()),
+        scene: &|| Scene::channel().unattended(),
+        prepare: &nothing,
+        act: &|scene, ()| drop(scene.writer()),
         after: After::GoesOn,
+        each: 1,
     })
 }
 
 fn put() -> Outcome {
     everywhere(&Operation {
-        scene: || {
+        scene: &|| {
             let mut scene = Scene::channel();
             scene.last += 1;
             scene
         },
-        prepare: writer,
-        act: |scene, mut writer| {
+        prepare: &writer,
+        act: &|scene, mut writer| {
             writer.put(&numbered(scene.last + 1)).expect("put");
         },
         after: After::GoesOn,
+        each: 1,
     })
 }
 
 /// The first put of a process that inherited its writer by a fork: it makes its presence.
 fn put_first() -> Outcome {
     everywhere(&Operation {
-        scene: Scene::channel,
-        prepare: Scene::writer,
-        act: |scene, mut writer| {
+        scene: &Scene::channel,
+        prepare: &Scene::writer,
+        act: &|scene, mut writer| {
             writer.put(&numbered(scene.last + 1)).expect("put");
         },
         after: After::GoesOn,
+        each: 1,
     })
 }
 
 fn grow() -> Outcome {
     everywhere(&Operation {
-        scene: || {
+        scene: &|| {
             let mut scene = Scene::channel();
             scene.last += 1;
             scene
         },
-        prepare: writer,
-        act: |_, mut writer| writer.grow(GROWN).expect("grow"),
+        prepare: &writer,
+        act: &|_, mut writer| writer.grow(GROWN).expect("grow"),
         after: After::GoesOn,
+        each: 1,
     })
 }
 
 fn remove() -> Outcome {
     everywhere(&Operation {
-        scene: Scene::channel,
-        prepare: nothing,
-        act: |scene, ()| value::remove(scene.name.clone()).expect("remove"),
+        scene: &Scene::channel,
+        prepare: &nothing,
+        act: &|scene, ()| value::remove(scene.name.clone()).expect("remove"),
         after: After::MayBeGone,
+        each: 1,
     })
 }
 
 fn read() -> Outcome {
     everywhere(&Operation {
-        scene: Scene::channel,
-        prepare: nothing,
-        act: |scene, ()| {
+        scene: &Scene::channel,
+        prepare: &nothing,
+        act: &|scene, ()| {
             let mut reader = Reader::open(scene.name.clone()).expect("open");
             reader.get().expect("get").expect("a message");
         },
         after: After::GoesOn,
+        each: 1,
+    })
+}
+
+/// Offset of the word by which waiters register on the bell of a value.
+const PARKED: usize = 332;
+
+/// Somebody is registered on the bell: the put makes a system call.
+fn put_parked() -> Outcome {
+    everywhere(&Operation {
+        scene: &|| {
+            let mut scene = Scene::channel();
+            scene.last += 1;
+            scene
+        },
+        prepare: &|scene| {
+            let writer = writer(scene);
+            let region = Region::attach(writer.id()).expect("attach");
+            region.u32(PARKED).store(1, Ordering::SeqCst);
+            writer
+        },
+        act: &|scene, mut writer| {
+            writer.put(&numbered(scene.last + 1)).expect("put");
+        },
+        after: After::GoesOn,
+        each: 1,
+    })
+}
+
+/// The put of a writer that inherits the lock from one that was killed in the middle of its own.
+fn put_inherited() -> Outcome {
+    everywhere(&Operation {
+        scene: &|| {
+            let mut scene = Scene::channel();
+            scene.last += 1;
+            let put = |mut writer: Writer| drop(writer.put(&numbered(scene.last + 1)));
+            killed_after(4, || writer(&scene), put);
+            scene
+        },
+        prepare: &Scene::writer,
+        act: &|scene, mut writer| {
+            writer.put(&numbered(scene.last + 1)).expect("put");
+        },
+        after: After::GoesOn,
+        each: 1,
+    })
+}
+
+/// As `grow`, and those who had the channel open go on before anybody opens it anew.
+fn grow_old_first() -> Outcome {
+    everywhere(&Operation {
+        scene: &|| {
+            let mut scene = Scene::channel();
+            scene.last += 1;
+            scene.old_first = true;
+            scene
+        },
+        prepare: &writer,
+        act: &|_, mut writer| writer.grow(GROWN).expect("grow"),
+        after: After::GoesOn,
+        each: 1,
+    })
+}
+
+/// What all outcomes of some cases say, or the first that is no pass.
+fn all(outcomes: impl IntoIterator<Item = Outcome>) -> Outcome {
+    let mut figures = Vec::new();
+    for outcome in outcomes {
+        match outcome {
+            Outcome::Pass(text) => figures.push(text),
+            skip => return skip,
+        }
+    }
+    Outcome::Pass(figures.join("\n"))
+}
+
+/// Growing what somebody was killed growing.
+fn grow_again() -> Outcome {
+    let first = quick_or_long(
+        &[12, 24][..],
+        &[2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26],
+    );
+    all(first.iter().map(|changes| {
+        everywhere(&Operation {
+            scene: &|| {
+                let mut scene = Scene::channel();
+                scene.last += 1;
+                let grow = |mut writer: Writer| drop(writer.grow(GROWN));
+                killed_after(*changes, || writer(&scene), grow);
+                scene
+            },
+            prepare: &Scene::writer,
+            act: &|_, mut writer| writer.grow(GROWN).expect("grow"),
+            after: After::GoesOn,
+            each: 4,
+        })
+    }))
+}
+
+/// Creating what somebody was killed creating.
+fn create_again() -> Outcome {
+    let first = quick_or_long(&[7, 11][..], &[5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]);
+    all(first.iter().map(|changes| {
+        everywhere(&Operation {
+            scene: &|| {
+                let scene = Scene::nothing();
+                killed_after(*changes, || (), |()| drop(scene.writer()));
+                scene
+            },
+            prepare: &nothing,
+            act: &|scene, ()| drop(scene.writer()),
+            after: After::Appears,
+            each: 1,
+        })
+    }))
+}
+
+fn while_used_create() -> Outcome {
+    everywhere(&Operation {
+        scene: &|| Scene::nothing().while_used(),
+        prepare: &nothing,
+        // It stays open: leaving is another case.
+        act: &|scene, ()| std::mem::forget(scene.writer()),
+        after: After::MayBeNew,
+        each: 1,
+    })
+}
+
+/// The last to leave.
+fn while_used_leave() -> Outcome {
+    everywhere(&Operation {
+        scene: &|| {
+            let mut scene = Scene::nothing().while_used();
+            scene.last = 1;
+            scene
+        },
+        prepare: &writer,
+        act: &|_, writer| drop(writer),
+        after: After::MayBeGone,
+        each: 1,
+    })
+}
+
+/// Opening what somebody left by dying.
+fn while_used_reclaim() -> Outcome {
+    everywhere(&Operation {
+        scene: &|| {
+            let mut scene = Scene::nothing().while_used();
+            scene.last = 1;
+            killed_after(0, || writer(&scene), drop);
+            scene
+        },
+        prepare: &nothing,
+        act: &|scene, ()| std::mem::forget(scene.writer()),
+        after: After::MayBeNew,
+        each: 1,
     })
 }

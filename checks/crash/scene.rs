@@ -3,9 +3,8 @@
 use crate::kill::Survey;
 use checks::message::{check, message};
 use checks::space::{assert_nothing_left, left};
-use std::time::Duration;
 use tombolo::value::{self, Options, PutError, ReadError, Reader, Writer};
-use tombolo::{Lifetime, Name};
+use tombolo::{Lifetime, Name, Patience};
 
 /// Capacity of the channels: small, so that all bytes of a segment can be watched.
 pub const CAPACITY: usize = 96;
@@ -23,6 +22,8 @@ pub enum After {
     Appears,
     /// The channel goes on, or is gone.
     MayBeGone,
+    /// The channel is as it was, or gone, or new.
+    MayBeNew,
 }
 
 /// A channel, and who has it open before the operation.
@@ -37,6 +38,8 @@ pub struct Scene {
     pub readers: Vec<Reader>,
     /// Who has it open for writing.
     pub writers: Vec<Writer>,
+    /// Whether those go on first, before anybody opens it anew.
+    pub old_first: bool,
 }
 
 /// The name of the scenes' channel.
@@ -45,10 +48,9 @@ pub fn name() -> Name {
 }
 
 /// Options of the scenes' channels.
-pub fn options(lifetime: Lifetime) -> Options {
+pub fn options() -> Options {
     Options {
         capacity: CAPACITY,
-        lifetime,
         ..Options::default()
     }
 }
@@ -63,10 +65,11 @@ impl Scene {
     pub fn nothing() -> Self {
         Self {
             name: name(),
-            options: options(Lifetime::UntilRemoved),
+            options: options(),
             last: 0,
             readers: vec![],
             writers: vec![],
+            old_first: false,
         }
     }
 
@@ -82,6 +85,12 @@ impl Scene {
         scene.readers.push(scene.reader());
         scene.writers.push(writer);
         scene
+    }
+
+    /// The same, for a channel that lives while it is used.
+    pub fn while_used(mut self) -> Self {
+        self.options.lifetime = Lifetime::WhileUsed;
+        self
     }
 
     /// Nobody has it open.
@@ -115,12 +124,13 @@ impl Scene {
         match Reader::open(self.name.clone()) {
             Ok(mut reader) => match reader.get() {
                 Ok(Some(found)) => whole(&found, self.last, &at),
-                Ok(None) if after == After::Appears => {}
+                Ok(None) if matches!(after, After::Appears | After::MayBeNew) => {}
                 other => panic!("{at}: a new reader found {other:?}"),
             },
             Err(error) => assert!(
                 error.is_not_found()
-                    && (after == After::MayBeGone || after == After::Appears && !completed),
+                    && after != After::GoesOn
+                    && !(after == After::Appears && completed),
                 "{at}: a new reader could not open it: {error}"
             ),
         }
@@ -130,11 +140,19 @@ impl Scene {
 
     fn go_on(&mut self, after: After, survey: &mut Survey) {
         let at = survey.at.clone();
+        let mut next = self.last + 10;
+        let mut old = std::mem::take(&mut self.writers);
+        if self.old_first {
+            next += 1;
+            let put = survey.prompt.time("put", || old[0].put(&numbered(next)));
+            put.unwrap_or_else(|error| {
+                panic!("{at}: a writer that had it open can't put: {error}")
+            });
+            self.all_see(next, &at);
+        }
         let prompt = &mut survey.prompt;
         let mut new = prompt.time("open_or_create", || self.writer());
         self.readers.push(self.reader());
-        let mut next = self.last + 10;
-        let mut old = std::mem::take(&mut self.writers);
         for round in 0..3 {
             next += 1;
             let put = prompt.time("put", || new.put(&message(next, CAPACITY)));
@@ -156,30 +174,28 @@ impl Scene {
         }
     }
 
-    /// Whoever has it open sees this message, and sees it once.
+    /// Whoever has it open sees this message, and by watching does not see it again.
     fn all_see(&mut self, number: u64, at: &str) {
         for (i, reader) in self.readers.iter_mut().enumerate() {
-            let seen = reader.get();
-            let seen = seen
-                .is_ok_and(|found| found.is_some_and(|found| check(&found.bytes) == Ok(number)));
-            if !seen {
-                // What it may have open is a segment that somebody died replacing.
-                let got = reader.watch(Duration::from_millis(700).into());
-                let found = got.unwrap_or_else(|error| panic!("{at}: reader {i}: {error}"));
-                let found = found.unwrap_or_else(|| panic!("{at}: reader {i} waits for ever"));
-                assert_eq!(check(&found.bytes), Ok(number), "{at}: reader {i}");
-            }
-            let found = reader.get().expect("a message").expect("a message");
+            let found = reader.get();
+            let found = found.unwrap_or_else(|error| panic!("{at}: reader {i}: {error}"));
+            let found = found.unwrap_or_else(|| panic!("{at}: reader {i} finds nothing"));
             assert_eq!(check(&found.bytes), Ok(number), "{at}: reader {i}");
+            let newer = reader.watch(Patience::none());
+            assert!(matches!(newer, Ok(None)), "{at}: reader {i}: {newer:?}");
         }
     }
 
-    fn end(self, survey: &mut Survey) {
+    fn end(mut self, survey: &mut Survey) {
         let at = &survey.at;
-        survey
-            .prompt
-            .time("remove", || value::remove(self.name.clone()))
-            .unwrap_or_else(|error| panic!("{at}: it can't be removed: {error}"));
+        if self.options.lifetime == Lifetime::WhileUsed {
+            self = self.unattended();
+        } else {
+            survey
+                .prompt
+                .time("remove", || value::remove(self.name.clone()))
+                .unwrap_or_else(|error| panic!("{at}: it can't be removed: {error}"));
+        }
         let open = Reader::open(self.name.clone());
         assert!(
             open.as_ref().is_err_and(|error| error.is_not_found()),

@@ -26,8 +26,11 @@ pub struct Stepped {
     before: Vec<u8>,
     now: Vec<u8>,
     objects: String,
-    /// Instructions stepped so far.
+    /// Steps so far.
     pub steps: u64,
+    /// System V calls made so far. Other calls, those for memory above all, depend on what the
+    /// process did before.
+    pub calls: u64,
 }
 
 /// A segment that the process can write.
@@ -90,6 +93,7 @@ impl Stepped {
             now: Vec::new(),
             objects: objects(),
             steps: 0,
+            calls: 0,
         };
         match stepped.wait() {
             Stop::Signal(libc::SIGSTOP) => {}
@@ -115,6 +119,23 @@ impl Stepped {
                 return change;
             }
         }
+    }
+
+    /// Goes on, without looking, until it has made `calls` System V calls; false if it ended before.
+    pub fn skip_calls(&mut self, calls: u64) -> bool {
+        while self.calls < calls {
+            // To its entry, and to its exit.
+            for _ in 0..2 {
+                if self.resume(libc::PTRACE_SYSCALL).is_some() {
+                    return false;
+                }
+            }
+            let number = self.user_word(std::mem::offset_of!(libc::user_regs_struct, orig_rax));
+            self.calls += u64::from(is_system_v(number as i64));
+        }
+        self.objects = objects();
+        self.look_at_mappings();
+        true
     }
 
     /// Kills it where it stands and waits until it is gone.
@@ -170,6 +191,7 @@ impl Stepped {
     }
 
     fn after_call(&mut self, number: i64) -> Option<Change> {
+        self.calls += u64::from(is_system_v(number));
         let bytes = if matches!(number, libc::SYS_shmat | libc::SYS_shmdt) {
             self.look_at_mappings();
             None
@@ -190,7 +212,7 @@ impl Stepped {
         if let Some(status) = self.resume(libc::PTRACE_SYSCALL) {
             return Some(Change::Ended(status));
         }
-        let number = self.registers().orig_rax as i64;
+        let number = self.user_word(std::mem::offset_of!(libc::user_regs_struct, orig_rax)) as i64;
         if let Some(status) = self.resume(libc::PTRACE_SYSCALL) {
             return Some(Change::Ended(status));
         }
@@ -289,14 +311,6 @@ impl Stepped {
         request(libc::PTRACE_SETOPTIONS, self.pid, 0, options as usize).expect("options");
     }
 
-    fn registers(&self) -> libc::user_regs_struct {
-        // SAFETY: every bit pattern is a set of registers.
-        let mut registers: libc::user_regs_struct = unsafe { std::mem::zeroed() };
-        let to = ptr::from_mut(&mut registers) as usize;
-        request(libc::PTRACE_GETREGS, self.pid, 0, to).expect("registers");
-        registers
-    }
-
     fn user_word(&self, offset: usize) -> usize {
         let mut word = 0usize;
         let to = ptr::from_mut(&mut word) as usize;
@@ -386,6 +400,20 @@ fn read_memory(pid: i32, ranges: &[(usize, usize)], to: &mut [u8]) {
         "process_vm_readv: {}",
         Error::last_os_error()
     );
+}
+
+fn is_system_v(number: i64) -> bool {
+    matches!(
+        number,
+        libc::SYS_shmget
+            | libc::SYS_shmat
+            | libc::SYS_shmdt
+            | libc::SYS_shmctl
+            | libc::SYS_msgget
+            | libc::SYS_msgsnd
+            | libc::SYS_msgrcv
+            | libc::SYS_msgctl
+    )
 }
 
 /// The instruction that makes a system call.

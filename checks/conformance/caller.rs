@@ -128,6 +128,15 @@ pub fn has_capability(capability: u32) -> bool {
     u64::from_str_radix(mask.trim(), 16).expect("a number") >> capability & 1 == 1
 }
 
+/// For tests of what a capability allows.
+pub fn needs_capability(capability: u32) -> Result<(), &'static str> {
+    if has_capability(capability) {
+        Ok(())
+    } else {
+        Err("needs a capability that this process lacks")
+    }
+}
+
 /// Whether this process is in the user name space that the system started with: the one whose
 /// users are numbered as everywhere.
 pub fn in_first_user_name_space() -> bool {

@@ -2,12 +2,15 @@
 //! descriptors, credentials, memory and names. Those about processes are in `survive`.
 
 use crate::abi::compile;
+use crate::caller::needs_capability;
 use crate::harness::{BAD, Outcome, PAGE, Statement, Target, last_error, statement};
 use crate::kinds::{KINDS, Kind, msgctl_bad, semctl_bad, shmctl_bad};
 use crate::memory::{map, peek, poke, protect, unmap};
 use crate::or_skip;
 use crate::perms::expect;
-use crate::process::{as_user, become_user, can_switch_users, child, keep_capabilities, on_signal};
+use crate::process::{
+    CAP_IPC_OWNER, as_user, become_user, can_switch_users, child, keep_capabilities, on_signal,
+};
 use std::ffi::CStr;
 use std::fs;
 use std::process::Command;
@@ -451,6 +454,8 @@ fn between_users(t: &Target) -> Outcome {
     if !can_switch_users() {
         return Outcome::Skip("needs root, to switch to other users");
     }
+    // To look at what the others have left.
+    or_skip!(needs_capability(CAP_IPC_OWNER));
     let (owner, group) = (61_001, 62_001);
     let users = [(owner, 62_009, 6), (61_002, group, 3), (61_003, 62_009, 0)];
     for kind in KINDS {

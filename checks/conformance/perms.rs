@@ -1,5 +1,6 @@
 //! P: permissions, of all three kinds.
 
+use crate::caller::needs_capability;
 use crate::harness::{Outcome, PAGE, Statement, Target, statement};
 use crate::kinds::{KINDS, Kind};
 use crate::memory::{peek, poke};
@@ -92,7 +93,8 @@ fn one_class(t: &Target) -> Outcome {
             for (uid, gid, groups, allowed) in classes {
                 or_skip!(as_user(uid, gid, groups, || expect(t, kind, id, allowed)));
             }
-            kind.remove(t, id).expect("IPC_RMID");
+            let remove = || kind.remove(t, id).expect("IPC_RMID");
+            or_skip!(as_user(CREATOR, CREATOR_GROUP, &[], remove));
         }
     }
     Outcome::Pass
@@ -151,6 +153,8 @@ fn bits_of_get(t: &Target) -> Outcome {
 }
 
 fn ipc_owner(t: &Target) -> Outcome {
+    or_skip!(needs_capability(CAP_IPC_OWNER));
+    or_skip!(needs_capability(CAP_SYS_ADMIN));
     for kind in KINDS {
         let key = t.key();
         or_skip!(as_user(OWNER, OWNER_GROUP, &[], || {
@@ -221,6 +225,11 @@ fn right_to_change(t: &Target) -> Outcome {
             );
         })
         .join();
+        if let Err(reason) = needs_capability(CAP_SYS_ADMIN) {
+            let remove = || kind.remove(t, id).expect("IPC_RMID");
+            or_skip!(as_user(CREATOR, CREATOR_GROUP, &[], remove));
+            return Outcome::Skip(reason);
+        }
         child(|| {
             keep_capabilities(&[CAP_SYS_ADMIN]);
             expect(t, kind, id, (false, false));
@@ -358,6 +367,9 @@ fn effective_user(t: &Target) -> Outcome {
         assert_eq!(peek(base), 5);
         assert_eq!(t.shmat(id, SHM_RDONLY), Err(Errno::ACCESS));
         t.shmdt(base).expect("shmdt");
+        effective(0);
+        effective(OWNER);
+        t.shm_remove(id).expect("IPC_RMID");
     })
     .join();
     Outcome::Pass

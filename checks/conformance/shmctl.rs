@@ -1,5 +1,6 @@
 //! SC: `shmctl`.
 
+use crate::caller::{in_first_user_name_space, needs_capability};
 use crate::harness::{BAD, Outcome, PAGE, Statement, Target, now, statement};
 use crate::kinds::{Kind, shmctl_bad, sysctl};
 use crate::memory::{map, peek, poke, protect, unmap};
@@ -407,6 +408,10 @@ fn right_to_lock(t: &Target) -> Outcome {
     });
     or_skip!(stranger).join();
     // The capability stands in for both.
+    or_skip!(needs_capability(CAP_IPC_LOCK));
+    if !in_first_user_name_space() {
+        return Outcome::Skip("memory is locked by a capability of the first user name space");
+    }
     child(|| {
         lockable(0);
         t.shm_set(

@@ -46,6 +46,8 @@ pub enum Reason {
     WindowFull(Vec<i32>),
     /// Whoever creates it is alive but does not finish.
     Unfinished(Identity),
+    /// Others create and remove segments at its keys all the time.
+    Contended,
     /// Only channels with a name can move to a larger segment.
     NoRoomToGrow,
     /// The segment is too small for what is to be in it, so many bytes.
@@ -229,6 +231,11 @@ impl fmt::Display for OpenError {
                     _ => write!(f, " in another PID name space; continue or end it"),
                 }
             }
+            Reason::Contended => write!(
+                f,
+                "{address} can't be created: others create and remove segments at its keys \
+                 all the time; end them, or take another name"
+            ),
             Reason::NoRoomToGrow => write!(
                 f,
                 "{address} can't grow: only a channel with a name can; \

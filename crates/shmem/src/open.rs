@@ -231,6 +231,9 @@ pub fn open_or_create(
         if let Some(opened) = create(address, &look, expected, creation, 1, format).map_err(at)? {
             return Ok(opened);
         }
+        if !pause.sleep() {
+            return Err(at(Reason::Contended));
+        }
     }
 }
 
@@ -376,6 +379,11 @@ fn create(
     let Some(region) = attach_live(segment.id(), Region::attach)? else {
         return Ok(None);
     };
+    // Between the look and now a stranger may have made one at this key, to be written into.
+    let stranger = |status: shm::Status| status.perm.cuid != my_uid();
+    if segment.status_any().map_or(true, stranger) && matches!(address, Address::Name(_)) {
+        return Ok(None);
+    }
     if region.len() != creation.length || !header::claim(&region, State::New, me) {
         return Ok(None);
     }

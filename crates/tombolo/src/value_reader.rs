@@ -118,6 +118,10 @@ impl Reader {
                 return Ok(found);
             }
             match self.wait_for_news(patience) {
+                // A peer that takes its news back must not keep this reader busy for ever.
+                Some(News::Message) if patience.is_over() => {
+                    return self.read(self.seen, bytes);
+                }
                 Some(News::Message) => {}
                 Some(News::Ended) => self.follow()?,
                 None => return Ok(None),
@@ -154,7 +158,8 @@ impl Reader {
             ..
         } = self;
         let look = |moment| {
-            if slots.latest(&opened.memory) != *seen {
+            let latest = slots.latest(&opened.memory);
+            if latest != *seen && latest != 0 {
                 return Some(News::Message);
             }
             let ended = has_ended(&opened.memory)

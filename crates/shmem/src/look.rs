@@ -2,11 +2,14 @@
 
 use crate::close::end;
 use crate::error::Reason;
-use crate::header::{self, Header, Lifetime, State};
+use crate::header::{self, ENDED, Header, Lifetime, State};
 use crate::open::{Address, Creation, Opened, is_gone};
 use crate::presence::Identity;
-use crate::region::View;
+use crate::region::{Region, View};
 use sysv::{Errno, Key, Segment, shm};
+
+/// How many more looks are taken where each differs from the one before.
+const STEADY: usize = 32;
 
 /// One key of the window that has a segment of the right creator.
 pub(crate) struct Slot {
@@ -15,6 +18,39 @@ pub(crate) struct Slot {
     pub(crate) state: State,
     status: shm::Status,
     found: Option<Opened<View>>,
+}
+
+impl Slot {
+    /// Whether it lies there new but is not as it should be.
+    fn is_unsuited(&self, creation: &Creation) -> bool {
+        self.state == State::New
+            && (self.status.size != creation.length as u64
+                || self.status.perm.mode != creation.mode)
+    }
+}
+
+/// Removes a segment that was new, claimed by somebody dead, or ended when it was looked at; says
+/// whether it was still so.
+///
+/// Its word is changed first. Since the look a creator may have made it ready, and have exited as
+/// well, which is why it seems dead.
+fn give_up(slot: &Slot) -> sysv::Result<bool> {
+    let as_it_was = match slot.state {
+        State::New => Some(0),
+        State::Claimed(creator) => Some(creator.word()),
+        _ => None,
+    };
+    if let Some(word) = as_it_was {
+        match Region::attach(slot.id) {
+            Ok(region) if header::advance(&region, word, ENDED) => {}
+            Err(error @ Errno::ACCESS) => return Err(error),
+            _ => return Ok(false),
+        }
+    }
+    match Segment::from_id(slot.id).remove() {
+        Err(error @ Errno::PERM) => Err(error),
+        removed => Ok(removed.is_ok()),
+    }
 }
 
 /// One scan of a window.
@@ -47,6 +83,29 @@ impl Look {
             }
         }
         Ok(look)
+    }
+
+    /// Looks until something is ready, or nothing changed between two looks: one look goes through
+    /// the keys one by one, and misses a channel that moves to a key that it has passed.
+    pub(crate) fn steadily(address: &Address) -> Result<Self, Reason> {
+        let mut look = Self::at(address)?;
+        for _ in 0..STEADY {
+            if look.ready_slot().is_some() {
+                break;
+            }
+            let again = Self::at(address)?;
+            let same = again.ids().eq(look.ids());
+            look = again;
+            if same {
+                break;
+            }
+        }
+        Ok(look)
+    }
+
+    fn ids(&self) -> impl Iterator<Item = (i32, Option<State>)> {
+        let slots = self.slots.iter().map(|slot| (slot.id, Some(slot.state)));
+        slots.chain(self.taken.iter().map(|status| (status.id, None)))
     }
 
     fn see(&mut self, address: &Address, key: Key, id: i32) -> Result<(), Reason> {
@@ -155,28 +214,25 @@ impl Look {
         }
     }
 
-    pub(crate) fn has_abandoned(&self) -> bool {
-        self.slots.iter().any(Self::is_abandoned)
-    }
-
     /// Removes what dead creators and removers left, and says how many segments that was.
     pub(crate) fn remove_abandoned(&self) -> usize {
         let abandoned = self.slots.iter().filter(|slot| Self::is_abandoned(slot));
-        abandoned
-            .filter(|slot| Segment::from_id(slot.id).remove().is_ok())
-            .count()
+        abandoned.filter(|slot| give_up(slot) == Ok(true)).count()
     }
 
-    /// Removes what lies there new but is not as it should be.
-    pub(crate) fn remove_unsuited(&self, creation: &Creation) {
-        for slot in &self.slots {
-            let unsuited = slot.state == State::New
-                && (slot.status.size != creation.length as u64
-                    || slot.status.perm.mode != creation.mode);
-            if unsuited {
-                let _ = Segment::from_id(slot.id).remove();
-            }
-        }
+    /// Removes what is in the way of a new segment: what the dead left, and what lies there new
+    /// but is not as it should be. Answers what it may not remove.
+    ///
+    /// By key, what lies there new may be any program's and stays.
+    pub(crate) fn clear(&self, address: &Address, creation: &Creation) -> Vec<i32> {
+        let in_the_way = |slot: &&Slot| Self::is_abandoned(slot) || slot.is_unsuited(creation);
+        let foreign =
+            |slot: &Slot| slot.state == State::New && !matches!(address, Address::Name(_));
+        let slots = self.slots.iter().filter(in_the_way);
+        slots
+            .filter(|slot| foreign(slot) || give_up(slot).is_err())
+            .map(|slot| slot.id)
+            .collect()
     }
 
     /// Ends the generations before the one that is ready: whoever made that died before it could.
@@ -193,11 +249,11 @@ impl Look {
     }
 
     /// The lowest key at which there is nothing, or something new.
-    pub(crate) fn free_key(&self, address: &Address) -> Option<Key> {
+    pub(crate) fn free_key(&self, address: &Address, creation: &Creation) -> Option<Key> {
         let new = self
             .slots
             .iter()
-            .filter(|slot| slot.state == State::New)
+            .filter(|slot| slot.state == State::New && !slot.is_unsuited(creation))
             .map(|slot| slot.key);
         let mut candidates: Vec<Key> = new.chain(self.free.iter().copied()).collect();
         candidates.sort_by_key(|key| address.rank(*key));
@@ -206,6 +262,11 @@ impl Look {
 
     pub(crate) fn others(&self) -> Vec<i32> {
         self.taken.iter().map(|status| status.id).collect()
+    }
+
+    /// Whether nothing but what `stuck` names has a key of the window.
+    pub(crate) fn is_full(&self, stuck: &[i32]) -> bool {
+        self.slots.iter().all(|slot| stuck.contains(&slot.id))
     }
 
     /// Why a segment that may be the one can't be looked at.

@@ -141,7 +141,7 @@ pub fn open_read_only(address: &Address, expected: &Expected) -> Result<Opened<V
 /// See [`Reason`].
 pub fn find(address: &Address) -> Result<Opened<View>, OpenError> {
     let at = |reason| OpenError::new(address, reason);
-    let look = Look::at(address).map_err(at)?;
+    let look = Look::steadily(address).map_err(at)?;
     look.ready().ok_or_else(|| at(look.why_not()))
 }
 
@@ -152,7 +152,7 @@ pub fn find(address: &Address) -> Result<Opened<View>, OpenError> {
 pub fn open(address: &Address, expected: &Expected) -> Result<Opened<Region>, OpenError> {
     let at = |reason| OpenError::new(address, reason);
     loop {
-        let look = Look::at(address).map_err(at)?;
+        let look = Look::steadily(address).map_err(at)?;
         let found = look.ready().ok_or_else(|| at(look.why_not()))?;
         found.check(expected).map_err(at)?;
         look.end_older();
@@ -356,14 +356,13 @@ fn create(
         Address::Id(_) => return Err(Reason::NotFound),
     };
     let me = presence::mine().map_err(Reason::presence)?;
-    look.remove_abandoned();
-    look.remove_unsuited(creation);
-    let Some(key) = look.free_key(address) else {
-        return if look.has_abandoned() {
-            Ok(None)
-        } else {
-            Err(Reason::WindowFull(look.others()))
-        };
+    let stuck = look.clear(address, creation);
+    let Some(key) = look.free_key(address, creation) else {
+        // What was in the way is gone, or somebody else was faster.
+        if !look.is_full(&stuck) {
+            return Ok(None);
+        }
+        return Err(Reason::WindowFull([look.others(), stuck].concat()));
     };
     // Without IPC_EXCL: what lies there new may be taken by anyone, and the claim decides.
     let segment = match shm::Options::new(creation.length)
@@ -441,7 +440,7 @@ impl Claimed<'_> {
         let rank = |key: Key| address.rank(key);
         let mut pause = Pause::new(Patience::from(Duration::from_secs(10)));
         loop {
-            let look = Look::at(address)?;
+            let look = Look::steadily(address)?;
             if look
                 .ready()
                 .is_some_and(|ready| ready.header.generation >= generation)

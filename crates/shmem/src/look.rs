@@ -8,8 +8,11 @@ use crate::presence::Identity;
 use crate::region::{Region, View};
 use sysv::{Errno, Key, Segment, shm};
 
-/// How many more looks are taken where each differs from the one before.
-const STEADY: usize = 32;
+/// How many looks must agree with the one before that nothing is ready. With one, two processes
+/// that opened a channel while a third grew it in a loop missed it once in some 100,000 times.
+const AGREED: u32 = 4;
+/// How many looks are taken where they keep changing.
+const LOOKS_MAX: usize = 64;
 
 /// One key of the window that has a segment of the right creator.
 pub(crate) struct Slot {
@@ -85,20 +88,22 @@ impl Look {
         Ok(look)
     }
 
-    /// Looks until something is ready, or nothing changed between two looks: one look goes through
-    /// the keys one by one, and misses a channel that moves to a key that it has passed.
+    /// Looks until something is ready, or one look after the other found the same: a look goes
+    /// through the keys one by one, and misses a channel that moves to a key that it has passed.
     pub(crate) fn steadily(address: &Address) -> Result<Self, Reason> {
         let mut look = Self::at(address)?;
-        for _ in 0..STEADY {
-            if look.ready_slot().is_some() {
+        let mut agreed = 0;
+        for _ in 0..LOOKS_MAX {
+            if look.ready_slot().is_some() || agreed == AGREED {
                 break;
             }
             let again = Self::at(address)?;
-            let same = again.ids().eq(look.ids());
+            agreed = if again.ids().eq(look.ids()) {
+                agreed + 1
+            } else {
+                0
+            };
             look = again;
-            if same {
-                break;
-            }
         }
         Ok(look)
     }
@@ -111,7 +116,8 @@ impl Look {
     fn see(&mut self, address: &Address, key: Key, id: i32) -> Result<(), Reason> {
         let status = match Segment::from_id(id).status_any() {
             Ok(status) => status,
-            Err(Errno::INVAL) => return Ok(()),
+            // Removed meanwhile, or just being removed.
+            Err(Errno::INVAL | Errno::IDRM) => return Ok(()),
             Err(error) => return Err(Reason::Call("shmctl", error)),
         };
         let stranger = matches!(address, Address::Name(name) if status.perm.cuid != name.uid());

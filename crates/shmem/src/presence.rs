@@ -66,7 +66,7 @@ impl Identity {
     ///
     /// # Errors
     /// `ESTALE` if this process has moved to another IPC name space, where it can't tell.
-    /// Otherwise those of `SHM_STAT_ANY` but `EINVAL`.
+    /// Otherwise those of `SHM_STAT_ANY` but `EINVAL` and `EIDRM`.
     pub fn is_alive(self) -> sysv::Result<bool> {
         if self.exists()? {
             return Ok(true);
@@ -82,7 +82,8 @@ impl Identity {
     fn exists(self) -> sysv::Result<bool> {
         match Segment::from_id(self.id()).status_any() {
             Ok(status) => Ok(status.size == self.0 as u32 as u64),
-            Err(Errno::INVAL) => Ok(false),
+            // Gone, or just going.
+            Err(Errno::INVAL | Errno::IDRM) => Ok(false),
             Err(error) => Err(error),
         }
     }

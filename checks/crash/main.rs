@@ -7,10 +7,14 @@
 //! - `presence`: who counts as alive
 //! - `race`: many that create one name at once
 //! - `watch`: readers that watch while writers put, grow and die
+//! - `lifetime`: channels that live while they are used
+//! - `names`: whose a name is, and limits of the kernel
 //! - `scene`: what stands around them, and what the survivors must be able to do
 #![allow(missing_docs)]
 
 mod kill;
+mod lifetime;
+mod names;
 mod operations;
 mod presence;
 mod race;
@@ -28,5 +32,7 @@ fn main() -> ExitCode {
         presence::CASES,
         race::CASES,
         watch::CASES,
+        lifetime::CASES,
+        names::CASES,
     ])
 }

@@ -1,7 +1,20 @@
-//! The hostile suite.
+//! The hostile suite: segments that hold what no writer writes, and processes that write it while
+//! others work.
+//!
+//! Wrong messages and errors are allowed; a crash, a panic, or a wait past its time-out is not.
+//!
+//! - `victim`: what is done with a channel that is not to be trusted
+//! - `fields`: each field of the layouts set to each value that may hurt; segments of wrong sizes
+//! - `scribble`: a process that writes all over the segment meanwhile
 #![allow(missing_docs)]
+
+mod fields;
+mod scribble;
+mod victim;
+
 use checks::suite;
 use std::process::ExitCode;
+
 fn main() -> ExitCode {
-    suite::main(&[])
+    suite::main(&[fields::CASES, scribble::CASES])
 }

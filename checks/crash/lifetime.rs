@@ -1,0 +1,129 @@
+//! Channels that live while they are used: the last one out removes them.
+
+use crate::scene::{name, numbered, options};
+use checks::process::{Child, child, shared_words};
+use checks::space::{assert_nothing_left, left};
+use checks::suite::{Case, Outcome, case, quick_or_long};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant};
+use tombolo::Lifetime;
+use tombolo::value::{Options, Reader, Writer};
+
+pub const CASES: &[Case] = &[
+    case("lifetime::leave_together", leave_together),
+    case("lifetime::come_and_go", come_and_go),
+    case("lifetime::reclaimed", reclaimed),
+];
+
+const PROCESSES: usize = 8;
+
+fn while_used() -> Options {
+    Options {
+        lifetime: Lifetime::WhileUsed,
+        ..options()
+    }
+}
+
+/// Waits until all processes are here, for the `round`-th time.
+fn meet(counter: &AtomicI64, round: i64) {
+    counter.fetch_add(1, Ordering::SeqCst);
+    let start = Instant::now();
+    while counter.load(Ordering::SeqCst) < (round + 1) * PROCESSES as i64 {
+        std::thread::yield_now();
+        assert!(
+            start.elapsed() < Duration::from_secs(60),
+            "the others do not come"
+        );
+    }
+}
+
+fn leave_together() -> Outcome {
+    let rounds = quick_or_long(200, 5000);
+    let meetings = shared_words(4);
+    let ids = shared_words(PROCESSES);
+    let processes: Vec<Child> = (0..PROCESSES)
+        .map(|i| {
+            child(move || {
+                for round in 0..rounds {
+                    let mut writer = Writer::open_or_create(name(), &while_used()).expect("open");
+                    ids[i].store(writer.id().into(), Ordering::SeqCst);
+                    writer.put(&numbered(round as u64)).expect("put");
+                    meet(&meetings[0], round);
+                    let mine = i64::from(writer.id());
+                    assert!(
+                        ids.iter().all(|id| id.load(Ordering::SeqCst) == mine),
+                        "one channel"
+                    );
+                    meet(&meetings[1], round);
+                    drop(writer);
+                    meet(&meetings[2], round);
+                    // Nobody opens it again before everybody has looked.
+                    if i == 0 {
+                        let left = left();
+                        assert!(left.segments.is_empty(), "round {round}: {left:?}");
+                    }
+                    meet(&meetings[3], round);
+                }
+            })
+        })
+        .collect();
+    processes.into_iter().for_each(Child::join);
+    assert_nothing_left("left together");
+    Outcome::Pass(format!("{rounds} rounds of {PROCESSES} processes"))
+}
+
+/// Opening and leaving as it comes: nothing is lost while somebody is there, nothing is left
+/// when nobody is.
+fn come_and_go() -> Outcome {
+    let rounds = quick_or_long(1000, 50_000);
+    let processes: Vec<Child> = (0..PROCESSES as u64)
+        .map(|i| {
+            child(move || {
+                for round in 0..rounds {
+                    let mut writer = Writer::open_or_create(name(), &while_used()).expect("open");
+                    writer.put(&numbered(round)).expect("put");
+                    let mut reader = Reader::open(name()).expect("it is there while I am");
+                    assert_eq!(reader.id(), writer.id(), "there is one channel");
+                    reader.get().expect("get").expect("a message");
+                    if (round + i) % 7 == 0 {
+                        std::thread::yield_now();
+                    }
+                    if (round + i) % 2 == 0 {
+                        drop(writer);
+                        reader.get().expect("get").expect("a message");
+                    }
+                }
+            })
+        })
+        .collect();
+    processes.into_iter().for_each(Child::join);
+    assert_nothing_left("come and gone");
+    Outcome::Pass(format!("{rounds} rounds of {PROCESSES} processes"))
+}
+
+fn reclaimed() -> Outcome {
+    let word = &shared_words(1)[0];
+    let owner = child(|| {
+        let mut writer = Writer::open_or_create(name(), &while_used()).expect("open");
+        writer.put(&numbered(1)).expect("put");
+        word.store(i64::from(writer.id()), Ordering::SeqCst);
+        checks::process::stay();
+    });
+    checks::process::wait_until(checks::process::BOUND, || word.load(Ordering::SeqCst) != 0);
+    owner.kill();
+    assert_eq!(left().segments.len(), 1, "a death leaves it");
+    let writer = Writer::open_or_create(name(), &while_used()).expect("open");
+    assert_ne!(
+        i64::from(writer.id()),
+        word.load(Ordering::SeqCst),
+        "a new one"
+    );
+    let mut reader = Reader::open(name()).expect("open");
+    assert!(
+        reader.get().expect("get").is_none(),
+        "what the dead put is gone"
+    );
+    drop((writer, reader));
+    assert_nothing_left("reclaimed");
+    Outcome::Pass(String::new())
+}

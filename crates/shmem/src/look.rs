@@ -6,12 +6,13 @@ use crate::header::{self, ENDED, Header, Lifetime, State};
 use crate::open::{Address, Creation, Opened, is_gone};
 use crate::presence::Identity;
 use crate::region::{Region, View};
+use std::time::{Duration, Instant};
 use sysv::{Errno, Key, Segment, shm};
 
-/// How many looks must agree with the one before that nothing is ready. With one, two processes
-/// that opened a channel while a third grew it in a loop missed it once in some 100,000 times.
-const AGREED: u32 = 4;
-/// How many looks are taken where they keep changing.
+/// A look that takes no longer than this is quick: no channel grows so fast that it goes round all
+/// keys in this time, each time a new segment with the message copied into it.
+const QUICK: Duration = Duration::from_micros(100);
+/// How many looks are taken for two quick ones in a row, on a machine that is busy or slow.
 const LOOKS_MAX: usize = 64;
 
 /// One key of the window that has a segment of the right creator.
@@ -88,29 +89,27 @@ impl Look {
         Ok(look)
     }
 
-    /// Looks until something is ready, or one look after the other found the same: a look goes
-    /// through the keys one by one, and misses a channel that moves to a key that it has passed.
+    /// Looks until something is ready, or two quick looks in a row found that there is not.
+    ///
+    /// A look goes through the keys one by one, in the direction in which a channel that grows moves
+    /// through them, and faster: so it meets the channel, before or after the move. But a channel
+    /// at the last key moves to the first, behind a look's back; the second look meets it there.
     pub(crate) fn steadily(address: &Address) -> Result<Self, Reason> {
-        let mut look = Self::at(address)?;
-        let mut agreed = 0;
-        for _ in 0..LOOKS_MAX {
-            if look.ready_slot().is_some() || agreed == AGREED {
-                break;
-            }
-            let again = Self::at(address)?;
-            agreed = if again.ids().eq(look.ids()) {
-                agreed + 1
+        let mut quick = 0;
+        let mut looks = 0;
+        loop {
+            let began = Instant::now();
+            let look = Self::at(address)?;
+            quick = if began.elapsed() <= QUICK {
+                quick + 1
             } else {
                 0
             };
-            look = again;
+            looks += 1;
+            if look.ready_slot().is_some() || quick == 2 || looks == LOOKS_MAX {
+                return Ok(look);
+            }
         }
-        Ok(look)
-    }
-
-    fn ids(&self) -> impl Iterator<Item = (i32, Option<State>)> {
-        let slots = self.slots.iter().map(|slot| (slot.id, Some(slot.state)));
-        slots.chain(self.taken.iter().map(|status| (status.id, None)))
     }
 
     fn see(&mut self, address: &Address, key: Key, id: i32) -> Result<(), Reason> {
@@ -254,16 +253,19 @@ impl Look {
         }
     }
 
-    /// The lowest key at which there is nothing, or something new.
+    /// The lowest key at which there is nothing, or something new; for the next generation of a
+    /// channel the next one behind it, and the lowest when there is none (see `steadily`).
     pub(crate) fn free_key(&self, address: &Address, creation: &Creation) -> Option<Key> {
+        let now = self.ready_slot().and_then(|slot| address.rank(slot.key));
         let new = self
             .slots
             .iter()
             .filter(|slot| slot.state == State::New && !slot.is_unsuited(creation))
             .map(|slot| slot.key);
-        let mut candidates: Vec<Key> = new.chain(self.free.iter().copied()).collect();
-        candidates.sort_by_key(|key| address.rank(*key));
-        candidates.first().copied()
+        new.chain(self.free.iter().copied()).min_by_key(|key| {
+            let rank = address.rank(*key);
+            (rank < now, rank)
+        })
     }
 
     pub(crate) fn others(&self) -> Vec<i32> {

@@ -9,13 +9,16 @@
 #![allow(missing_docs)]
 
 mod contents;
+mod demonstration;
 mod listing;
 mod messages;
+mod naming;
 mod output;
 mod removing;
 mod semaphores;
 mod transcripts;
 mod users;
+mod values;
 mod world;
 
 use std::process::ExitCode;
@@ -34,6 +37,9 @@ const GROUPS: &[(&str, &[Test])] = &[
     ("semaphores", semaphores::TESTS),
     ("output", output::TESTS),
     ("users", users::TESTS),
+    ("values", values::TESTS),
+    ("naming", naming::TESTS),
+    ("demonstration", demonstration::TESTS),
 ];
 
 fn main() -> ExitCode {

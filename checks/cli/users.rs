@@ -1,11 +1,13 @@
 //! Refusals to another user, who is told whose it is.
 
+use std::io::Read;
 use std::process::Command;
 
 use checks::bin_under_test;
 
 use crate::Test;
-use crate::world::{Ran, World, ended};
+use crate::values::{get, put};
+use crate::world::{Ran, World, ended, feed};
 
 pub const TESTS: &[Test] = &[
     ("refusals_say_whose_it_is", refusals),
@@ -13,27 +15,37 @@ pub const TESTS: &[Test] = &[
     ("an_ordinary_user_works_on_its_own", an_ordinary_user),
     ("limits_are_for_root", limits_are_for_root),
     ("a_channel_of_others_is_no_orphan", channel_of_others),
+    ("the_mode_lets_others_get_and_put", values_of_others),
+    ("the_names_of_others_are_theirs", names_of_others),
 ];
 
-/// Runs the command as nobody. None where this process may not become anybody else.
-fn as_nobody(world: &World, arguments: &str) -> Option<Ran> {
+/// The command as nobody. None where this process may not become anybody else.
+pub fn setpriv() -> Option<Command> {
     let setpriv = |program: &std::ffi::OsStr| {
         let mut command = Command::new("setpriv");
         command
             .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"])
-            .arg(program);
+            .arg(program)
+            .env("TZ", "UTC");
         command
     };
-    if !setpriv("true".as_ref())
-        .output()
-        .is_ok_and(|output| output.status.success())
-    {
+    let possible = setpriv("true".as_ref()).output();
+    if !possible.is_ok_and(|output| output.status.success()) {
         eprintln!("skipped: cannot become another user here");
         return None;
     }
-    let mut command = setpriv(bin_under_test::tombolo().as_os_str());
-    let mut child = world.start(command.args(arguments.split_whitespace()));
-    drop(child.stdin.take());
+    Some(setpriv(bin_under_test::tombolo().as_os_str()))
+}
+
+/// Runs the command as nobody. None where this process may not become anybody else.
+fn as_nobody(world: &World, arguments: &str) -> Option<Ran> {
+    as_nobody_with(world, arguments, b"")
+}
+
+/// Runs the command as nobody, with these bytes on standard input.
+fn as_nobody_with(world: &World, arguments: &str, input: &[u8]) -> Option<Ran> {
+    let mut child = world.start(setpriv()?.args(arguments.split_whitespace()));
+    feed(&mut child, input);
     Some(ended(child))
 }
 
@@ -180,4 +192,64 @@ fn channel_of_others(world: &World) {
     assert_eq!(found(listed), [i64::from(orphan)]);
     world.run("rm --orphans").text();
     assert_eq!(world.run("get greeting").out, b"hello");
+}
+
+fn values_of_others(world: &World) {
+    put(world, "greeting", b"hello");
+    let Some(refused) = as_nobody(world, "get root/greeting") else {
+        return;
+    };
+    let run = |arguments: &str, input| as_nobody_with(world, arguments, input).expect("as before");
+    refused.fails(4, &["root/greeting", "600", "tombolo set shm"]);
+    run("put root/greeting", b"x").fails(4, &["root/greeting", "600"]);
+    put(world, "greeting --mode 644", b"hello");
+    assert_eq!(run("get root/greeting", b"").text(), "hello");
+    run("put root/greeting", b"x").fails(4, &["root/greeting", "644"]);
+    put(world, "greeting --mode 666", b"hello");
+    assert_eq!(run("put root/greeting", b"from nobody").text(), "");
+    assert_eq!(get(world, "greeting"), b"from nobody");
+    run("put root/greeting --mode 600", b"x").fails(4, &["only its owner", "600"]);
+    let large = vec![b'x'; 1 << 20];
+    run("put root/greeting", &large).fails(4, &["root/greeting", "65536 bytes", "1048576"]);
+    run("rm root/greeting", b"").fails(4, &["root/greeting", "only its owner"]);
+    // With read permission only there is no bell to wait by, and it waits all the same.
+    put(world, "greeting --mode 644", b"hello");
+    let mut watching = setpriv().expect("as before");
+    let watching = watching.args("get root/greeting --watch --count 2 --lines".split(' '));
+    let mut watching = world.start(watching);
+    let mut first = [0; 6];
+    let pipe = watching.stdout.as_mut().expect("a pipe");
+    pipe.read_exact(&mut first).expect("a line");
+    put(world, "greeting", b"again");
+    assert_eq!(
+        (&first, ended(watching).text().as_str()),
+        (b"hello\n", "again\n")
+    );
+}
+
+fn names_of_others(world: &World) {
+    put(world, "greeting", b"of root");
+    let Some(put_too) = as_nobody_with(world, "put greeting --mode 644", b"of nobody") else {
+        return;
+    };
+    put_too.text();
+    assert_eq!(get(world, "greeting"), b"of root");
+    assert_eq!(get(world, "nobody/greeting"), b"of nobody");
+    assert_eq!(get(world, "65534/greeting"), b"of nobody");
+    assert_eq!(
+        as_nobody(world, "get greeting").expect("as before").text(),
+        "of nobody"
+    );
+    as_nobody(world, "put root/mine")
+        .expect("as before")
+        .fails(4, &["root/mine", "name of your own"]);
+    world.run("put nobody/other").fails(4, &["nobody/other"]);
+    let mut names: Vec<String> = world
+        .run("ls shm --json")
+        .json()
+        .iter()
+        .map(|object| object["name"].as_str().expect("a name").to_owned())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["greeting", "nobody/greeting"]);
 }

@@ -15,8 +15,9 @@ use crate::users::me;
 pub struct ChannelName {
     /// What kind of channel it is: `value`, `queue`, …
     pub kind: String,
-    /// The name by which the user of this process reaches it: `NAME`, or `USER/NAME`.
-    pub name: String,
+    /// The name by which the user of this process reaches it: `NAME`, or `USER/NAME`. None for a
+    /// directory, which is nothing to be opened.
+    pub name: Option<String>,
 }
 
 /// The channels of this IPC name space by segment id.
@@ -45,7 +46,7 @@ fn names_of(user: u32) -> impl Iterator<Item = (i32, ChannelName)> {
                 entry.id,
                 ChannelName {
                     kind,
-                    name: name.to_string(),
+                    name: Some(name.to_string()),
                 },
             ))
         })
@@ -55,8 +56,16 @@ fn names_of(user: u32) -> impl Iterator<Item = (i32, ChannelName)> {
 pub fn presence(status: &shm::Status) -> Option<ChannelName> {
     presence::is_presence(status).then(|| ChannelName {
         kind: "presence".to_owned(),
-        name: format!("pid {}", status.creator_pid),
+        name: Some(format!("pid {}", status.creator_pid)),
     })
+}
+
+/// A message queue that lists the channels of its user.
+pub fn directory() -> ChannelName {
+    ChannelName {
+        kind: "directory".to_owned(),
+        name: None,
+    }
 }
 
 /// The segment that carries the channel `text`.
@@ -65,7 +74,7 @@ pub fn presence(status: &shm::Status) -> Option<ChannelName> {
 pub fn find(text: &str) -> Option<i32> {
     let name: Name = text.parse().ok()?;
     let listed = (name.uid() == me() || me() == 0)
-        .then(|| names_of(name.uid()).find(|(_, channel)| channel.name == name.to_string()))
+        .then(|| names_of(name.uid()).find(|(_, channel)| channel.name == Some(name.to_string())))
         .flatten();
     match listed {
         Some((id, _)) => Some(id),

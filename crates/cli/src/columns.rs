@@ -47,6 +47,7 @@ impl Column {
 }
 
 const SHM: &[Kind] = &[Kind::Shm];
+const SHM_MSG: &[Kind] = &[Kind::Shm, Kind::Msg];
 const MSG: &[Kind] = &[Kind::Msg];
 const SEM: &[Kind] = &[Kind::Sem];
 
@@ -85,9 +86,9 @@ pub static COLUMNS: &[Column] = &[
     column!("key" [], &Kind::ALL, "the key, 0 if private; a signed number in JSON",
         |object, _| Value::Key(object.perm().key)),
     column!("name" [], SHM, "the channel's name, if it is one of Tombolo's",
-        |object, around| text(around.channel(object).map(|channel| channel.name.clone()))),
-    column!("channel" [], SHM, "the kind of channel",
-        |object, around| text(around.channel(object).map(|channel| channel.kind.clone()))),
+        |object, around| text(around.channel(object).and_then(|channel| channel.name))),
+    column!("channel" [], SHM_MSG, "the kind of channel; directory: the queue that lists a user's",
+        |object, around| text(around.channel(object).map(|channel| channel.kind))),
     column!(
         "user"["owner"],
         &Kind::ALL,
@@ -254,11 +255,13 @@ pub fn free() -> Vec<&'static Column> {
 pub fn help() -> String {
     let mut help = String::from("Columns (for --output and --sort; the fields of --json):\n");
     for column in COLUMNS {
-        let kinds = match column.kinds {
-            [kind] => kind.word(),
-            _ => "",
+        let kinds: Vec<_> = column.kinds.iter().map(|kind| kind.word()).collect();
+        let kinds = if kinds.len() < Kind::ALL.len() {
+            kinds.join(",")
+        } else {
+            String::new()
         };
-        help.push_str(&format!("  {:8} {kinds:4} {}\n", column.name, column.help));
+        help.push_str(&format!("  {:8} {kinds:7} {}\n", column.name, column.help));
     }
     help
 }

@@ -4,21 +4,21 @@
 //! after each step what the kernel says about the segment. What they do is in `demo_roles`; the
 //! comparison that follows is in `demo_race`.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
 use anyhow::Context;
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{self, SigSet, Signal};
 use tombolo::sysv::{Segment, shm};
 use tombolo::{Address, Name, Patience, value};
 
 use crate::Plan;
 use crate::demo_race;
-use crate::demo_roles::{Player, Role, STEP, play};
-use crate::exit::Failure;
+use crate::demo_roles::{self, LOOK, Player, Role, STEP, play};
 use crate::output::Output;
 use crate::users::{Users, me};
 use crate::value::clock;
@@ -32,7 +32,8 @@ Examples:
 
 Takes a few seconds and leaves nothing behind, also when it is interrupted.")]
 pub struct Args {
-    /// What the server reads; README.md without, or a text of its own where there is none
+    /// What the server reads, - for standard input; README.md without, or a text of its own where
+    /// there is none
     file: Option<PathBuf>,
     /// Play a part in the demonstration
     #[arg(long, hide = true)]
@@ -46,13 +47,8 @@ pub struct Showing {
 }
 
 impl Args {
-    /// Looks whether the file is there.
+    /// Nothing can be wrong with it yet.
     pub fn plan(self) -> anyhow::Result<Showing> {
-        if let Some(file) = self.file.as_deref().filter(|_| self.role.is_none()) {
-            fs::metadata(file).map_err(|error| {
-                Failure::usage(format!("cannot read {}: {error}", file.display()))
-            })?;
-        }
         Ok(Showing {
             file: self.file,
             role: self.role,
@@ -65,17 +61,47 @@ impl Plan for Showing {
         if let Some(role) = self.role {
             return play(&role, self.file.as_deref(), out);
         }
-        // An interruption ends the players, and this process then cleans up and says so.
+        let ends = Ends::catch()?;
+        let told = Stage::set(self.file).and_then(|stage| {
+            stage.tell(out)?;
+            demo_race::run(out, &fs::read(&stage.file)?, &stage.folder)
+        });
+        if told.is_err() {
+            // Who types ^C ends the players as well, and they may be first.
+            thread::sleep(LOOK);
+        }
+        ends.follow()?;
+        told?;
+        out.line("\nNothing is left behind: see for yourself with `ipcs -a`, or `tombolo ls`.")?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// The signals that end this process, once it has cleaned up.
+struct Ends(SigSet);
+
+impl Ends {
+    /// From now on they end the players, and with that the story.
+    fn catch() -> anyhow::Result<Self> {
         let ends: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]
             .into_iter()
             .collect();
         ends.thread_block().context("cannot block signals")?;
-        let stage = Stage::set(self.file)?;
-        stage.tell(out)?;
-        demo_race::run(out, &fs::read(&stage.file)?, &stage.folder)?;
-        drop(stage);
-        out.line("\nNothing is left behind: see for yourself with `ipcs -a`, or `tombolo ls`.")?;
-        Ok(ExitCode::SUCCESS)
+        thread::spawn(move || {
+            if let Ok(end) = ends.wait() {
+                demo_roles::interrupt(end);
+            }
+        });
+        Ok(Self(ends))
+    }
+
+    /// Ends this process by the signal that came, if one did.
+    fn follow(self) -> anyhow::Result<()> {
+        if let Some(end) = demo_roles::interrupted() {
+            self.0.thread_unblock().context("cannot unblock signals")?;
+            signal::raise(end).context("cannot end by a signal")?;
+        }
+        Ok(())
     }
 }
 
@@ -84,6 +110,8 @@ struct Stage {
     name: Name,
     folder: PathBuf,
     file: PathBuf,
+    /// What the audience is told about the file.
+    shown: String,
     users: Users,
 }
 
@@ -96,7 +124,7 @@ impl Drop for Stage {
 }
 
 /// Of the first column.
-const WIDTH: usize = 44;
+const WIDTH: usize = 29;
 const OWN_TEXT: &str = "Processes are islands; a tombolo is the bar of sand that joins them.\n";
 
 impl Stage {
@@ -106,20 +134,36 @@ impl Stage {
         fs::create_dir(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         let readme = PathBuf::from("README.md");
         let own = folder.join("a-text-of-its-own");
-        let stage = Self {
+        let mut stage = Self {
             name: Name::mine(&format!("demo-{pid}"))?,
-            file: file.unwrap_or(if readme.is_file() {
-                readme
-            } else {
-                own.clone()
-            }),
+            shown: "a text of its own".to_owned(),
+            file: own,
             folder,
             users: Users::default(),
         };
-        if stage.file == own {
-            fs::write(&own, OWN_TEXT)?;
+        match file.or(readme.is_file().then_some(readme)) {
+            Some(file) => stage.take(file)?,
+            None => fs::write(&stage.file, OWN_TEXT)?,
         }
         Ok(stage)
+    }
+
+    /// Takes a file that each player can read from its beginning: a pipe can be read only once.
+    fn take(&mut self, mut file: PathBuf) -> anyhow::Result<()> {
+        self.shown = file.display().to_string();
+        if file == Path::new("-") {
+            self.shown = "standard input".to_owned();
+            file = PathBuf::from("/dev/stdin");
+        }
+        let cannot = || format!("cannot read {}", self.shown);
+        let mut open = File::open(&file).with_context(cannot)?;
+        if open.metadata().with_context(cannot)?.is_file() {
+            self.file = file;
+        } else {
+            let mut copy = File::create(&self.file)?;
+            io::copy(&mut open, &mut copy).with_context(cannot)?;
+        }
+        Ok(())
     }
 
     fn tell(&self, out: &mut Output) -> anyhow::Result<()> {
@@ -134,7 +178,7 @@ impl Stage {
         out.line(&format!(
             "server, pid {}: has created '{name}', to hold {}",
             server.pid(),
-            self.file.display()
+            self.shown
         ))?;
         self.introduce(out, &status)?;
         out.line("")?;
@@ -147,28 +191,28 @@ impl Stage {
             Ok(out.flush()?)
         };
         out.heading(&format!(
-            "{:<WIDTH$}{:>6}  {:<15}{:<10}{:<10}{}",
+            "{:<WIDTH$}{:>6}  {:<16}{:<9}{:<9}{}",
             "shmid_ds after each step", "nattch", "lpid", "atime", "dtime", "ctime"
         ))?;
-        row(out, "the server has created and attached it")?;
+        row(out, "server has created it")?;
         client.go()?;
         client.says("attached")?;
-        row(out, "the client has attached it, read-only")?;
+        row(out, "client has attached it, ro")?;
         client.go()?;
         wait_until_parked(id)?;
-        row(out, "the client waits; a bell needs an attach")?;
+        row(out, "client waits by a bell, rw")?;
         server.go()?;
         let written = server.says("written")?;
-        row(out, "the server has written, which is no call")?;
+        row(out, "server has written: no call")?;
         client.says("read")?;
-        row(out, "the client has read, which is no call")?;
+        row(out, "client has read: no call")?;
         server.go()?;
         server.ends()?;
-        row(out, "the server has detached and ended")?;
+        row(out, "server has detached, ended")?;
         let pid = client.pid();
         client.go()?;
         client.says("detached")?;
-        row(out, "the client has detached; the segment stays")?;
+        row(out, "client has detached")?;
         out.line(&format!(
             "\nclient, pid {pid}: has {written} bytes, those of the file, and displays"
         ))?;
@@ -181,10 +225,7 @@ impl Stage {
         value::remove(name.clone())?;
         let gone = Segment::from_id(id).status_any().is_err();
         anyhow::ensure!(gone, "segment {id} is still there after its removal");
-        out.line(&format!(
-            "{:<WIDTH$}it is gone",
-            "the segment is removed (IPC_RMID)"
-        ))?;
+        out.line(&format!("{:<WIDTH$}it is gone", "it is removed (IPC_RMID)"))?;
         Ok(())
     }
 
@@ -220,7 +261,7 @@ impl Stage {
             return Ok(());
         }
         let role = Role::Stranger(format!("0/{}", self.name.text()));
-        let answer = Player::start_as(&role, Path::new("-"), Some(NOBODY))
+        let answer = Player::start_with(&role, Path::new("-"), Some(NOBODY), ())
             .and_then(|mut stranger| stranger.says("refused"));
         let line = match answer {
             Ok(_) => format!("{step:<WIDTH$}permission denied, as mode 600 demands"),
@@ -253,7 +294,7 @@ fn row(step: &str, status: &shm::Status, cast: &[(u32, &str)]) -> String {
         (pid, None) => format!("{pid}"),
     };
     format!(
-        "{step:<WIDTH$}{:>6}  {last:<15}{:<10}{:<10}{}",
+        "{step:<WIDTH$}{:>6}  {last:<16}{:<9}{:<9}{}",
         status.attaches,
         clock(status.attached),
         clock(status.detached),

@@ -6,7 +6,7 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 use nix::sys::stat::Mode as FileMode;
 use nix::unistd::mkfifo;
 use tombolo::Patience;
@@ -15,7 +15,7 @@ use tombolo::shmem::sync::Ordering;
 use tombolo::shmem::wait::Bell;
 use tombolo::sysv::{Key, Mode, Queue, Segment, Select, Wait};
 
-use crate::demo_roles::{Player, Role, STEP, say};
+use crate::demo_roles::{LOOK, Player, Role, STEP, interrupted, say};
 use crate::output::Output;
 
 /// What is moved at a time: as much as a pipe holds.
@@ -35,7 +35,7 @@ pub fn run(out: &mut Output, file: &[u8], folder: &Path) -> anyhow::Result<()> {
     out.line("")?;
     out.heading("The reason")?;
     out.line(&format!(
-        "{} MiB, the same bytes over and over, from one process to another, every byte checked:",
+        "{} MiB, the file over and over, to another process, every byte checked:",
         total >> 20
     ))?;
     out.line("")?;
@@ -67,8 +67,9 @@ pub fn run(out: &mut Output, file: &[u8], folder: &Path) -> anyhow::Result<()> {
     }
     let kernel = median[..3].iter().copied().fold(f64::INFINITY, f64::min);
     out.line(&format!(
-        "\nThe segment is {:.1} times as fast as the best of the others: they copy every byte into \
-         the kernel\nand out of it again, while what one process writes to a segment, the other reads.",
+        "\nThe segment is {:.1} times as fast as the best of the others: they copy every byte\n\
+         into the kernel and out of it again; what one process writes to a segment, the\n\
+         other reads.",
         kernel / median[3]
     ))?;
     Ok(())
@@ -131,13 +132,17 @@ impl Digest {
     }
 }
 
-/// Starts a receiver, sends by `send` once it is ready, and checks what it got.
+/// Starts a receiver, sends by `send` once it is ready, and checks what it got. When the receiver
+/// ends, however it does, `companion` is dropped.
 fn race(
     source: &Source,
     transport: &str,
+    companion: impl std::marker::Send + 'static,
     send: impl FnOnce(&mut Player) -> anyhow::Result<()>,
 ) -> anyhow::Result<Duration> {
-    let mut receiver = Player::start(&Role::Receiver(transport.to_owned()), Path::new("-"))?;
+    let role = Role::Receiver(transport.to_owned());
+    let mut receiver = Player::start_with(&role, Path::new("-"), None, companion)?;
+    ensure!(interrupted().is_none(), "interrupted");
     receiver.says("ready")?;
     let started = Instant::now();
     send(&mut receiver)?;
@@ -154,12 +159,18 @@ fn race(
     Ok(time)
 }
 
+/// Writes all blocks. A closed pipe is a failure here, not the end of whoever reads our output.
+fn write(source: &Source, mut to: impl Write) -> anyhow::Result<()> {
+    source.blocks().try_for_each(|block| {
+        to.write_all(block)
+            .map_err(|error| anyhow!("the receiver takes nothing: {error}"))
+    })
+}
+
 fn through_pipe(source: &Source, _: &Path) -> anyhow::Result<Duration> {
-    race(source, "pipe", |receiver| {
-        let mut pipe = receiver.take_cues().context("no pipe to the receiver")?;
-        source
-            .blocks()
-            .try_for_each(|block| Ok(pipe.write_all(block)?))
+    race(source, "pipe", (), |receiver| {
+        let pipe = receiver.take_cues().context("no pipe to the receiver")?;
+        write(source, pipe)
     })
 }
 
@@ -168,11 +179,12 @@ fn through_fifo(source: &Source, folder: &Path) -> anyhow::Result<Duration> {
     if !path.exists() {
         mkfifo(&path, FileMode::S_IRUSR | FileMode::S_IWUSR).context("cannot make a FIFO")?;
     }
-    race(source, &format!("fifo:{}", path.display()), |_| {
-        let mut fifo = OpenOptions::new().write(true).open(&path)?;
-        source
-            .blocks()
-            .try_for_each(|block| Ok(fifo.write_all(block)?))
+    // Open for both until the receiver has its end: to open one end alone waits for the other.
+    let both = OpenOptions::new().read(true).write(true).open(&path)?;
+    let fifo = OpenOptions::new().write(true).open(&path)?;
+    race(source, &format!("fifo:{}", path.display()), (), |_| {
+        drop(both);
+        write(source, fifo)
     })
 }
 
@@ -186,10 +198,12 @@ impl Drop for OwnQueue {
 }
 
 fn through_queue(source: &Source, _: &Path) -> anyhow::Result<Duration> {
-    let queue = OwnQueue(Queue::create(Key::PRIVATE, Mode::default())?);
-    race(source, &format!("queue:{}", queue.0.id()), |_| {
+    let queue = Queue::create(Key::PRIVATE, Mode::default())?;
+    // With the receiver gone, nothing else would wake a sender that waits for room.
+    let own = OwnQueue(queue);
+    race(source, &format!("queue:{}", queue.id()), own, |_| {
         let mut messages = source.blocks().flat_map(|block| block.chunks(MESSAGE));
-        messages.try_for_each(|message| Ok(queue.0.send(1, message, Wait::Block)?))
+        messages.try_for_each(|message| Ok(queue.send(1, message, Wait::Block)?))
     })
 }
 
@@ -199,7 +213,7 @@ fn through_segment(source: &Source, _: &Path) -> anyhow::Result<Duration> {
     // It can still be attached by id, and goes with its last user, however that ends.
     segment.remove()?;
     let buffer = Buffer(region?);
-    race(source, &format!("segment:{}", segment.id()), |_| {
+    race(source, &format!("segment:{}", segment.id()), (), |_| {
         (0..)
             .zip(source.blocks())
             .try_for_each(|(number, block)| buffer.send(number, block))
@@ -233,8 +247,11 @@ impl Buffer {
             (number < taken + Self::SLOTS).then_some(())
         };
         let bell = Bell::new(&self.0, Self::TAKEN_BELL);
-        bell.wait(Patience::from(STEP), room)
-            .context("the receiver takes nothing")?;
+        let patience = Patience::from(STEP);
+        while bell.wait(Patience::from(LOOK), room).is_none() {
+            ensure!(interrupted().is_none(), "interrupted");
+            ensure!(!patience.is_over(), "the receiver takes nothing");
+        }
         self.0.copy_in(Self::slot(number), block)?;
         // [DEMO_SENT] release.
         self.0.u64(Self::SENT).store(number + 1, Ordering::Release);
@@ -285,8 +302,9 @@ pub fn receive(transport: &str) -> anyhow::Result<()> {
             reading(io::stdin().lock())
         }
         "fifo" => {
+            let fifo = File::open(what)?;
             say("ready", "");
-            reading(File::open(what)?)
+            reading(fifo)
         }
         "queue" => {
             let queue = Queue::from_id(what.parse()?);

@@ -10,12 +10,13 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, ExitCode, Stdio};
 use std::str::FromStr;
-use std::sync::mpsc::{self, Receiver};
-use std::thread;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
-use nix::sys::signal::SigSet;
+use nix::sys::signal::{SigSet, Signal};
 use tombolo::Patience;
 use tombolo::value::{Options, Reader, Writer};
 
@@ -25,8 +26,25 @@ use crate::output::Output;
 
 /// How long any step may take.
 pub const STEP: Duration = Duration::from_secs(20);
+/// How long an interruption may go unnoticed while a player is listened to.
+pub const LOOK: Duration = Duration::from_millis(20);
+/// The number of the signal that interrupted the demonstration; 0 while none has.
+static INTERRUPTED: AtomicI32 = AtomicI32::new(0);
+
+/// Breaks the demonstration off at its next step.
+pub fn interrupt(by: Signal) {
+    // Relaxed: it stands for nothing but itself.
+    INTERRUPTED.store(by as i32, Ordering::Relaxed);
+}
+
+/// The signal that interrupted the demonstration.
+pub fn interrupted() -> Option<Signal> {
+    Signal::try_from(INTERRUPTED.load(Ordering::Relaxed)).ok()
+}
+
 /// How much of the message the client displays.
 const SHOWN_LINES: usize = 8;
+const SHOWN_COLUMNS: usize = 75;
 
 /// A part to play.
 #[derive(Clone, Debug)]
@@ -117,7 +135,10 @@ fn display(name: &str, file: &Path, out: &mut Output) -> anyhow::Result<()> {
     ensure!(same, "the message is not what is in {}", file.display());
     let text = String::from_utf8_lossy(&message.bytes);
     for line in text.lines().take(SHOWN_LINES) {
-        out.line(&format!("  | {}", crate::value::printable(line)))?;
+        let line = crate::value::printable(line);
+        let shown: String = line.chars().take(SHOWN_COLUMNS).collect();
+        let more = if shown.len() < line.len() { "…" } else { "" };
+        out.line(&format!("  | {shown}{more}"))?;
     }
     let rest = text.lines().count().saturating_sub(SHOWN_LINES);
     if rest > 0 {
@@ -157,17 +178,24 @@ pub struct Player {
     child: Child,
     cues: Option<ChildStdin>,
     said: Receiver<String>,
+    listener: Option<JoinHandle<()>>,
     role: String,
 }
 
 impl Player {
     /// Starts a process for a part.
     pub fn start(role: &Role, file: &Path) -> anyhow::Result<Self> {
-        Self::start_as(role, file, None)
+        Self::start_with(role, file, None, ())
     }
 
-    /// Starts a process for a part, as another user.
-    pub fn start_as(role: &Role, file: &Path, user: Option<u32>) -> anyhow::Result<Self> {
+    /// Starts a process for a part, as another user if one is named. When it ends, however it
+    /// does, `companion` is dropped.
+    pub fn start_with(
+        role: &Role,
+        file: &Path,
+        user: Option<u32>,
+        companion: impl Send + 'static,
+    ) -> anyhow::Result<Self> {
         // Not `current_exe`: another user may not be let into the folders on the way to it.
         let mut command = Command::new("/proc/self/exe");
         command.arg("demo").arg(file).arg(format!("--role={role}"));
@@ -180,12 +208,13 @@ impl Player {
         let told = child.stderr.take().context("a player without a voice")?;
         let (say, said) = mpsc::channel();
         // A thread, because a pipe can't be read with a bound on the time.
-        thread::spawn(move || {
+        let listener = thread::spawn(move || {
             for line in BufReader::new(told).lines().map_while(Result::ok) {
                 if say.send(line).is_err() {
                     break;
                 }
             }
+            drop(companion);
         });
         let role = role
             .to_string()
@@ -197,6 +226,7 @@ impl Player {
             child,
             cues,
             said,
+            listener: Some(listener),
             role,
         })
     }
@@ -208,13 +238,26 @@ impl Player {
 
     /// Waits until the player says that something is done, and answers the detail.
     pub fn says(&mut self, what: &str) -> anyhow::Result<String> {
-        let line = self
-            .said
-            .recv_timeout(STEP)
-            .with_context(|| format!("the {} did not answer", self.role))?;
+        let patience = Patience::from(STEP);
+        let line = loop {
+            match self.said.recv_timeout(LOOK) {
+                Ok(line) => break line,
+                Err(_) if interrupted().is_some() => bail!("interrupted"),
+                Err(RecvTimeoutError::Timeout) if !patience.is_over() => {}
+                Err(RecvTimeoutError::Timeout) => {
+                    bail!("the {} did not answer for {STEP:?}", self.role)
+                }
+                Err(RecvTimeoutError::Disconnected) => bail!("the {} has ended", self.role),
+            }
+        };
         match line.split_once(' ') {
             Some((word, detail)) if word == what => Ok(detail.to_owned()),
-            _ => bail!("the {}: {line}", self.role),
+            // What the player's own `exit::finish` says.
+            _ => bail!(
+                "the {}: {}",
+                self.role,
+                line.trim_start_matches("tombolo: ")
+            ),
         }
     }
 
@@ -246,5 +289,8 @@ impl Drop for Player {
         // Both fail if it has ended, as it should have.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if let Some(listener) = self.listener.take() {
+            let _ = listener.join();
+        }
     }
 }

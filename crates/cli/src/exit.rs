@@ -159,6 +159,12 @@ fn code(error: &anyhow::Error) -> u8 {
                         .downcast_ref::<Errno>()
                         .map(|errno| Exit::of(*errno) as u8)
                 })
+                .or_else(|| {
+                    cause
+                        .downcast_ref::<io::Error>()
+                        .filter(|error| error.kind() == io::ErrorKind::PermissionDenied)
+                        .map(|_| Exit::Denied as u8)
+                })
         })
         .unwrap_or(Exit::Failed as u8)
 }

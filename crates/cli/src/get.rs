@@ -3,13 +3,13 @@
 use std::process::ExitCode;
 
 use tombolo::value::{ReadError, Reader};
-use tombolo::{Address, Patience};
+use tombolo::{Address, OpenError, Patience};
 
 use crate::Plan;
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::target::{self, TargetOptions};
-use crate::wait::WaitArgs;
+use crate::wait::{self, WaitArgs};
 
 /// Write the latest message of NAME to standard output, byte for byte
 #[derive(clap::Args)]
@@ -100,8 +100,13 @@ impl Getting {
     fn first(&self, bytes: &mut Vec<u8>) -> Result<Reader, Failure> {
         let patience = Patience::from(self.wait.patience());
         loop {
-            let mut reader = Reader::wait(self.address.clone(), patience)
-                .map_err(|error| Failure::opening(&error))?;
+            // Ids are the kernel's choice: nobody can make one that is waited for.
+            let opened = if self.is_by_id() {
+                Reader::open(self.address.clone())
+            } else {
+                Reader::wait(self.address.clone(), patience)
+            };
+            let mut reader = opened.map_err(|error| self.unopened(&error))?;
             match reader.watch_into(patience, bytes) {
                 Ok(Some(_)) => return Ok(reader),
                 Ok(None) => return Err(self.nothing()),
@@ -118,6 +123,17 @@ impl Getting {
             out.bytes(b"\n")?;
         }
         Ok(())
+    }
+
+    fn unopened(&self, error: &OpenError) -> Failure {
+        match self.wait.patience() {
+            wait::Patience::For(_) if error.is_not_found() && !self.is_by_id() => self.nothing(),
+            _ => Failure::opening(error),
+        }
+    }
+
+    fn is_by_id(&self) -> bool {
+        matches!(self.address, Address::Id(_))
     }
 
     fn nothing(&self) -> Failure {

@@ -68,8 +68,8 @@ impl Args {
 impl Plan for Loading {
     fn run(self: Box<Self>, _: &mut Output) -> anyhow::Result<ExitCode> {
         let (id, size) = attachable(&self.target, "load into")?;
-        if let Some(channel) = channels::names().get(&id) {
-            let name = &channel.name;
+        let channel = channels::names().remove(&id);
+        if let Some(name) = channel.and_then(|channel| channel.name) {
             return Err(self
                 .refuse(&format!(
                     "it is the channel `{name}`; write with: tombolo put {name}"

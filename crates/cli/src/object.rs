@@ -114,7 +114,8 @@ impl Surroundings {
                 .get(&segment.status.id)
                 .cloned()
                 .or_else(|| channels::presence(&segment.status)),
-            Object::Msg(_) | Object::Sem(_) => None,
+            Object::Msg(queue) => directory::is_directory(queue).then(channels::directory),
+            Object::Sem(_) => None,
         }
     }
 
@@ -133,7 +134,7 @@ impl Surroundings {
                 status.attaches == 0
                     && self.processes.is_gone(status.creator_pid)
                     && self.channel(object).is_none()
-                    && !may_be_a_channel(&status.perm)
+                    && !name::is_name_key(status.perm.key)
             }
             Object::Msg(queue) if directory::is_directory(queue) => false,
             Object::Msg(queue) => all_gone(&[queue.last_send_pid, queue.last_receive_pid]),
@@ -145,16 +146,11 @@ impl Surroundings {
     }
 }
 
-/// Whether a segment may be a channel of somebody whose directory is not for us to read.
-fn may_be_a_channel(perm: &Perm) -> bool {
-    let mine = users::me() == 0 || users::me() == perm.cuid;
-    !mine && name::is_name_key(perm.key)
-}
-
 /// What help says about `--orphans`.
 pub const ORPHANS: &str = "\
 An orphan is an object that no living process is known to use:
-  segment        nobody has it attached, its creator is gone, and it is no named channel
+  segment        nobody has it attached, its creator is gone, and its key is not that
+                 of a named channel
   message queue  its last sender and its last receiver are gone; one never used is no orphan,
                  nor is a user's directory of channels
   semaphore set  the last process to change each semaphore is gone and nobody waits; a set never

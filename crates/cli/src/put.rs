@@ -130,7 +130,18 @@ impl Putting {
         };
         let mut writer = opened.map_err(|error| Failure::opening(&error))?;
         let wanted = self.capacity.unwrap_or(0).max(length);
-        writer.grow(wanted).map_err(|error| self.failed(error))?;
+        writer.grow(wanted).map_err(|error| match error {
+            PutError::Open(error) if error.is_permission_denied() => Failure::new(
+                Exit::Denied,
+                format!(
+                    "cannot put to {}: it has room for {} bytes, and only the user who made it \
+                     can make it grow to {wanted}",
+                    self.address,
+                    writer.capacity()
+                ),
+            ),
+            error => self.failed(error),
+        })?;
         Ok(writer)
     }
 

@@ -223,7 +223,7 @@ fn grow_again() -> Outcome {
             prepare: &Scene::writer,
             act: &|_, mut writer| writer.grow(GROWN).expect("grow"),
             after: After::GoesOn,
-            each: 4,
+            each: 8,
         })
     }))
 }

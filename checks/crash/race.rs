@@ -1,5 +1,6 @@
 //! Many that create the same name at once: there is one channel, whoever dies meanwhile.
 
+use crate::kill::killed_after;
 use crate::scene::{Scene, name, options};
 use checks::message::SHORTEST;
 use checks::or_skip;
@@ -19,9 +20,13 @@ pub const CASES: &[Case] = &[
     case("race::thousand", || thousand(false, false)),
     case("race::thousand_beside_a_stranger", || thousand(true, false)),
     case("race::thousand_dying", || thousand(false, true)),
-    case("race::pairs", pairs),
+    case("race::pairs", || pairs(false)),
+    case("race::pairs_beside_the_dead", || pairs(true)),
     case("race::open_while_growing", open_while_growing),
 ];
+
+/// How many changes a creator makes until it has claimed its segment and more.
+const CLAIMED: u64 = 9;
 
 /// How long all of them may take.
 const ALL: Duration = Duration::from_secs(20);
@@ -149,14 +154,21 @@ fn advance(stepped: &mut Stepped, changes: usize) -> bool {
 }
 
 /// Two creators, the first standing at each of its changes while the second makes some of its own.
-fn pairs() -> Outcome {
+///
+/// Where a dead creator's claim has the preferred key, one of them may see it and go on to the next
+/// key, and the other find the preferred key free.
+fn pairs(beside_the_dead: bool) -> Outcome {
     let words = shared_words(2);
     let mut pairs = 0;
-    let strides = quick_or_long((2, 4), (1, 1));
+    let strides = quick_or_long((4, 6), (1, 1));
     'first: for first in (0..40).step_by(strides.0) {
         for second in (1..40).step_by(strides.1) {
             for word in words {
                 word.store(0, Ordering::SeqCst);
+            }
+            if beside_the_dead {
+                let create = |()| drop(Writer::open_or_create(name(), &options()));
+                killed_after(CLAIMED, || (), create);
             }
             let mut a = or_skip!(create(&words[0]));
             if !advance(&mut a, first) {

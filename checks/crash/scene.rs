@@ -143,6 +143,8 @@ impl Scene {
         let mut next = self.last + 10;
         let mut old = std::mem::take(&mut self.writers);
         if self.old_first {
+            // Whoever opens it for reading only finds the newest generation and ends no other.
+            self.readers.push(self.reader());
             next += 1;
             let put = survey.prompt.time("put", || old[0].put(&numbered(next)));
             put.unwrap_or_else(|error| {

@@ -127,7 +127,7 @@ fn random_kills() -> Outcome {
                     .put(&message(number, 24 + number as usize % (CAPACITY - 24)))
                     .expect("put");
                 if grows {
-                    let larger = CAPACITY.max(capacity) % 3000 + (number as usize % 64) * 8;
+                    let larger = capacity + (number as usize % 64) * 8;
                     writer.grow(larger).expect("grow");
                 }
             }

@@ -1,6 +1,7 @@
 //! One scan of a name's keys: what is ready, what is being made, what is free.
 
 use crate::close::end;
+use crate::directory;
 use crate::error::Reason;
 use crate::header::{self, ENDED, Header, Lifetime, State};
 use crate::open::{Address, Creation, Opened, is_gone};
@@ -220,9 +221,16 @@ impl Look {
     }
 
     /// Removes what dead creators and removers left, and says how many segments that was.
-    pub(crate) fn remove_abandoned(&self) -> usize {
-        let abandoned = self.slots.iter().filter(|slot| Self::is_abandoned(slot));
-        abandoned.filter(|slot| give_up(slot) == Ok(true)).count()
+    ///
+    /// In a name's window that is also what lies there new: a creator that lives starts over.
+    pub(crate) fn sweep(&self, address: &Address) -> usize {
+        let named = matches!(address, Address::Name(_));
+        let left = |slot: &&Slot| Self::is_abandoned(slot) || named && slot.state == State::New;
+        let slots = self.slots.iter().filter(left);
+        let removed = slots.filter(|slot| give_up(slot) == Ok(true));
+        removed
+            .inspect(|slot| directory::take_away(slot.status.perm.cuid, slot.id))
+            .count()
     }
 
     /// Removes what is in the way of a new segment: what the dead left, and what lies there new

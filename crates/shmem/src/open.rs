@@ -168,7 +168,7 @@ pub fn open(address: &Address, expected: &Expected) -> Result<Opened<Region>, Op
 /// See [`Reason`].
 pub fn sweep(address: &Address) -> Result<bool, OpenError> {
     let at = |reason| OpenError::new(address, reason);
-    Ok(Look::at(address).map_err(at)?.remove_abandoned() > 0)
+    Ok(Look::at(address).map_err(at)?.sweep(address) > 0)
 }
 
 /// Opens a channel for reading only, waiting until there is one.

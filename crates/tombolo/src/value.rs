@@ -157,6 +157,8 @@ pub fn remove(address: impl Into<Address>) -> Result<(), OpenError> {
     if let Some(slots) = Slots::open(&opened.memory) {
         slots.bell(&opened.memory).ring();
     }
+    // Those who died while they made the next generation; the channel itself is gone already.
+    let _ = open::sweep(&address);
     Ok(())
 }
 

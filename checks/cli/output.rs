@@ -6,6 +6,7 @@ use std::process::Command;
 use sysv::{Key, Mode, Segment};
 
 use crate::Test;
+use crate::values::put;
 use crate::world::{World, ended, feed};
 
 pub const TESTS: &[Test] = &[
@@ -14,6 +15,7 @@ pub const TESTS: &[Test] = &[
     ("colour_is_for_terminals", colour),
     ("every_command_has_help_with_examples", help),
     ("completions_and_manual", generated),
+    ("json_is_an_array_of_objects", json),
 ];
 
 const COMMANDS: &[&str] = &[
@@ -89,27 +91,40 @@ fn fits_the_terminal(world: &World) {
     let id = world.mk("shm 64K");
     let _holder = world.attach(id, "rw");
     let style = regex::Regex::new("\x1b\\[[0-9;]*m").expect("a rule");
-    for (arguments, whole) in [
-        (
-            "ls shm --output id,key,user,size,nattch,command,perms,group,cgroup",
-            "64K",
-        ),
-        ("limits", "sysctl"),
-    ] {
-        let text = on_terminal(arguments, "");
-        let plain = style.replace_all(&text, "");
-        let longest = plain
-            .lines()
-            .map(|line| line.chars().count())
-            .max()
-            .expect("lines");
-        assert!(longest <= 60, "{longest} columns:\n{plain}");
-        assert!(plain.contains(whole) && plain.contains('…'), "{plain}");
-    }
+    let plain = |arguments: &str| {
+        style
+            .replace_all(&on_terminal(arguments, ""), "")
+            .into_owned()
+    };
+    let cut = plain("ls shm --output id,key,user,size,nattch,command,perms,group,cgroup");
+    fits(&cut, 60);
+    assert!(cut.contains("64K") && cut.contains('…'), "{cut}");
+    let limits = plain("limits");
+    fits(limits.split("\n\n").next().expect("a table"), 60);
     assert!(
-        on_terminal("limits", "").contains("18446744073692774399"),
+        limits.contains("18446744073692774399"),
         "numbers are never cut"
     );
+    // Times of today without the day, so that three of them fit.
+    let times = plain("ls shm -t");
+    fits(&times, 60);
+    assert!(
+        times.contains("CTIME") && times.matches(':').count() == 4,
+        "{times}"
+    );
+    // What cannot fit is as long as it is: a letter below the other is nothing to read.
+    let wide = plain("ls shm --output all");
+    assert!(
+        wide.contains("CGROUP") && wide.lines().count() == 2,
+        "{wide}"
+    );
+}
+
+#[track_caller]
+fn fits(text: &str, columns: usize) {
+    for line in text.lines() {
+        assert!(line.chars().count() <= columns, "{line}\n{text}");
+    }
 }
 
 fn colour(world: &World) {
@@ -168,6 +183,15 @@ fn generated(world: &World) {
             "{shell}"
         );
     }
+    if Command::new("bash").arg("--version").output().is_ok() {
+        let bin = world.command("").get_program().to_owned();
+        let line = format!(
+            "source <('{}' completions bash); complete -p tombolo",
+            bin.display()
+        );
+        let loaded = ended(world.start(Command::new("bash").args(["-c", &line])));
+        assert!(loaded.text().contains("-F _tombolo"));
+    }
     assert!(world.run("man").text().contains(".TH tombolo 1"));
     let dir = std::env::temp_dir().join(format!("tombolo-man-{}", std::process::id()));
     world.run(&format!("man {}", dir.display())).text();
@@ -178,8 +202,46 @@ fn generated(world: &World) {
     );
     for command in COMMANDS {
         let page = std::fs::read_to_string(dir.join(format!("tombolo-{command}.1")));
-        assert!(page.expect("a page").contains("Examples"), "{command}");
+        assert!(page.expect("a page").contains(".SH EXAMPLES"), "{command}");
     }
     assert!(dir.join("tombolo-mk-shm.1").exists());
+    for page in std::fs::read_dir(&dir).expect("the pages") {
+        let page = page.expect("a page").path();
+        let text = std::fs::read_to_string(&page).expect("text");
+        assert!(text.is_ascii() && !text.contains(".SH EXTRA"), "{text}");
+        let mut groff = Command::new("groff");
+        groff.args(["-man", "-Tutf8", "-ww", "-rLL=80n"]).arg(&page);
+        if Command::new("groff").arg("--version").output().is_ok() {
+            let shown = ended(world.start(&mut groff)).text();
+            assert!(shown.contains("General Commands Manual"), "{shown}");
+        }
+    }
     std::fs::remove_dir_all(dir).expect("removed");
+}
+
+fn json(world: &World) {
+    put(world, "greeting", b"hello");
+    world.mk("msg --key 0x4d");
+    world.mk("sem 3 --key 0x4d");
+    for arguments in [
+        "ls",
+        "ls -l",
+        "ls -u",
+        "ls --output all",
+        "show greeting",
+        "show msg 0x4d",
+        "show sem 0x4d",
+        "limits",
+        "mk shm 4096",
+        "set shm greeting --mode 644",
+        "rm --mine --dry-run",
+        "rm sem 0x4d",
+    ] {
+        let all = world.run(&format!("{arguments} --json")).json();
+        assert!(!all.is_empty(), "{arguments}");
+        assert!(
+            all.iter().all(|object| object["kind"].is_string()),
+            "{all:?}"
+        );
+    }
 }

@@ -261,11 +261,12 @@ impl Stage {
             return Ok(());
         }
         let role = Role::Stranger(format!("0/{}", self.name.text()));
-        let answer = Player::start_with(&role, Path::new("-"), Some(NOBODY), ())
-            .and_then(|mut stranger| stranger.says("refused"));
-        let line = match answer {
-            Ok(_) => format!("{step:<WIDTH$}permission denied, as mode 600 demands"),
-            Err(why) => format!("{step:<WIDTH$}left out: {why:#}"),
+        let line = match Player::start_with(&role, Path::new("-"), Some(NOBODY), ()) {
+            Ok(mut stranger) => {
+                stranger.says("refused")?;
+                format!("{step:<WIDTH$}permission denied, as mode 600 demands")
+            }
+            Err(_) => format!("{step:<WIDTH$}left out: cannot act as another user here"),
         };
         out.line(&line)?;
         Ok(())

@@ -1,12 +1,14 @@
 //! `tombolo completions` and `tombolo man`: what is generated from the command line's definition.
 
 use std::fs;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::CommandFactory;
+use clap::{Command, CommandFactory};
 use clap_complete::Shell;
+use clap_mangen::Man;
 
 use crate::output::Output;
 use crate::{Cli, Plan};
@@ -63,14 +65,76 @@ impl Plan for ManArgs {
         let mut root = Cli::command().disable_help_subcommand(true);
         root.build();
         let Some(dir) = self.dir else {
-            let mut page = Vec::new();
-            clap_mangen::Man::new(root).render(&mut page)?;
-            out.bytes(&page)?;
+            out.bytes(page(root)?.1.as_bytes())?;
             return Ok(ExitCode::SUCCESS);
         };
         fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
-        clap_mangen::generate_to(root, &dir)
+        write_pages(root, &dir)
             .with_context(|| format!("cannot write manual pages into {}", dir.display()))?;
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Writes the pages of a command and of its subcommands.
+fn write_pages(command: Command, dir: &Path) -> io::Result<()> {
+    for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
+        write_pages(sub.clone(), dir)?;
+    }
+    let (name, text) = page(command)?;
+    fs::write(dir.join(name), text)
+}
+
+/// The manual page of a command: its file's name, and its text.
+fn page(command: Command) -> io::Result<(String, String)> {
+    const EXTRA: &str = ".SH EXTRA\n";
+    let man = Man::new(command);
+    let mut bytes = Vec::new();
+    man.render(&mut bytes)?;
+    let text = String::from_utf8_lossy(&bytes);
+    let (before, rest) = text.split_once(EXTRA).unwrap_or((&text, ""));
+    // Another section may follow.
+    let (extra, after) = match rest.find("\n.SH ") {
+        Some(at) => rest.split_at(at + 1),
+        None => (rest, ""),
+    };
+    Ok((
+        man.get_filename(),
+        ascii(&format!("{before}{}{after}", section(extra))),
+    ))
+}
+
+/// What help says after the options, with its lines kept where they are indented.
+fn section(text: &str) -> String {
+    let mut out = match text.strip_prefix("Examples:\n") {
+        Some(_) => ".SH EXAMPLES\n".to_owned(),
+        None if text.is_empty() => return String::new(),
+        None => ".SH NOTES\n".to_owned(),
+    };
+    let mut kept = false;
+    for line in text.strip_prefix("Examples:\n").unwrap_or(text).lines() {
+        let keep = line.starts_with(' ');
+        match (keep, kept) {
+            (true, false) => out.push_str(".nf\n"),
+            (false, true) => out.push_str(".fi\n"),
+            _ => {}
+        }
+        kept = keep;
+        out.push_str(if line.is_empty() { ".PP" } else { line });
+        out.push('\n');
+    }
+    out.push_str(if kept { ".fi\n" } else { "" });
+    out
+}
+
+/// The same in ASCII, as every roff reads it.
+fn ascii(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_ascii() {
+            out.push(c);
+        } else {
+            out.push_str(&format!("\\[u{:04X}]", u32::from(c)));
+        }
+    }
+    out
 }

@@ -114,21 +114,24 @@ struct Row {
 
 /// Writes the limits of some kinds.
 pub fn print(out: &mut Output, kinds: &[Kind], json: bool) -> anyhow::Result<()> {
-    let rows = rows(&Limits::read().context("cannot read the limits")?)?;
+    let limits = Limits::read().context("cannot read the limits")?;
+    let rows = rows(&limits)?;
     let rows = rows.iter().filter(|row| kinds.contains(&row.kind));
     if json {
         out.json(rows.map(Row::fields))?;
     } else {
-        let headings = [
-            "limit",
-            "value",
-            "used",
-            "use%",
-            "raise with",
-            "what it limits",
-        ];
+        let headings = ["limit", "value", "used", "use%", "what it limits"];
         let rows: Vec<_> = rows.map(Row::cells).collect();
         out.table(&headings, &rows, &Human::new(true))?;
+        out.line("\nRaise one with:  tombolo limits --set LIMIT=N")?;
+        out.line("            or:  sysctl -w kernel.LIMIT=N")?;
+        if kinds.contains(&Kind::Sem) {
+            let now = OF_SETS.map(|limit| limits.get(limit).unwrap_or_default().to_string());
+            out.line(&format!(
+                "of semaphores:  sysctl -w kernel.sem=\"{}\"  (semmsl semmns semopm semmni)",
+                now.join(" ")
+            ))?;
+        }
     }
     Ok(())
 }
@@ -195,9 +198,11 @@ fn rows(limits: &Limits) -> Result<Vec<Row>, Errno> {
     ])
 }
 
+/// The limits of semaphores in the order of `kernel.sem`.
+const OF_SETS: [Limit; 4] = [Limit::Semmsl, Limit::Semmns, Limit::Semopm, Limit::Semmni];
+
 /// The line that sets a limit: N stands for the new number.
 fn sysctl(limit: Limit, limits: &Limits) -> String {
-    const OF_SETS: [Limit; 4] = [Limit::Semmsl, Limit::Semmns, Limit::Semopm, Limit::Semmni];
     if !OF_SETS.contains(&limit) {
         return format!("sysctl -w kernel.{limit}=N");
     }
@@ -225,7 +230,6 @@ impl Row {
             self.value.clone(),
             self.used.clone(),
             text(self.percent().map(|percent| format!("{percent:.2}"))),
-            text(self.sysctl.clone()),
             Value::Text(self.help.to_owned()),
         ]
     }

@@ -3,13 +3,18 @@
 use std::env;
 use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 
-use comfy_table::{Cell, CellAlignment, ColumnConstraint, ContentArrangement, Row, presets};
+use comfy_table::{Cell, CellAlignment, ColumnConstraint, ContentArrangement, Row, Width, presets};
 use serde_json::{Map, Value as Json};
 
 use crate::value::{Human, Value};
 
 /// One object for JSON: `kind`, `id`, `key` and what else is known.
 pub type Fields = Map<String, Json>;
+
+/// Between two columns of a table.
+const GAP: usize = 2;
+/// What is left of a column of texts at least.
+const LEAST: usize = 3;
 
 /// How facts are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,39 +68,62 @@ impl Output {
         self.out.write_all(bytes)
     }
 
-    /// Writes a table. On a terminal that is too narrow, texts are cut, numbers never.
+    /// Writes a table. On a terminal that is too narrow for it, times are written short, then
+    /// texts are cut, numbers never. Where even that is not enough, lines are as long as they are.
     pub fn table(&mut self, headings: &[&str], rows: &[Vec<Value>], how: &Human) -> io::Result<()> {
+        let any = |column: usize, is: fn(&Value) -> bool| rows.iter().any(|row| is(&row[column]));
+        let columns = 0..headings.len();
+        let numeric: Vec<bool> = columns
+            .clone()
+            .map(|at| any(at, Value::is_number))
+            .collect();
+        let texts: Vec<bool> = columns
+            .clone()
+            .map(|at| any(at, |value| matches!(value, Value::Text(_))))
+            .collect();
+        let mut cells = written(rows, how);
+        let mut widths = natural(headings, &cells);
+        let fits = |widths: &[usize]| match self.width {
+            Some(width) => widths.iter().sum::<usize>() + GAP * (widths.len() - 1) <= width.into(),
+            None => true,
+        };
+        if !fits(&widths) {
+            cells = written(rows, &how.brief());
+            widths = natural(headings, &cells);
+        }
+        let least: Vec<usize> = columns
+            .map(|at| {
+                if texts[at] {
+                    widths[at].min(LEAST)
+                } else {
+                    widths[at]
+                }
+            })
+            .collect();
+        let cut = !fits(&widths) && fits(&least);
+
         let mut table = comfy_table::Table::new();
         table.load_style(presets::NOTHING);
-        let numeric: Vec<bool> = (0..headings.len())
-            .map(|column| rows.iter().any(|row| row[column].is_number()))
-            .collect();
-        let cell = |text: String, column: usize| {
-            let side = if numeric[column] {
+        let cell = |(at, text): (usize, String)| {
+            let side = if numeric[at] {
                 CellAlignment::Right
             } else {
                 CellAlignment::Left
             };
             Cell::new(text).set_alignment(side)
         };
-        let header = headings
-            .iter()
-            .enumerate()
-            .map(|(at, name)| cell(name.to_uppercase(), at));
-        table.set_header(header.collect::<Vec<_>>());
-        for row in rows {
-            let cells = row
-                .iter()
-                .enumerate()
-                .map(|(at, value)| cell(value.human(how), at));
-            let mut row = Row::from(cells.collect::<Vec<_>>());
+        let line = |texts: Vec<String>| {
+            let mut row = Row::from(texts.into_iter().enumerate().map(cell).collect::<Vec<_>>());
             row.max_height(1);
-            table.add_row(row);
+            row
+        };
+        table.set_header(line(
+            headings.iter().map(|name| name.to_uppercase()).collect(),
+        ));
+        for texts in cells {
+            table.add_row(line(texts));
         }
-        let texts: Vec<bool> = (0..headings.len())
-            .map(|column| rows.iter().any(|row| matches!(row[column], Value::Text(_))))
-            .collect();
-        match self.width {
+        match self.width.filter(|_| cut) {
             Some(width) => {
                 table
                     .set_content_arrangement(ContentArrangement::Dynamic)
@@ -106,10 +134,13 @@ impl Output {
             }
         }
         for (at, column) in table.column_iter_mut().enumerate() {
-            column.set_padding((0, if at + 1 == headings.len() { 0 } else { 2 }));
-            if !texts[at] {
-                column.set_constraint(ColumnConstraint::ContentWidth);
-            }
+            let padding = if at + 1 == headings.len() { 0 } else { GAP };
+            column.set_padding((0, padding as u16));
+            column.set_constraint(if texts[at] {
+                ColumnConstraint::LowerBoundary(Width::Fixed((least[at] + padding) as u16))
+            } else {
+                ColumnConstraint::ContentWidth
+            });
         }
         for (at, line) in table.lines().enumerate() {
             let line = line.trim_end();
@@ -158,4 +189,24 @@ impl Output {
     pub fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
     }
+}
+
+/// The cells of a table as people read them.
+fn written(rows: &[Vec<Value>], how: &Human) -> Vec<Vec<String>> {
+    let row = |row: &Vec<Value>| row.iter().map(|value| value.human(how)).collect();
+    rows.iter().map(row).collect()
+}
+
+/// How wide each column is if nothing is cut.
+fn natural(headings: &[&str], cells: &[Vec<String>]) -> Vec<usize> {
+    let width = |at: usize| {
+        let texts = cells.iter().map(|row| row[at].as_str());
+        texts
+            .chain([headings[at]])
+            .map(|text| text.chars().count())
+            .max()
+    };
+    (0..headings.len())
+        .map(|at| width(at).unwrap_or(0))
+        .collect()
 }

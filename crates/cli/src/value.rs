@@ -30,6 +30,8 @@ pub enum Value {
 pub struct Human {
     /// Sizes in bytes rather than in K, M and G.
     pub exact: bool,
+    /// Times without the day if it is today, and without the hour if it is not.
+    brief: bool,
     zone: TimeZone,
 }
 
@@ -38,8 +40,32 @@ impl Human {
     pub fn new(exact: bool) -> Self {
         Self {
             exact,
+            brief: false,
             zone: TimeZone::system(),
         }
+    }
+
+    /// The same with short times.
+    pub fn brief(&self) -> Self {
+        Self {
+            brief: true,
+            zone: self.zone.clone(),
+            ..*self
+        }
+    }
+
+    fn time(&self, seconds: i64) -> String {
+        let Ok(time) = Timestamp::from_second(seconds) else {
+            return seconds.to_string();
+        };
+        let time = time.to_zoned(self.zone.clone());
+        let today = Timestamp::now().to_zoned(self.zone.clone()).date();
+        let form = match (self.brief, time.date() == today) {
+            (false, _) => "%Y-%m-%d %H:%M:%S",
+            (true, true) => "%H:%M:%S",
+            (true, false) => "%Y-%m-%d",
+        };
+        time.strftime(form).to_string()
     }
 }
 
@@ -49,13 +75,7 @@ impl Value {
         match self {
             Self::Bytes(bytes) if !how.exact => size(*bytes),
             Self::Time(0) => "-".to_owned(),
-            Self::Time(seconds) => match Timestamp::from_second(*seconds) {
-                Ok(time) => time
-                    .to_zoned(how.zone.clone())
-                    .strftime("%Y-%m-%d %H:%M:%S")
-                    .to_string(),
-                Err(_) => seconds.to_string(),
-            },
+            Self::Time(seconds) => how.time(*seconds),
             Self::Flag(flag) => if *flag { "yes" } else { "no" }.to_owned(),
             other => other.raw(),
         }

@@ -8,7 +8,7 @@ use std::process::{Child, Command};
 use crate::Test;
 use crate::users::setpriv;
 use crate::values::signal;
-use crate::world::{Ran, World, ended, feed, until};
+use crate::world::{Folder, Ran, World, ended, feed, until};
 
 pub const TESTS: &[Test] = &[
     ("a_file_is_shown", a_file),
@@ -20,19 +20,8 @@ pub const TESTS: &[Test] = &[
     ("what_cannot_be_read_is_named", unreadable),
 ];
 
-/// A folder for what the demonstration writes, and for its working directory.
-struct Folder(PathBuf);
-
+/// A demonstration's folder: for what it writes, and to work in.
 impl Folder {
-    fn new(name: &str) -> Self {
-        let name = format!("tombolo-checks-demo-{}-{name}", std::process::id());
-        let folder = std::env::temp_dir().join(name);
-        fs::create_dir(&folder).expect("made");
-        let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o777);
-        fs::set_permissions(&folder, everybody).expect("it is ours");
-        Self(folder)
-    }
-
     /// Lets a command work in here.
     fn hold<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         command.env("TMPDIR", &self.0).current_dir(&self.0)
@@ -47,12 +36,6 @@ impl Folder {
         until("no object is left", || {
             world.run("ls --json").json().is_empty()
         });
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
     }
 }
 

@@ -7,7 +7,7 @@ use sysv::{Key, Mode, Segment};
 
 use crate::Test;
 use crate::values::put;
-use crate::world::{World, ended, feed};
+use crate::world::{Folder, World, ended, feed};
 
 pub const TESTS: &[Test] = &[
     ("a_closed_pipe_ends_it_quietly", closed_pipe),
@@ -193,7 +193,8 @@ fn generated(world: &World) {
         assert!(loaded.text().contains("-F _tombolo"));
     }
     assert!(world.run("man").text().contains(".TH tombolo 1"));
-    let dir = std::env::temp_dir().join(format!("tombolo-man-{}", std::process::id()));
+    let folder = Folder::new("man");
+    let dir = &folder.0;
     world.run(&format!("man {}", dir.display())).text();
     let main = std::fs::read_to_string(dir.join("tombolo.1")).expect("the page");
     assert!(
@@ -205,7 +206,7 @@ fn generated(world: &World) {
         assert!(page.expect("a page").contains(".SH EXAMPLES"), "{command}");
     }
     assert!(dir.join("tombolo-mk-shm.1").exists());
-    for page in std::fs::read_dir(&dir).expect("the pages") {
+    for page in std::fs::read_dir(dir).expect("the pages") {
         let page = page.expect("a page").path();
         let text = std::fs::read_to_string(&page).expect("text");
         assert!(text.is_ascii() && !text.contains(".SH EXTRA"), "{text}");
@@ -216,7 +217,6 @@ fn generated(world: &World) {
             assert!(shown.contains("General Commands Manual"), "{shown}");
         }
     }
-    std::fs::remove_dir_all(dir).expect("removed");
 }
 
 fn json(world: &World) {

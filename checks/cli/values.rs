@@ -2,12 +2,11 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
-use std::path::PathBuf;
 use std::process::Child;
 use std::time::{Duration, Instant};
 
 use crate::Test;
-use crate::world::{Ran, World, ended, feed, until};
+use crate::world::{Folder, Ran, World, ended, feed, until};
 
 pub const TESTS: &[Test] = &[
     ("bytes_come_as_they_were_put", bytes),
@@ -72,32 +71,12 @@ fn bytes(world: &World) {
     assert_eq!(segments(world).len(), 1, "it grew, and the old one went");
 }
 
-/// A file that is removed when this is dropped.
-struct OwnFile(PathBuf);
-
-impl OwnFile {
-    fn new(name: &str, bytes: &[u8]) -> Self {
-        let name = format!("tombolo-checks-{}-{name}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        fs::write(&path, bytes).expect("written");
-        Self(path)
-    }
-}
-
-impl Drop for OwnFile {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
-    }
-}
-
 fn from_a_file(world: &World) {
     let message = noise(10_000);
-    let file = OwnFile::new("message", &message);
-    put(
-        world,
-        &format!("greeting {}", file.0.display()),
-        b"not this",
-    );
+    let folder = Folder::new("message");
+    let file = folder.0.join("message");
+    fs::write(&file, &message).expect("written");
+    put(world, &format!("greeting {}", file.display()), b"not this");
     assert!(get(world, "greeting") == message);
     put(world, "greeting -", b"standard input");
     assert_eq!(get(world, "greeting"), b"standard input");
@@ -279,8 +258,9 @@ fn mode_and_capacity(world: &World) {
 }
 
 fn addresses(world: &World) {
-    let file = OwnFile::new("ftok", b"");
-    let ftok = format!("{},R", file.0.display());
+    let folder = Folder::new("ftok");
+    let file = &folder.0;
+    let ftok = format!("{},R", file.display());
     put(world, "--key 0x4d2", b"by key");
     put(world, &format!("--ftok {ftok}"), b"by ftok");
     for same in ["--key 1234", "--key 02322", "0x4d2", "key:1234"] {

@@ -7,6 +7,7 @@ use crate::world::{World, ended, feed, until};
 pub const TESTS: &[Test] = &[
     ("channels_presence_and_directory", own_objects),
     ("a_channel_in_no_directory_is_no_orphan", unlisted),
+    ("a_channel_by_key_is_known", keyed),
 ];
 
 fn own_objects(world: &World) {
@@ -60,4 +61,19 @@ fn unlisted(world: &World) {
     assert!(world.run("ls shm --orphans --json").json().is_empty());
     world.run("rm --orphans").text();
     assert_eq!(world.run("get greeting").out, b"hello");
+}
+
+/// A channel without a name is known for one all the same, and goes out of the directory with its
+/// segment.
+fn keyed(world: &World) {
+    put(world, "--key 0x4d2", b"hello");
+    let listed = world.run("ls shm --json").json();
+    assert_eq!(listed[0]["channel"], "value");
+    assert!(listed[0]["name"].is_null());
+    let refused = world.run_with("load --key 0x4d2", b"x");
+    refused.fails(1, &["it is a channel, a value", "tombolo put --id"]);
+    world.run("rm --orphans").text();
+    assert_eq!(world.run("get --key 0x4d2").out, b"hello");
+    world.run("rm shm 0x4d2").text();
+    assert!(world.run("ls --json").json().is_empty());
 }

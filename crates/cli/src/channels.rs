@@ -16,7 +16,7 @@ pub struct ChannelName {
     /// What kind of channel it is: `value`, `queue`, …
     pub kind: String,
     /// The name by which the user of this process reaches it: `NAME`, or `USER/NAME`. None for a
-    /// directory, which is nothing to be opened.
+    /// channel that is reached by its key, and for a directory, which is nothing to be opened.
     pub name: Option<String>,
 }
 
@@ -37,16 +37,19 @@ fn names_of(user: u32) -> impl Iterator<Item = (i32, ChannelName)> {
     directory::entries(user)
         .into_iter()
         .filter_map(move |entry| {
-            let status = Segment::from_id(entry.id).status_any().ok()?;
+            let perm = Segment::from_id(entry.id).status_any().ok()?.perm;
             // An entry may have outlived its segment, and another may have the id by now.
-            let same = status.perm.cuid == user && name::is_name_key(status.perm.key);
-            let name = Name::of(user, &entry.name).ok().filter(|_| same)?;
+            let named = !entry.name.is_empty();
+            if perm.cuid != user || perm.key.is_private() || named != name::is_name_key(perm.key) {
+                return None;
+            }
+            let name = named.then(|| Name::of(user, &entry.name).ok());
             let kind = entry.kind.name().to_owned();
             Some((
                 entry.id,
                 ChannelName {
                     kind,
-                    name: Some(name.to_string()),
+                    name: name.flatten().map(|name| name.to_string()),
                 },
             ))
         })

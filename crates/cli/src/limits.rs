@@ -291,6 +291,8 @@ fn usage(kind: Kind) -> Result<Facts, Errno> {
                 ("pages", Value::Count(usage.pages)),
                 ("resident_pages", Value::Count(usage.resident_pages)),
                 ("swapped_pages", Value::Count(usage.swapped_pages)),
+                ("swap_attempts", Value::Count(usage.swap_attempts)),
+                ("swap_successes", Value::Count(usage.swap_successes)),
             ]
         }
         Kind::Msg => {

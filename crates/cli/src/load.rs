@@ -69,10 +69,12 @@ impl Plan for Loading {
     fn run(self: Box<Self>, _: &mut Output) -> anyhow::Result<ExitCode> {
         let (id, size) = attachable(&self.target, "load into")?;
         let channel = channels::names().remove(&id);
-        if let Some(name) = channel.and_then(|channel| channel.name) {
+        if let Some(channel) = channel {
+            let (kind, name) = (channel.kind, channel.name);
+            let target = name.unwrap_or_else(|| format!("--id {id}"));
             return Err(self
                 .refuse(&format!(
-                    "it is the channel `{name}`; write with: tombolo put {name}"
+                    "it is a channel, a {kind}; write with: tombolo put {target}"
                 ))
                 .into());
         }

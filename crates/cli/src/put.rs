@@ -1,6 +1,7 @@
 //! `tombolo put`: the server of one message.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
@@ -76,12 +77,18 @@ impl Args {
 
 impl Plan for Putting {
     fn run(self: Box<Self>, _: &mut Output) -> anyhow::Result<ExitCode> {
-        // Blocked from the start, so that none is lost between publishing and waiting.
-        let ends = self.while_used.then(block_ends).transpose()?;
         let message = self.read()?;
+        // Before there is anything to leave behind.
+        let ends = self.while_used.then(block_ends).transpose()?;
         let mut writer = self.open(message.len())?;
         put(&mut writer, &message).map_err(|error| self.failed(error))?;
         self.set_mode(writer.id())?;
+        if self.while_used && writer.lifetime() == Lifetime::UntilRemoved {
+            warn(format_args!(
+                "{} was made to stay until it is removed, and will; end it with: tombolo rm",
+                self.address
+            ));
+        }
         match ends {
             Some(ends) => drop(ends.wait().context("cannot wait for a signal")?),
             None => warn_if_it_goes(writer.id()),
@@ -203,16 +210,18 @@ fn block_ends() -> anyhow::Result<SigSet> {
 }
 
 fn warn_if_it_goes(id: i32) {
-    let alone = Segment::from_id(id)
-        .status_any()
-        .is_ok_and(|status| status.attaches <= 1);
+    let segment = Segment::from_id(id).status_any();
+    let alone = segment.is_ok_and(|status| status.attaches <= 1);
     if alone && Limit::ShmRmidForced.read().is_ok_and(|forced| forced != 0) {
-        // To whoever listens: the message has been put all the same.
-        let _ = writeln!(
-            io::stderr(),
-            "tombolo: warning: kernel.shm_rmid_forced is 1, so the kernel destroys segment {id} \
-             as soon as nobody has it attached, which is now; keep it with --while-used, or: \
+        warn(format_args!(
+            "kernel.shm_rmid_forced is 1, so the kernel destroys segment {id} as soon as nobody has \
+             it attached, which is now; keep it with --while-used, or: \
              tombolo limits --set shm_rmid_forced=0"
-        );
+        ));
     }
+}
+
+/// Says something on standard error, to whoever listens: the message has been put all the same.
+fn warn(text: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "tombolo: warning: {text}");
 }

@@ -35,18 +35,17 @@ pub fn remove(opened: &Opened<Region>) -> sysv::Result<()> {
 /// `EPERM` for who neither owns nor created it, `EINVAL` if it is gone already.
 pub fn remove_segment(id: i32) -> sysv::Result<()> {
     let segment = Segment::from_id(id);
-    let named = segment
-        .status_any()
-        .ok()
-        .filter(|status| is_name_key(status.perm.key));
-    // An attach makes the removal wait for it, and could be refused where the removal is not.
+    let perm = segment.status_any().ok().map(|status| status.perm);
+    // An attach makes the removal wait for it, and could be refused where the removal is not. Who
+    // has a channel open that has no name learns of its removal at the end of a slice.
+    let named = perm.filter(|perm| is_name_key(perm.key));
     let region = named.and_then(|_| Region::attach(id).ok());
     segment.remove()?;
     if let Some(region) = region.filter(|region| State::of(region) == State::Ready) {
         header::advance(&region, READY, ENDED);
     }
-    if let Some(status) = named {
-        directory::take_away(status.perm.cuid, id);
+    if let Some(perm) = perm {
+        directory::take_away(perm.cuid, id);
     }
     Ok(())
 }

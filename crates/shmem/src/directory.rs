@@ -27,7 +27,7 @@ pub struct Entry {
     pub id: i32,
     /// Which channel.
     pub kind: Kind,
-    /// Its name without the user.
+    /// Its name without the user; empty if it is reached by its key.
     pub name: String,
 }
 
@@ -138,10 +138,10 @@ fn sweep(queue: &Queue) -> usize {
         .count()
 }
 
-/// Takes away the entry of a segment of `uid`, and stale ones, and the directory with the last.
+/// Takes away the entry of a segment of `uid`, if there is one; with it stale ones, and the
+/// directory with the last.
 pub fn take_away(uid: u32, id: i32) {
-    for queue in volumes(uid) {
-        take(&queue, id);
+    for queue in volumes(uid).filter(|queue| take(queue, id)) {
         sweep(&queue);
         close_if_empty(&queue);
     }

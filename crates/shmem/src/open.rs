@@ -411,14 +411,12 @@ fn create(
     if !claimed.decide(address, key, generation)? {
         return Ok(None);
     }
-    if !name.is_empty() {
-        // For listings only: a full directory does not stop anybody.
-        let _ = directory::add(&directory::Entry {
-            id: segment.id(),
-            kind: expected.kind,
-            name,
-        });
-    }
+    // For listings only: a full directory does not stop anybody.
+    let _ = directory::add(&directory::Entry {
+        id: segment.id(),
+        kind: expected.kind,
+        name,
+    });
     Ok(claimed.ready().then_some(Opened {
         memory: region.clone(),
         id: segment.id(),

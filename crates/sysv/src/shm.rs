@@ -435,6 +435,10 @@ pub struct Usage {
     pub resident_pages: u64,
     /// Pages in swap.
     pub swapped_pages: u64,
+    /// Attempts to swap; 0 since Linux 2.4.
+    pub swap_attempts: u64,
+    /// Attempts that succeeded; 0 since Linux 2.4.
+    pub swap_successes: u64,
     /// The highest index in use; 0 also if there is none.
     pub highest_index: i32,
 }
@@ -451,6 +455,8 @@ pub fn usage(calls: impl Calls) -> Result<Usage> {
         pages: usage.shm_tot,
         resident_pages: usage.shm_rss,
         swapped_pages: usage.shm_swp,
+        swap_attempts: usage.swap_attempts,
+        swap_successes: usage.swap_successes,
         highest_index,
     })
 }

@@ -87,6 +87,11 @@ impl Writer {
         self.slots.capacity()
     }
 
+    /// How long the channel lives, as its creator chose.
+    pub fn lifetime(&self) -> Lifetime {
+        self.opened.header.lifetime
+    }
+
     /// Publishes a message and answers its number. Waits while another writer puts, as long as it
     /// takes.
     ///

@@ -8,6 +8,7 @@
 //! - [`shmem`]: what channels are made of.
 #![forbid(unsafe_code)]
 
+pub mod lane;
 #[cfg(not(loom))]
 pub mod value;
 #[cfg(not(loom))]

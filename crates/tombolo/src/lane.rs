@@ -1,0 +1,414 @@
+//! A lane: records of any length from one producer, in a ring.
+//!
+//! ```text
+//! position  tail & mask ──┐        every record begins on a cache line
+//!   ┌──────────┬──────────▼┬─────────┬──────────────┬─────────────────┐
+//!   │ released │ published │ claimed │ cleared ahead│ stale           │
+//!   └──────────┴───────────┴─────────┴──────────────┴─────────────────┘
+//!     head ────►
+//! ```
+//!
+//! Positions count bytes from the lane's beginning and never wrap; the byte of a position stands at
+//! `position mod capacity` of the ring, a power of two. A record is a header word and the message;
+//! one that does not fit before the ring's end is preceded by padding up to there.
+//!
+//! # Protocol
+//! Publication is in-band: the header word is the flag, so a small message is one cache line that
+//! moves from one core to the other. What the consumer polls must be zero until it is published,
+//! and no stale byte may be taken for a header. Headers stand at the beginnings of lines only, so
+//! it is those words that the producer clears: in steps of [`CLEAR_STEP`] ahead of what it
+//! publishes, beyond the line that is being polled. The lines inside a long message are never
+//! cleared, they are jumped over.
+//!
+//! - `[LANE_PUBLISH]` Who sees a header sees its message, and sees the word where the next header
+//!   will be as zero: released by the store of the header, acquired by the load that polls it.
+//!   Weaker, stale bytes are taken for a message, or for a header.
+//! - `[LANE_RELEASE]` Who sees a position as released sees that the consumer has read everything
+//!   before it: released by the store, acquired by the producer. Weaker, a message is overwritten
+//!   while it is read.
+//!
+//! # Crash
+//! A producer that dies leaves a claimed record without a header: its successor finds the tail by
+//! walking the headers, and clears ahead anew. What the consumer side leaves is told in `queue`.
+//!
+//! # Hostile bytes
+//! A header is checked against the private shape: a length that reaches beyond the ring is damage,
+//! not an access. Positions from the segment are used masked, so they stay in the ring as well.
+
+use shmem::region::{OutOfBounds, Region, View};
+use shmem::sync::Ordering;
+
+/// Records begin at multiples of this, in bytes.
+pub const LINE: u64 = 64;
+/// Bytes of the header word before a message.
+pub const HEADER: u64 = 8;
+/// How far ahead headers are cleared at a time.
+const CLEAR_STEP: u64 = if cfg!(loom) { LINE } else { 512 };
+
+/// Set in every header, so that none is zero.
+const PUBLISHED: u64 = 1 << 63;
+/// The record only fills the ring up to its end.
+const PADDING: u64 = 1 << 62;
+const LENGTH: u64 = (1 << 48) - 1;
+
+/// Where a lane's ring is, and how large: private numbers, checked at opening.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ring {
+    offset: usize,
+    capacity: u64,
+}
+
+/// A record that a consumer found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Offset of the message in the region, in bytes.
+    pub offset: usize,
+    /// Bytes of the message.
+    pub length: usize,
+    /// Position behind the record.
+    pub end: u64,
+}
+
+/// The header at a position is none that a producer writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Damaged;
+
+/// What is to be found at a position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Header {
+    Nothing,
+    Padding { end: u64 },
+    Message(Record),
+}
+
+impl Ring {
+    /// A ring of `capacity` bytes, a power of two and at least four lines, at `offset`, a multiple
+    /// of a line. The caller has checked that it lies inside the region.
+    pub fn new(offset: usize, capacity: u64) -> Option<Self> {
+        let fits = capacity.is_power_of_two() && capacity >= 4 * LINE && capacity <= 1 << 40;
+        (fits && (offset as u64).is_multiple_of(LINE)).then_some(Self { offset, capacity })
+    }
+
+    /// Longest message: half the ring, so that there is always a way to place it.
+    pub fn longest(&self) -> usize {
+        (self.capacity / 2 - LINE - HEADER) as usize
+    }
+
+    fn at(&self, position: u64) -> usize {
+        self.offset + (position & (self.capacity - 1)) as usize
+    }
+
+    /// Bytes from a position to the ring's end.
+    fn to_end(&self, position: u64) -> u64 {
+        self.capacity - (position & (self.capacity - 1))
+    }
+
+    fn header(&self, view: &View, position: u64) -> Result<Header, Damaged> {
+        // [LANE_PUBLISH] acquire.
+        let word = view.load_u64(self.at(position), Ordering::Acquire);
+        if word == 0 {
+            return Ok(Header::Nothing);
+        }
+        let length = word & LENGTH;
+        let size = record_size(length);
+        if word & PUBLISHED == 0 || size > self.to_end(position) {
+            return Err(Damaged);
+        }
+        let end = position.wrapping_add(size);
+        Ok(if word & PADDING != 0 {
+            Header::Padding { end }
+        } else {
+            let offset = self.at(position) + HEADER as usize;
+            Header::Message(Record { offset, length: length as usize, end })
+        })
+    }
+
+    /// The record at a position, or at the ring's beginning if padding stands there; `None` if
+    /// nothing is published yet.
+    #[inline]
+    pub fn record(&self, view: &View, position: u64) -> Result<Option<Record>, Damaged> {
+        match self.header(view, position)? {
+            Header::Nothing => Ok(None),
+            Header::Message(record) => Ok(Some(record)),
+            // Padding ends at the ring's end, so what follows it is not padding again.
+            Header::Padding { end } if end & (self.capacity - 1) == 0 => {
+                match self.header(view, end)? {
+                    Header::Nothing => Ok(None),
+                    Header::Message(record) => Ok(Some(record)),
+                    Header::Padding { .. } => Err(Damaged),
+                }
+            }
+            Header::Padding { .. } => Err(Damaged),
+        }
+    }
+
+    /// The position behind the last record that is published, walking from `head`.
+    fn find_tail(&self, view: &View, head: u64) -> Result<u64, Damaged> {
+        let mut tail = head;
+        // No more than a ring full of lines, whatever a hostile peer writes meanwhile.
+        for _ in 0..self.capacity / LINE {
+            match self.header(view, tail)? {
+                Header::Nothing => return Ok(tail),
+                Header::Padding { end } | Header::Message(Record { end, .. }) => tail = end,
+            }
+        }
+        Err(Damaged)
+    }
+}
+
+/// Bytes that a record takes.
+fn record_size(length: u64) -> u64 {
+    (length + HEADER).next_multiple_of(LINE)
+}
+
+/// The producer's end of a lane.
+#[derive(Debug)]
+pub struct Tail {
+    ring: Ring,
+    /// Where `released` stands in the region.
+    released_at: usize,
+    tail: u64,
+    /// Up to where the consumer is known to be done.
+    released: u64,
+    /// The words where headers can stand are zero from `tail` up to here, which is beyond it.
+    cleared: u64,
+}
+
+/// A place for a message, claimed and not yet published. Dropping it means that nothing happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// Offset in the region, in bytes.
+    pub offset: usize,
+    /// Bytes of the message.
+    pub length: usize,
+}
+
+/// There is no room for the message now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full;
+
+impl Tail {
+    /// The end of a lane that nobody else produces to: a new one, or one whose producer is gone.
+    pub fn open(ring: Ring, region: &Region, released_at: usize) -> Result<Self, Damaged> {
+        // [LANE_RELEASE] acquire.
+        let released = region.load_u64(released_at, Ordering::Acquire) & !(LINE - 1);
+        let tail = ring.find_tail(region, released)?;
+        let mut this = Self { ring, released_at, tail, released, cleared: tail };
+        // The predecessor may have written into lines ahead without publishing.
+        this.clear_ahead(region, tail);
+        Ok(this)
+    }
+
+    /// Position behind everything that is published.
+    pub fn position(&self) -> u64 {
+        self.tail
+    }
+
+    /// Finds a place for a message of `length` bytes.
+    #[inline]
+    pub fn claim(&mut self, region: &Region, length: usize) -> Result<Claim, Full> {
+        let size = record_size(length as u64);
+        let to_end = self.ring.to_end(self.tail);
+        let padding = if size > to_end { to_end } else { 0 };
+        // One line more, where the next header will be polled.
+        let end = self.tail + padding + size + LINE;
+        if end - self.released > self.ring.capacity {
+            // [LANE_RELEASE] acquire. A peer's lie moves it within what is in use, at most: then
+            // messages are spoilt, but no byte outside the ring is touched.
+            self.released = region.load_u64(self.released_at, Ordering::Acquire);
+            let used = end.wrapping_sub(self.released);
+            if used > self.ring.capacity {
+                return Err(Full);
+            }
+        }
+        if padding > 0 {
+            self.publish_header(region, PADDING | (padding - HEADER), padding);
+        }
+        Ok(Claim { offset: self.ring.at(self.tail) + HEADER as usize, length })
+    }
+
+    /// Publishes what was written at the claim, the last one made.
+    #[inline]
+    pub fn publish(&mut self, region: &Region, claim: Claim) {
+        let length = claim.length as u64;
+        self.publish_header(region, length, record_size(length));
+    }
+
+    #[inline]
+    fn publish_header(&mut self, region: &Region, word: u64, size: u64) {
+        let next = self.tail + size;
+        if next >= self.cleared {
+            self.clear_ahead(region, next);
+        }
+        // [LANE_PUBLISH] release: the message, and the zero where the next header will be.
+        region.u64(self.ring.at(self.tail)).store(PUBLISHED | word, Ordering::Release);
+        self.tail = next;
+    }
+
+    /// Clears the words where headers can stand from a position on, as far as a step goes and the
+    /// consumer is done.
+    fn clear_ahead(&mut self, region: &Region, from: u64) {
+        let limit = self.released + self.ring.capacity;
+        let to = (from + CLEAR_STEP).min(limit).max(from + LINE);
+        for position in (from..to).step_by(LINE as usize) {
+            // Relaxed: published by the next header.
+            region.u64(self.ring.at(position)).store(0, Ordering::Relaxed);
+        }
+        self.cleared = to;
+    }
+
+    /// Claims, copies and publishes.
+    ///
+    /// # Errors
+    /// [`Full`]; nothing has happened then.
+    #[inline]
+    pub fn send(&mut self, region: &Region, message: &[u8]) -> Result<(), Full> {
+        let claim = self.claim(region, message.len())?;
+        let copied: Result<(), OutOfBounds> = region.copy_in(claim.offset, message);
+        // The ring lies inside the region, and the claim inside the ring.
+        copied.map_err(|_| Full)?;
+        self.publish(region, claim);
+        Ok(())
+    }
+}
+
+#[cfg(all(test, loom))]
+mod models {
+    use super::*;
+    use loom::thread;
+
+    const RELEASED: usize = 0;
+
+    /// [LANE_PUBLISH] and [LANE_RELEASE], with the ring gone round more than once: four lines,
+    /// messages of one line, padding included.
+    #[test]
+    fn messages_arrive_whole_and_in_order() {
+        loom::model(|| {
+            let region = Region::heap(64 + 256);
+            let ring = Ring::new(64, 256).unwrap();
+            let producer = {
+                let region = region.clone();
+                thread::spawn(move || {
+                    let mut tail = Tail::open(ring, &region, RELEASED).unwrap();
+                    for number in 1..=4u64 {
+                        let mut tries = 0;
+                        while tail.send(&region, &number.to_ne_bytes()).is_err() {
+                            tries += 1;
+                            assert!(tries < 100);
+                            thread::yield_now();
+                        }
+                    }
+                })
+            };
+            let mut head = 0;
+            for number in 1..=4u64 {
+                let record = loop {
+                    match ring.record(&region, head).unwrap() {
+                        Some(record) => break record,
+                        None => thread::yield_now(),
+                    }
+                };
+                let mut bytes = [0; 8];
+                assert_eq!(record.length, 8);
+                region.copy_out(record.offset, &mut bytes).unwrap();
+                assert_eq!(u64::from_ne_bytes(bytes), number);
+                head = record.end;
+                region.u64(RELEASED).store(head, Ordering::Release);
+            }
+            assert_eq!(ring.record(&region, head), Ok(None));
+            producer.join().unwrap();
+        });
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::collections::VecDeque;
+
+    const RELEASED: usize = 0;
+
+    fn new(capacity: u64) -> (Ring, Region) {
+        let region = Region::heap(64 + capacity as usize);
+        (Ring::new(64, capacity).unwrap(), region)
+    }
+
+    /// Bytes full of words that look like headers.
+    fn message(number: u64, length: usize) -> Vec<u8> {
+        let word = (PUBLISHED | number).to_ne_bytes();
+        word.iter().copied().cycle().take(length).collect()
+    }
+
+    /// A small generator of numbers, the same in each run.
+    fn random(state: &mut u64) -> u64 {
+        *state ^= *state << 13;
+        *state ^= *state >> 7;
+        *state ^= *state << 17;
+        *state
+    }
+
+    #[test]
+    fn it_agrees_with_a_plain_queue() {
+        for capacity in [256, 512, 4096, 65536] {
+            let (ring, region) = new(capacity);
+            let mut tail = Tail::open(ring, &region, RELEASED).unwrap();
+            let mut model: VecDeque<(u64, usize)> = VecDeque::new();
+            let (mut head, mut state) = (0, capacity);
+            for number in 0..20_000u64 {
+                if random(&mut state) % 2 == 0 {
+                    let length = random(&mut state) as usize % (ring.longest() + 1);
+                    let length = if number % 3 == 0 { length } else { length % 80 };
+                    let length = length.min(ring.longest());
+                    if tail.send(&region, &message(number, length)).is_ok() {
+                        model.push_back((number, length));
+                    } else {
+                        assert!(!model.is_empty(), "an empty lane takes any message");
+                    }
+                } else {
+                    let found = ring.record(&region, head).unwrap();
+                    assert_eq!(found.map(|r| r.length), model.front().map(|(_, length)| *length));
+                    if let (Some(record), Some((number, length))) = (found, model.pop_front()) {
+                        let mut bytes = vec![0; length];
+                        region.copy_out(record.offset, &mut bytes).unwrap();
+                        assert_eq!(bytes, message(number, length));
+                        head = record.end;
+                        region.u64(RELEASED).store(head, Ordering::Release);
+                    }
+                }
+                if number % 1000 == 0 {
+                    // A producer that died in the middle of a message, and its successor.
+                    if let Ok(claim) = tail.claim(&region, ring.longest()) {
+                        region.copy_in(claim.offset, &message(number, claim.length)).unwrap();
+                    }
+                    tail = Tail::open(ring, &region, RELEASED).unwrap();
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_longest_message_fits_wherever_the_lane_stands() {
+        let (ring, region) = new(1024);
+        let mut tail = Tail::open(ring, &region, RELEASED).unwrap();
+        let mut head = 0;
+        for step in 0..200usize {
+            for length in [ring.longest(), step % 200] {
+                tail.send(&region, &message(1, length)).unwrap();
+                head = ring.record(&region, head).unwrap().unwrap().end;
+                region.u64(RELEASED).store(head, Ordering::Release);
+            }
+        }
+    }
+
+    #[test]
+    fn hostile_headers_are_damage() {
+        let (ring, region) = new(256);
+        for word in [1, LENGTH, PUBLISHED | LENGTH, PUBLISHED | 256, PUBLISHED | PADDING | 8] {
+            region.u64(64).store(word, Ordering::Relaxed);
+            assert_eq!(ring.record(&region, 0), Err(Damaged), "{word:x}");
+        }
+        assert_eq!(Ring::new(64, 100), None);
+        assert_eq!(Ring::new(64, 128), None);
+        assert_eq!(Ring::new(1, 256), None);
+    }
+}

@@ -4,28 +4,27 @@
 //! one comes through. What stood before, and what the survivors must be able to do, is the
 //! `scene`'s to say. The long version also kills between changes.
 
-use crate::scene::{After, Scene};
 use checks::space::Prompt;
 use checks::step::{Change, Grain, Stepped};
 use checks::suite::{Outcome, is_long, quick_or_long};
 use std::time::Instant;
 
 /// What is done and killed.
-pub struct Operation<'a, P> {
+pub struct Operation<'a, S, P> {
     /// What stands before.
-    pub scene: &'a dyn Fn() -> Scene,
+    pub scene: &'a dyn Fn() -> S,
     /// What the process does before it is watched.
-    pub prepare: &'a dyn Fn(&Scene) -> P,
+    pub prepare: &'a dyn Fn(&S) -> P,
     /// What it does then.
-    pub act: &'a dyn Fn(&Scene, P),
-    /// What may hold afterwards.
-    pub after: After,
+    pub act: &'a dyn Fn(&S, P),
+    /// Asserts what holds afterwards, told whether the operation came through.
+    pub survive: &'a dyn Fn(S, bool, &mut Survey),
     /// In the quick version it is killed at each point, at each second, …
     pub each: usize,
 }
 
 /// Kills the operation everywhere.
-pub fn everywhere<P>(operation: &Operation<'_, P>) -> Outcome {
+pub fn everywhere<S, P>(operation: &Operation<'_, S, P>) -> Outcome {
     let start = Instant::now();
     let mut survey = Survey::default();
     let Learned { points, steps } = match learn(operation, &mut survey) {
@@ -83,7 +82,7 @@ struct Learned {
 }
 
 /// Watches the operation come through.
-fn learn<P>(operation: &Operation<'_, P>, survey: &mut Survey) -> Result<Learned, String> {
+fn learn<S, P>(operation: &Operation<'_, S, P>, survey: &mut Survey) -> Result<Learned, String> {
     let scene = (operation.scene)();
     let mut stepped = start(operation, &scene)?;
     let mut points: Vec<Point> = Vec::new();
@@ -104,11 +103,11 @@ fn learn<P>(operation: &Operation<'_, P>, survey: &mut Survey) -> Result<Learned
     let steps = stepped.steps;
     drop(stepped);
     survey.at = "not killed".into();
-    scene.survive(operation.after, true, survey);
+    (operation.survive)(scene, true, survey);
     Ok(Learned { points, steps })
 }
 
-fn start<P>(operation: &Operation<'_, P>, scene: &Scene) -> Result<Stepped, String> {
+fn start<S, P>(operation: &Operation<'_, S, P>, scene: &S) -> Result<Stepped, String> {
     Stepped::new(
         || (operation.prepare)(scene),
         |prepared| (operation.act)(scene, prepared),
@@ -116,8 +115,8 @@ fn start<P>(operation: &Operation<'_, P>, scene: &Scene) -> Result<Stepped, Stri
 }
 
 /// Kills the operation where `go` leaves it, unless that answers that it has come through.
-fn kill_at<P>(
-    operation: &Operation<'_, P>,
+fn kill_at<S, P>(
+    operation: &Operation<'_, S, P>,
     survey: &mut Survey,
     at: &str,
     go: impl FnOnce(&mut Stepped) -> bool,
@@ -127,7 +126,7 @@ fn kill_at<P>(
     let alive = go(&mut stepped);
     survey.at = format!("killed at {at}, {} calls", stepped.calls);
     drop(stepped);
-    scene.survive(operation.after, !alive, survey);
+    (operation.survive)(scene, !alive, survey);
 }
 
 /// Does something in a process of its own that is killed after `changes` changes.

@@ -9,6 +9,9 @@
 //! - `watch`: readers that watch while writers put, grow and die
 //! - `lifetime`: channels that live while they are used
 //! - `names`: whose a name is, and limits of the kernel
+//! - `queue_steps`: the same for a queue
+//! - `queue_deaths`: what waits for somebody who is killed
+//! - `queue_crowd`: many processes over one queue, and kills at random moments
 //! - `scene`: what stands around them, and what the survivors must be able to do
 #![allow(missing_docs)]
 
@@ -17,6 +20,9 @@ mod lifetime;
 mod names;
 mod operations;
 mod presence;
+mod queue_crowd;
+mod queue_deaths;
+mod queue_steps;
 mod race;
 mod scene;
 mod stopped;
@@ -34,5 +40,8 @@ fn main() -> ExitCode {
         watch::CASES,
         lifetime::CASES,
         names::CASES,
+        queue_steps::CASES,
+        queue_deaths::CASES,
+        queue_crowd::CASES,
     ])
 }

@@ -1,6 +1,6 @@
 //! The operations that are killed everywhere.
 
-use crate::kill::{Operation, everywhere, killed_after};
+use crate::kill::{Operation, Survey, everywhere, killed_after};
 use crate::scene::{After, GROWN, Scene, numbered};
 use checks::suite::{Case, Outcome, case, quick_or_long};
 use shmem::Region;
@@ -28,6 +28,10 @@ pub const CASES: &[Case] = &[
 
 fn nothing(_: &Scene) {}
 
+fn after(after: After) -> impl Fn(Scene, bool, &mut Survey) {
+    move |scene, completed, survey| scene.survive(after, completed, survey)
+}
+
 /// A writer that has put before: it has its presence and the lock's way is trodden.
 fn writer(scene: &Scene) -> Writer {
     let mut writer = scene.writer();
@@ -40,7 +44,7 @@ fn create() -> Outcome {
         scene: &Scene::nothing,
         prepare: &nothing,
         act: &|scene, ()| drop(scene.writer()),
-        after: After::Appears,
+        survive: &after(After::Appears),
         each: 1,
     })
 }
@@ -52,7 +56,7 @@ fn create_and_put() -> Outcome {
         act: &|scene, ()| {
             scene.writer().put(&numbered(1)).expect("put");
         },
-        after: After::Appears,
+        survive: &after(After::Appears),
         each: 1,
     })
 }
@@ -62,7 +66,7 @@ fn open() -> Outcome {
         scene: &|| Scene::channel().unattended(),
         prepare: &nothing,
         act: &|scene, ()| drop(scene.writer()),
-        after: After::GoesOn,
+        survive: &after(After::GoesOn),
         each: 1,
     })
 }
@@ -78,7 +82,7 @@ fn put() -> Outcome {
         act: &|scene, mut writer| {
             writer.put(&numbered(scene.last + 1)).expect("put");
         },
-        after: After::GoesOn,
+        survive: &after(After::GoesOn),
         each: 1,
     })
 }
@@ -91,7 +95,7 @@ fn put_first() -> Outcome {
         act: &|scene, mut writer| {
             writer.put(&numbered(scene.last + 1)).expect("put");
         },
-        after: After::GoesOn,
+        survive: &after(After::GoesOn),
         each: 1,
     })
 }
@@ -105,7 +109,7 @@ fn grow() -> Outcome {
         },
         prepare: &writer,
         act: &|_, mut writer| writer.grow(GROWN).expect("grow"),
-        after: After::GoesOn,
+        survive: &after(After::GoesOn),
         each: 1,
     })
 }
@@ -115,7 +119,7 @@ fn remove() -> Outcome {
         scene: &Scene::channel,
         prepare: &nothing,
         act: &|scene, ()| value::remove(scene.name.clone()).expect("remove"),
-        after: After::MayBeGone,
+        survive: &after(After::MayBeGone),
         each: 1,
     })
 }
@@ -128,7 +132,7 @@ fn read() -> Outcome {
             let mut reader = Reader::open(scene.name.clone()).expect("open");
             reader.get().expect("get").expect("a message");
         },
-        after: After::GoesOn,
+        survive: &after(After::GoesOn),
         each: 1,
     })
 }
@@ -153,7 +157,7 @@ fn put_parked() -> Outcome {
         act: &|scene, mut writer| {
             writer.put(&numbered(scene.last + 1)).expect("put");
         },
-        after: After::GoesOn,
+        survive: &after(After::GoesOn),
         each: 1,
     })
 }
@@ -172,7 +176,7 @@ fn put_inherited() -> Outcome {
         act: &|scene, mut writer| {
             writer.put(&numbered(scene.last + 1)).expect("put");
         },
-        after: After::GoesOn,
+        survive: &after(After::GoesOn),
         each: 1,
     })
 }
@@ -188,7 +192,7 @@ fn grow_old_first() -> Outcome {
         },
         prepare: &writer,
         act: &|_, mut writer| writer.grow(GROWN).expect("grow"),
-        after: After::GoesOn,
+        survive: &after(After::GoesOn),
         each: 1,
     })
 }
@@ -222,7 +226,7 @@ fn grow_again() -> Outcome {
             },
             prepare: &Scene::writer,
             act: &|_, mut writer| writer.grow(GROWN).expect("grow"),
-            after: After::GoesOn,
+            survive: &after(After::GoesOn),
             each: 8,
         })
     }))
@@ -240,7 +244,7 @@ fn create_again() -> Outcome {
             },
             prepare: &nothing,
             act: &|scene, ()| drop(scene.writer()),
-            after: After::Appears,
+            survive: &after(After::Appears),
             each: 1,
         })
     }))
@@ -252,7 +256,7 @@ fn while_used_create() -> Outcome {
         prepare: &nothing,
         // It stays open: leaving is another case.
         act: &|scene, ()| std::mem::forget(scene.writer()),
-        after: After::MayBeNew,
+        survive: &after(After::MayBeNew),
         each: 1,
     })
 }
@@ -267,7 +271,7 @@ fn while_used_leave() -> Outcome {
         },
         prepare: &writer,
         act: &|_, writer| drop(writer),
-        after: After::MayBeGone,
+        survive: &after(After::MayBeGone),
         each: 1,
     })
 }
@@ -283,7 +287,7 @@ fn while_used_reclaim() -> Outcome {
         },
         prepare: &nothing,
         act: &|scene, ()| std::mem::forget(scene.writer()),
-        after: After::MayBeNew,
+        survive: &after(After::MayBeNew),
         each: 1,
     })
 }

@@ -46,7 +46,10 @@ const MIRI: [(&str, &[&str]); 2] = [
         "tombolo-shmem",
         &["header::", "layout::", "lock::", "region::", "wait::"],
     ),
-    ("tombolo", &["value_slots::"]),
+    (
+        "tombolo",
+        &["lane::", "queue_layout::", "queue_tests::", "value_slots::"],
+    ),
 ];
 
 /// Runs the unit tests on heap regions under Miri.

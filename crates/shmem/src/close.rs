@@ -4,9 +4,9 @@ use crate::directory;
 use crate::header::{self, ENDED, Lifetime, READY, State};
 use crate::name::is_name_key;
 use crate::name::my_uid;
-use crate::open::Opened;
+use crate::open::{Expected, Opened};
 use crate::presence;
-use crate::region::Region;
+use crate::region::{Region, View};
 use sysv::Segment;
 
 /// Removes a channel: its name is free, and whoever has it open learns of it.
@@ -57,28 +57,53 @@ pub fn end(old: &Opened<Region>) {
     let _ = remove(old);
 }
 
+/// What became of a channel that was to end if nobody uses it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unused {
+    /// It is gone, or somebody else sees to it.
+    Ended,
+    /// Somebody uses it.
+    Used,
+    /// Something in it still waits for somebody.
+    Kept,
+}
+
 /// Removes a channel that lives while it is used, if nobody uses it but the caller with `mine`
-/// attaches. Answers false if somebody does.
+/// attaches, and if it may be discarded.
 ///
 /// Claims it first and counts the attaches after: who attached before the count is seen by it, who
 /// attaches later sees the claim and waits until it is decided. Killed in between, this process
 /// leaves a claim of the dead, which the next opener removes.
-pub(crate) fn end_if_unused(id: i32, creator_uid: u32, mine: u64) -> bool {
+pub(crate) fn end_if_unused(
+    id: i32,
+    creator_uid: u32,
+    mine: u64,
+    may_discard: fn(&View) -> bool,
+) -> Unused {
     let (Ok(region), Ok(me)) = (Region::attach(id), presence::mine()) else {
-        return true;
+        return Unused::Ended;
     };
+    // Before the claim, so that a death in between costs nothing that is worth keeping.
+    if !may_discard(&region) {
+        return Unused::Kept;
+    }
     if !header::advance(&region, READY, me.word()) {
-        return true;
+        return Unused::Ended;
     }
     let segment = Segment::from_id(id);
     if matches!(segment.status_any(), Ok(status) if status.attaches > mine + 1) {
         header::advance(&region, me.word(), READY);
-        return false;
+        return Unused::Used;
+    }
+    // Somebody may have come, left something and gone before the claim.
+    if !may_discard(&region) {
+        header::advance(&region, me.word(), READY);
+        return Unused::Kept;
     }
     header::advance(&region, me.word(), ENDED);
     let _ = segment.remove();
     directory::take_away(creator_uid, id);
-    true
+    Unused::Ended
 }
 
 /// The last to leave a channel that lives while it is used removes it.
@@ -90,11 +115,12 @@ pub struct Leaving {
     lifetime: Lifetime,
     id: i32,
     creator_uid: u32,
+    may_discard: fn(&View) -> bool,
 }
 
 impl Leaving {
     /// For the user of an opened channel.
-    pub fn new<M>(opened: &Opened<M>) -> Self {
+    pub fn new<M>(opened: &Opened<M>, expected: &Expected) -> Self {
         let Opened {
             id, creator_uid, ..
         } = *opened;
@@ -102,6 +128,7 @@ impl Leaving {
             lifetime: opened.header.lifetime,
             id,
             creator_uid,
+            may_discard: expected.may_discard,
         }
     }
 }
@@ -115,8 +142,9 @@ impl Drop for Leaving {
         // Two that leave at once may each see the other and stay their hand; whoever is last to
         // let go sees nobody.
         while matches!(segment.status_any(), Ok(status) if status.attaches == 0 && !status.marked) {
-            if end_if_unused(self.id, self.creator_uid, 0) {
-                break;
+            match end_if_unused(self.id, self.creator_uid, 0, self.may_discard) {
+                Unused::Ended | Unused::Kept => break,
+                Unused::Used => {}
             }
         }
     }

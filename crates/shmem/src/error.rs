@@ -48,6 +48,13 @@ pub enum Reason {
     Unfinished(Identity),
     /// Others create and remove segments at its keys all the time.
     Contended,
+    /// It has as many of something as it may.
+    Crowded {
+        /// Of what: producers, consumers, …
+        what: &'static str,
+        /// How many.
+        limit: usize,
+    },
     /// Only channels with a name can move to a larger segment.
     NoRoomToGrow,
     /// The segment is too small for what is to be in it, so many bytes.
@@ -66,7 +73,8 @@ pub enum Reason {
 }
 
 impl Reason {
-    pub(crate) fn presence(errno: Errno) -> Self {
+    /// Why a presence can't be made or looked for.
+    pub fn presence(errno: Errno) -> Self {
         match errno {
             Errno::NOSPC => Self::Limit {
                 what: "this process's presence segment",
@@ -235,6 +243,11 @@ impl fmt::Display for OpenError {
                 f,
                 "{address} can't be created: others create and remove segments at its keys \
                  all the time; end them, or take another name"
+            ),
+            Reason::Crowded { what, limit } => write!(
+                f,
+                "{address} has {limit} {what} already, as many as it may; \
+                 end one, or remove it and create it with a larger limit"
             ),
             Reason::NoRoomToGrow => write!(
                 f,

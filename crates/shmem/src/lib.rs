@@ -5,6 +5,7 @@
 //! [directory] of them, [creation](open) that survives death at any instruction, [who is
 //! alive](presence), a [lock] that outlives its holder, and [waiting](wait).
 
+pub mod barrier;
 pub mod header;
 pub mod layout;
 pub mod lock;

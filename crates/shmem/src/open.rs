@@ -92,6 +92,9 @@ pub struct Expected {
     pub kind: Kind,
     /// Hash of its layout, see [`header::layout_hash`].
     pub layout_hash: u64,
+    /// Whether one that lives while it is used, and is not used any more, may go: not if something
+    /// in it still waits for somebody.
+    pub may_discard: fn(&View) -> bool,
 }
 
 /// What a new segment is to be like.
@@ -191,6 +194,24 @@ pub fn wait_read_only(
     }
 }
 
+/// [`wait_read_only`] for reading and writing.
+///
+/// # Errors
+/// See [`Reason`]; `NotFound` when patience ends.
+pub fn wait(
+    address: &Address,
+    expected: &Expected,
+    patience: Patience,
+) -> Result<Opened<Region>, OpenError> {
+    let mut pause = Pause::new(patience);
+    loop {
+        match open(address, expected) {
+            Err(error) if error.is_not_found() && pause.sleep() => {}
+            result => return result,
+        }
+    }
+}
+
 /// Opens a channel for reading and writing, creating it if there is none.
 ///
 /// # Errors
@@ -208,7 +229,7 @@ pub fn open_or_create(
         let look = Look::at(address).map_err(at)?;
         if let Some(found) = look.ready() {
             found.check(expected).map_err(at)?;
-            if !look.is_left_over() {
+            if !look.is_left_over() || !(expected.may_discard)(&found.memory) {
                 look.end_older();
                 match found.upgrade().map_err(at)? {
                     Some(opened) => return Ok(opened),
@@ -216,7 +237,7 @@ pub fn open_or_create(
                 }
             }
             drop(look);
-            end_if_unused(found.id, found.creator_uid, 1);
+            end_if_unused(found.id, found.creator_uid, 1, expected.may_discard);
             continue;
         }
         if let Some(reason) = look.refusal() {

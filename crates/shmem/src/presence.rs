@@ -144,6 +144,21 @@ pub fn mine() -> sysv::Result<Identity> {
     }
 }
 
+/// Whether a word is this process's identity: not so in a child that has the word by a fork.
+/// Two loads.
+#[inline]
+pub fn is_mine(word: u64) -> bool {
+    // Acquire: the page is mapped before its address is published. [PRESENCE]
+    let page = MINE.load(Ordering::Acquire);
+    if page.is_null() {
+        return false;
+    }
+    // SAFETY: as in `word`, below.
+    let mine = unsafe { &*page };
+    // Relaxed: nothing but the number is used.
+    mine.load(Ordering::Relaxed) == word
+}
+
 /// The word behind [`MINE`].
 fn word() -> sysv::Result<&'static AtomicU64> {
     // Acquire: the page is mapped and advised before its address is published. [PRESENCE]

@@ -13,7 +13,8 @@
 //! - `[BELL_PARK]` Both sides store and then load the other's word: the waiter `parked` and then
 //!   the published state, the publisher its state and then `parked`. A full fence stands between
 //!   on both sides, so at least one of them sees the other: weaker, both may miss, and the waiter
-//!   sleeps through the publication.
+//!   sleeps through the publication. On a *light* bell the waiter forces the publisher's fence from
+//!   outside, see `barrier`.
 //! - `[BELL_RING]` `parked` is taken back *before* `rings` grows. The other way round, a waiter
 //!   that registers between the two would read the grown `rings` and lose its registration.
 //!
@@ -28,6 +29,7 @@
 //! slices that grow from [`FIRST_SLICE`] to [`LAST_SLICE`], and wakes earlier if the bell is rung
 //! for somebody else.
 
+use crate::barrier;
 use crate::region::{Region, View};
 use crate::sync::{Ordering, fence, spin_loop};
 use std::time::{Duration, Instant};
@@ -118,12 +120,30 @@ impl From<Option<Duration>> for Patience {
 pub struct Bell<'a> {
     region: &'a Region,
     offset: usize,
+    /// Whether waiters carry the publishers' fence too: see `barrier`.
+    light: bool,
 }
 
 impl<'a> Bell<'a> {
     /// The bell at `offset` bytes, a multiple of four.
     pub fn new(region: &'a Region, offset: usize) -> Self {
-        Self { region, offset }
+        let light = false;
+        Self {
+            region,
+            offset,
+            light,
+        }
+    }
+
+    /// A bell that may be rung by [`ring_light`](Self::ring_light). All who wait on it must know it
+    /// as such.
+    pub fn light(region: &'a Region, offset: usize) -> Self {
+        let light = true;
+        Self {
+            region,
+            offset,
+            light,
+        }
     }
 
     /// Wakes whoever is parked. Call it after publishing.
@@ -146,6 +166,21 @@ impl<'a> Bell<'a> {
             fence(Ordering::SeqCst);
         }
         self.ring_if_parked();
+    }
+
+    /// [`ring`](Self::ring) for a [light](Self::light) bell: no fence once this process is
+    /// [registered](crate::barrier::register). Rings only if `worth` agrees, which is asked only if
+    /// somebody is parked.
+    #[inline]
+    pub fn ring_light(&self, worth: impl FnOnce() -> bool) {
+        debug_assert!(self.light, "its waiters would not force the fence");
+        // [BELL_PARK] as in `ring`.
+        barrier::light();
+        let parked = self.region.u32(self.offset + PARKED);
+        // Relaxed: ordered by the fence before.
+        if parked.load(Ordering::Relaxed) != 0 && worth() {
+            self.wake();
+        }
     }
 
     #[inline]
@@ -194,7 +229,11 @@ impl<'a> Bell<'a> {
                 .u32(self.offset + PARKED)
                 .store(1, Ordering::Relaxed);
             // [BELL_PARK] between registering and looking.
-            fence(Ordering::SeqCst);
+            if self.light {
+                barrier::heavy();
+            } else {
+                fence(Ordering::SeqCst);
+            }
             if let found @ Some(_) = ready(Moment::Parking) {
                 return found;
             }

@@ -50,6 +50,8 @@ const PUBLISHED: u64 = 1 << 63;
 /// The record only fills the ring up to its end.
 const PADDING: u64 = 1 << 62;
 const LENGTH: u64 = (1 << 48) - 1;
+/// No lane's positions come near this in the life of a machine.
+const POSITION_MAX: u64 = 1 << 62;
 
 /// Where a lane's ring is, and how large: private numbers, checked at opening.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,7 +87,7 @@ impl Ring {
     /// A ring of `capacity` bytes, a power of two and at least four lines, at `offset`, a multiple
     /// of a line. The caller has checked that it lies inside the region.
     pub fn new(offset: usize, capacity: u64) -> Option<Self> {
-        let fits = capacity.is_power_of_two() && capacity >= 4 * LINE && capacity <= 1 << 40;
+        let fits = capacity.is_power_of_two() && (4 * LINE..=1 << 40).contains(&capacity);
         (fits && (offset as u64).is_multiple_of(LINE)).then_some(Self { offset, capacity })
     }
 
@@ -99,7 +101,7 @@ impl Ring {
     }
 
     /// Bytes from a position to the ring's end.
-    fn to_end(&self, position: u64) -> u64 {
+    fn left_behind(&self, position: u64) -> u64 {
         self.capacity - (position & (self.capacity - 1))
     }
 
@@ -111,7 +113,7 @@ impl Ring {
         }
         let length = word & LENGTH;
         let size = record_size(length);
-        if word & PUBLISHED == 0 || size > self.to_end(position) {
+        if word & PUBLISHED == 0 || size > self.left_behind(position) {
             return Err(Damaged);
         }
         let end = position.wrapping_add(size);
@@ -119,7 +121,11 @@ impl Ring {
             Header::Padding { end }
         } else {
             let offset = self.at(position) + HEADER as usize;
-            Header::Message(Record { offset, length: length as usize, end })
+            Header::Message(Record {
+                offset,
+                length: length as usize,
+                end,
+            })
         })
     }
 
@@ -192,8 +198,18 @@ impl Tail {
     pub fn open(ring: Ring, region: &Region, released_at: usize) -> Result<Self, Damaged> {
         // [LANE_RELEASE] acquire.
         let released = region.load_u64(released_at, Ordering::Acquire) & !(LINE - 1);
+        // So that positions never overflow: nobody writes so much.
+        if released > POSITION_MAX {
+            return Err(Damaged);
+        }
         let tail = ring.find_tail(region, released)?;
-        let mut this = Self { ring, released_at, tail, released, cleared: tail };
+        let mut this = Self {
+            ring,
+            released_at,
+            tail,
+            released,
+            cleared: tail,
+        };
         // The predecessor may have written into lines ahead without publishing.
         this.clear_ahead(region, tail);
         Ok(this)
@@ -208,23 +224,29 @@ impl Tail {
     #[inline]
     pub fn claim(&mut self, region: &Region, length: usize) -> Result<Claim, Full> {
         let size = record_size(length as u64);
-        let to_end = self.ring.to_end(self.tail);
+        let to_end = self.ring.left_behind(self.tail);
         let padding = if size > to_end { to_end } else { 0 };
         // One line more, where the next header will be polled.
         let end = self.tail + padding + size + LINE;
         if end - self.released > self.ring.capacity {
             // [LANE_RELEASE] acquire. A peer's lie moves it within what is in use, at most: then
             // messages are spoilt, but no byte outside the ring is touched.
-            self.released = region.load_u64(self.released_at, Ordering::Acquire);
-            let used = end.wrapping_sub(self.released);
-            if used > self.ring.capacity {
+            let released = region.load_u64(self.released_at, Ordering::Acquire) & !(LINE - 1);
+            if released > self.tail || self.tail - released > self.ring.capacity {
+                return Err(Full);
+            }
+            self.released = released;
+            if end - released > self.ring.capacity {
                 return Err(Full);
             }
         }
         if padding > 0 {
             self.publish_header(region, PADDING | (padding - HEADER), padding);
         }
-        Ok(Claim { offset: self.ring.at(self.tail) + HEADER as usize, length })
+        Ok(Claim {
+            offset: self.ring.at(self.tail) + HEADER as usize,
+            length,
+        })
     }
 
     /// Publishes what was written at the claim, the last one made.
@@ -241,7 +263,9 @@ impl Tail {
             self.clear_ahead(region, next);
         }
         // [LANE_PUBLISH] release: the message, and the zero where the next header will be.
-        region.u64(self.ring.at(self.tail)).store(PUBLISHED | word, Ordering::Release);
+        region
+            .u64(self.ring.at(self.tail))
+            .store(PUBLISHED | word, Ordering::Release);
         self.tail = next;
     }
 
@@ -252,7 +276,9 @@ impl Tail {
         let to = (from + CLEAR_STEP).min(limit).max(from + LINE);
         for position in (from..to).step_by(LINE as usize) {
             // Relaxed: published by the next header.
-            region.u64(self.ring.at(position)).store(0, Ordering::Relaxed);
+            region
+                .u64(self.ring.at(position))
+                .store(0, Ordering::Relaxed);
         }
         self.cleared = to;
     }
@@ -355,7 +381,7 @@ mod tests {
             let mut model: VecDeque<(u64, usize)> = VecDeque::new();
             let (mut head, mut state) = (0, capacity);
             for number in 0..20_000u64 {
-                if random(&mut state) % 2 == 0 {
+                if random(&mut state).is_multiple_of(2) {
                     let length = random(&mut state) as usize % (ring.longest() + 1);
                     let length = if number % 3 == 0 { length } else { length % 80 };
                     let length = length.min(ring.longest());
@@ -366,7 +392,10 @@ mod tests {
                     }
                 } else {
                     let found = ring.record(&region, head).unwrap();
-                    assert_eq!(found.map(|r| r.length), model.front().map(|(_, length)| *length));
+                    assert_eq!(
+                        found.map(|r| r.length),
+                        model.front().map(|(_, length)| *length)
+                    );
                     if let (Some(record), Some((number, length))) = (found, model.pop_front()) {
                         let mut bytes = vec![0; length];
                         region.copy_out(record.offset, &mut bytes).unwrap();
@@ -378,7 +407,9 @@ mod tests {
                 if number % 1000 == 0 {
                     // A producer that died in the middle of a message, and its successor.
                     if let Ok(claim) = tail.claim(&region, ring.longest()) {
-                        region.copy_in(claim.offset, &message(number, claim.length)).unwrap();
+                        region
+                            .copy_in(claim.offset, &message(number, claim.length))
+                            .unwrap();
                     }
                     tail = Tail::open(ring, &region, RELEASED).unwrap();
                 }
@@ -403,7 +434,13 @@ mod tests {
     #[test]
     fn hostile_headers_are_damage() {
         let (ring, region) = new(256);
-        for word in [1, LENGTH, PUBLISHED | LENGTH, PUBLISHED | 256, PUBLISHED | PADDING | 8] {
+        for word in [
+            1,
+            LENGTH,
+            PUBLISHED | LENGTH,
+            PUBLISHED | 256,
+            PUBLISHED | PADDING | 8,
+        ] {
             region.u64(64).store(word, Ordering::Relaxed);
             assert_eq!(ring.record(&region, 0), Err(Damaged), "{word:x}");
         }

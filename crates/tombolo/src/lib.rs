@@ -3,12 +3,30 @@
 //! Several processes on one Linux host share a segment; Tombolo brings the synchronisation that
 //! shared memory lacks, and names, message boundaries and survival of `kill -9` with it.
 //!
+//! - [`queue`]: the bounded buffer; each message goes to one consumer.
 //! - [`value`]: the latest message, readable any number of times.
 //! - [`sysv`]: every System V call itself, safely.
 //! - [`shmem`]: what channels are made of.
 #![forbid(unsafe_code)]
 
 pub mod lane;
+#[cfg(not(loom))]
+pub mod queue;
+#[cfg(not(loom))]
+mod queue_consumer;
+#[cfg_attr(
+    loom,
+    expect(dead_code, reason = "loom models a shape without its segment")
+)]
+mod queue_layout;
+#[cfg_attr(loom, expect(dead_code, reason = "loom models what is raced for"))]
+mod queue_members;
+#[cfg(not(loom))]
+mod queue_producer;
+#[cfg_attr(loom, expect(dead_code, reason = "loom models what is raced for"))]
+mod queue_taker;
+#[cfg(test)]
+mod queue_tests;
 #[cfg(not(loom))]
 pub mod value;
 #[cfg(not(loom))]
@@ -23,5 +41,10 @@ pub use shmem::{Address, Name, OpenError, Reason, header::Lifetime, wait::Patien
 pub use {shmem, sysv};
 
 /// The layouts that this crate puts into segments, for `docs/layout.md`.
-pub const LAYOUTS: [&shmem::layout::Layout; 2] =
-    [&value_slots::layout::LAYOUT, &value_slots::slot::LAYOUT];
+pub const LAYOUTS: [&shmem::layout::Layout; 5] = [
+    &value_slots::layout::LAYOUT,
+    &value_slots::slot::LAYOUT,
+    &queue_layout::layout::LAYOUT,
+    &queue_layout::lane::LAYOUT,
+    &queue_layout::seat::LAYOUT,
+];

@@ -54,6 +54,7 @@ pub use crate::value_writer::Writer;
 pub(crate) const EXPECTED: Expected = Expected {
     kind: Kind::Value,
     layout_hash: LAYOUT_HASH,
+    may_discard: |_| true,
 };
 
 /// What a new value is to be like; one that exists stays as it is.

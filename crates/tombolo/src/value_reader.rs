@@ -47,7 +47,7 @@ impl Reader {
     fn of(address: Address, opened: Opened<View>, seen: u64) -> Result<Self, OpenError> {
         let slots = Slots::open(&opened.memory)
             .ok_or_else(|| OpenError::new(&address, Reason::Shape(opened.id)))?;
-        let leaving = Leaving::new(&opened);
+        let leaving = Leaving::new(&opened, &EXPECTED);
         Ok(Self {
             address,
             slots,

@@ -68,7 +68,7 @@ impl Writer {
     fn of(address: Address, opened: Opened<Region>) -> Result<Self, OpenError> {
         let slots = Slots::open(&opened.memory)
             .ok_or_else(|| OpenError::new(&address, Reason::Shape(opened.id)))?;
-        let leaving = Leaving::new(&opened);
+        let leaving = Leaving::new(&opened, &EXPECTED);
         Ok(Self {
             address,
             slots,

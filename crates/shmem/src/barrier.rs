@@ -1,0 +1,79 @@
+//! A full fence whose cost is on the side that parks.
+//!
+//! `[BELL_PARK]` (see `wait`) asks for a full fence on both sides: the publisher's between its
+//! publication and its look at `parked`, the waiter's between registering and its look at what was
+//! published. Publications are many and waits are few, so the waiter can carry both: the system
+//! call `membarrier(GLOBAL_EXPEDITED)` makes every running thread of every *registered* process
+//! pass a full fence before it returns. The publisher then needs a plain load, which only the
+//! compiler must leave in its place: either it came before the fence that the waiter forced, then
+//! so did the publication, which the waiter sees; or it came after, and sees `parked`.
+//!
+//! Registering takes milliseconds in a process with threads, so it is not done when a channel is
+//! opened but after some thousand publications, and until then the publisher fences. A registration
+//! belongs to the memory of a process: a fork inherits it together with the word here that tells of
+//! it, `exec` loses both (seen on Linux 6.18 by `MEMBARRIER_CMD_GET_REGISTRATIONS`).
+//!
+//! Under loom there are fences on both sides.
+//!
+//! **Limits.** A waiter to which the system call is refused (a seccomp filter) while the publisher
+//! is registered may miss a ring; it notices at the end of its slice.
+
+use crate::sync::{Ordering, fence};
+#[cfg(not(loom))]
+use std::sync::atomic::{AtomicU32, compiler_fence};
+
+/// What registering has come to: [`FENCE`], [`REGISTERED`] or [`REFUSED`].
+#[cfg(not(loom))]
+static STATE: AtomicU32 = AtomicU32::new(FENCE);
+#[cfg(not(loom))]
+const FENCE: u32 = 0;
+#[cfg(not(loom))]
+const REGISTERED: u32 = 1;
+#[cfg(not(loom))]
+const REFUSED: u32 = 2;
+
+/// The publisher's side.
+#[inline]
+pub(crate) fn light() {
+    #[cfg(not(loom))]
+    // Relaxed: the kernel knows of the registration since before the word was stored.
+    if STATE.load(Ordering::Relaxed) == REGISTERED {
+        // [BELL_PARK] the processor's part is the waiter's to force.
+        compiler_fence(Ordering::SeqCst);
+        return;
+    }
+    // [BELL_PARK]
+    fence(Ordering::SeqCst);
+}
+
+/// The waiter's side: a system call.
+pub(crate) fn heavy() {
+    // [BELL_PARK] for publishers that are not registered.
+    fence(Ordering::SeqCst);
+    #[cfg(not(loom))]
+    {
+        use rustix::thread::{MembarrierCommand, membarrier};
+        // [BELL_PARK] for those that are. Refused, see the limits.
+        let _ = membarrier(MembarrierCommand::GlobalExpedited);
+    }
+}
+
+/// Makes this process's publications cheap from here on; see the module for the price.
+#[cold]
+pub fn register() {
+    #[cfg(not(loom))]
+    {
+        use rustix::thread::{MembarrierCommand, membarrier};
+        // Relaxed: registering twice does no harm.
+        if STATE.load(Ordering::Relaxed) == FENCE {
+            let registered = membarrier(MembarrierCommand::RegisterGlobalExpedited);
+            let state = if registered.is_ok() {
+                REGISTERED
+            } else {
+                REFUSED
+            };
+            // Relaxed: as in `light`.
+            STATE.store(state, Ordering::Relaxed);
+        }
+    }
+}

@@ -1,0 +1,389 @@
+//! The consumer's side of `queue`: receiving, one by one, in batches and in place.
+
+use crate::queue::{Channel, MANY, Options, RecvError, SLICE, Watch, is_dead};
+use crate::queue_members::{End, end, leave_seat, take_seat};
+use crate::queue_taker::{Held, Taking};
+use shmem::wait::{Moment, Patience};
+use shmem::{Address, OpenError, OutOfBounds, Reason, Region, barrier};
+use std::time::Duration;
+
+/// Receives messages.
+///
+/// Dropping it gives its seat back; when the last consumer leaves, producers learn of it.
+#[derive(Debug)]
+pub struct Consumer {
+    follow: bool,
+    seat: usize,
+    taking: Taking,
+    /// What was handed out and is not finished.
+    held: Option<Held>,
+    watch: Watch,
+    received: u32,
+    channel: Channel,
+}
+
+impl Consumer {
+    /// Opens a queue, or creates it as `options` say.
+    ///
+    /// # Errors
+    /// See [`Reason`]; [`Reason::Crowded`] if it has as many consumers as it may.
+    pub fn open_or_create(
+        address: impl Into<Address>,
+        options: &Options,
+    ) -> Result<Self, OpenError> {
+        Self::of(Channel::open_or_create(address.into(), options)?)
+    }
+
+    /// Opens a queue that exists.
+    ///
+    /// # Errors
+    /// As [`open_or_create`](Self::open_or_create).
+    pub fn open(address: impl Into<Address>) -> Result<Self, OpenError> {
+        Self::of(Channel::open(address.into())?)
+    }
+
+    /// Opens a queue, waiting until there is one. It looks for it in slices of up to 10 ms.
+    ///
+    /// # Errors
+    /// As [`open_or_create`](Self::open_or_create); not found when patience ends.
+    pub fn wait(address: impl Into<Address>, patience: Patience) -> Result<Self, OpenError> {
+        Self::of(Channel::wait(address.into(), patience)?)
+    }
+
+    fn of(channel: Channel) -> Result<Self, OpenError> {
+        let Channel { shape, me, .. } = channel;
+        let Some(seat) = take_seat(&shape, channel.region(), me, is_dead) else {
+            let (what, limit) = ("consumers", shape.seats());
+            return Err(channel.error(Reason::Crowded { what, limit }));
+        };
+        Ok(Self {
+            follow: false,
+            seat,
+            taking: Taking::new(shape, me, seat % shape.lanes()),
+            held: None,
+            watch: Watch::default(),
+            received: 0,
+            channel,
+        })
+    }
+
+    /// Whether to wait for the next producer when the last one is gone; otherwise receiving ends
+    /// with [`RecvError::Closed`] or [`RecvError::ProducerDied`] then.
+    #[must_use]
+    pub fn follow(mut self, follow: bool) -> Self {
+        self.follow = follow;
+        self
+    }
+
+    /// Id of the segment.
+    pub fn id(&self) -> i32 {
+        self.channel.opened.id
+    }
+
+    /// Receives a message into a buffer, whose content it replaces. Waits as long as it takes.
+    ///
+    /// # Errors
+    /// See [`RecvError`]; the buffer is left empty.
+    #[inline]
+    pub fn recv(&mut self, to: &mut Vec<u8>) -> Result<Received, RecvError> {
+        loop {
+            if let Some(received) = self.copy(Some(Patience::FOREVER), to)? {
+                return Ok(received);
+            }
+        }
+    }
+
+    /// Receives a message if there is one now, `None` if not.
+    ///
+    /// # Errors
+    /// See [`RecvError`]; the buffer is left empty.
+    #[inline]
+    pub fn try_recv(&mut self, to: &mut Vec<u8>) -> Result<Option<Received>, RecvError> {
+        self.copy(None, to)
+    }
+
+    /// [`recv`](Self::recv) that waits no longer than `timeout`, `None` if there was no message.
+    ///
+    /// # Errors
+    /// See [`RecvError`]; the buffer is left empty.
+    pub fn recv_timeout(
+        &mut self,
+        to: &mut Vec<u8>,
+        timeout: Duration,
+    ) -> Result<Option<Received>, RecvError> {
+        self.copy(Some(timeout.into()), to)
+    }
+
+    #[inline]
+    fn copy(
+        &mut self,
+        wait: Option<Patience>,
+        to: &mut Vec<u8>,
+    ) -> Result<Option<Received>, RecvError> {
+        to.clear();
+        if !self.take(wait)? {
+            return Ok(None);
+        }
+        let message = Delivery { consumer: self };
+        let received = Received {
+            redelivered: message.redelivered(),
+        };
+        message.append_to(to);
+        Ok(Some(received))
+    }
+
+    /// Receives a message in place, `None` if there is none while `patience` lasts.
+    ///
+    /// # Errors
+    /// See [`RecvError`].
+    pub fn receive(&mut self, patience: Patience) -> Result<Option<Delivery<'_>>, RecvError> {
+        Ok(self
+            .take(Some(patience))?
+            .then_some(Delivery { consumer: self }))
+    }
+
+    /// Receives up to `most` messages of one producer in place, at least one, and calls `each` with
+    /// them one after the other; all are finished when it returns. Answers how many there were: 0
+    /// if there was none while `patience` lasted.
+    ///
+    /// If this process dies in the middle, all of them are delivered again.
+    ///
+    /// # Errors
+    /// See [`RecvError`].
+    pub fn recv_batch(
+        &mut self,
+        most: usize,
+        patience: Patience,
+        mut each: impl FnMut(Message<'_>),
+    ) -> Result<usize, RecvError> {
+        if most == 0 || !self.take(Some(patience))? {
+            return Ok(0);
+        }
+        // Finishes what was handed out, also if `each` panics.
+        let batch = Delivery { consumer: self };
+        let Self {
+            channel,
+            taking,
+            held,
+            ..
+        } = &mut *batch.consumer;
+        let (region, Some(held)) = (channel.region(), held.as_mut()) else {
+            return Ok(0);
+        };
+        let count = taking.take_more(region, held, most);
+        for number in 1..=count {
+            each(Message { region, held });
+            // A hostile peer may have changed what follows.
+            match taking.next(region, held).filter(|_| number < count) {
+                Some(record) => (held.record, held.end) = (record, record.end),
+                None => return Ok(number),
+            }
+        }
+        Ok(count)
+    }
+
+    /// Takes a message in hand; false if there is none. `wait` of `None` does not wait at all.
+    #[inline]
+    fn take(&mut self, wait: Option<Patience>) -> Result<bool, RecvError> {
+        if !self.channel.is_mine() {
+            return Err(RecvError::Forked);
+        }
+        // A guard that was forgotten, not dropped.
+        self.finish();
+        let found = self.taking.find(self.channel.region(), self.watch.look());
+        let found = match found {
+            Some(found) => Some(found.map_err(|_| RecvError::Damaged)),
+            None => self.take_slowly(wait),
+        };
+        self.held = found.transpose()?;
+        Ok(self.held.is_some())
+    }
+
+    #[cold]
+    fn take_slowly(&mut self, wait: Option<Patience>) -> Option<Result<Held, RecvError>> {
+        let Self {
+            follow,
+            taking,
+            watch,
+            channel,
+            ..
+        } = self;
+        let region = channel.region();
+        let mut look = |moment| {
+            let mut due = None;
+            let mut is_due = || *due.get_or_insert_with(|| watch.is_due());
+            if let Some(found) = taking.find(region, |word| is_due() && is_dead(word)) {
+                return Some(found.map_err(|_| RecvError::Damaged));
+            }
+            if moment == Moment::Spinning {
+                return None;
+            }
+            if channel.has_ended() {
+                return Some(Err(RecvError::Removed));
+            }
+            let due = is_due();
+            if due && channel.is_gone() {
+                return Some(Err(RecvError::Removed));
+            }
+            if *follow {
+                return None;
+            }
+            let end = end(&channel.shape, region, |word| due && is_dead(word));
+            end.map(|end| match end {
+                End::Closed => Err(RecvError::Closed),
+                End::Died => Err(RecvError::ProducerDied),
+            })
+        };
+        match wait {
+            None => look(Moment::Parking),
+            Some(patience) => channel
+                .shape
+                .data(region)
+                .wait_in_slices(SLICE, patience, look),
+        }
+    }
+
+    #[inline]
+    fn finish(&mut self) {
+        // In a child that has it by a fork the message is still the parent's.
+        if let Some(held) = self.held.take()
+            && self.channel.is_mine()
+        {
+            self.taking.finish(self.channel.region(), &held);
+            self.received = self.received.wrapping_add(1);
+            if self.received == MANY {
+                barrier::register();
+            }
+        }
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        self.finish();
+        if self.channel.is_mine() {
+            leave_seat(
+                &self.channel.shape,
+                self.channel.region(),
+                self.seat,
+                is_dead,
+            );
+        }
+    }
+}
+
+/// What there is to say about a message beyond its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Received {
+    /// A consumer had it in hand when it died, and may have acted on it.
+    pub redelivered: bool,
+}
+
+/// A message in place. Peers can still write its bytes: look at each once, or copy them out first.
+#[derive(Clone, Copy, Debug)]
+pub struct Message<'a> {
+    region: &'a Region,
+    held: &'a Held,
+}
+
+impl Message<'_> {
+    /// Bytes of the message.
+    pub fn len(&self) -> usize {
+        self.held.record.length
+    }
+
+    /// Whether it has no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether a consumer had it in hand when it died.
+    pub fn redelivered(&self) -> bool {
+        // Positions: what ends before the mark was handed out.
+        self.held.again >= self.held.end
+    }
+
+    /// Copies a part of the message out.
+    ///
+    /// # Errors
+    /// If the part is not inside the message; nothing is copied then.
+    pub fn copy_out(&self, offset: usize, to: &mut [u8]) -> Result<(), OutOfBounds> {
+        let length = self.len();
+        if offset.checked_add(to.len()).is_none_or(|end| end > length) {
+            return Err(OutOfBounds {
+                offset,
+                length: to.len(),
+                region: length,
+            });
+        }
+        self.region.copy_out(self.held.record.offset + offset, to)
+    }
+
+    /// Appends the message to a buffer.
+    #[inline]
+    pub fn append_to(&self, to: &mut Vec<u8>) {
+        let record = self.held.record;
+        let fits = self.region.append_to(record.offset, record.length, to);
+        // The ring lies inside the region, and a record inside the ring.
+        debug_assert!(fits.is_ok(), "{fits:?}");
+    }
+}
+
+/// A message in place, which is finished when this is dropped. It holds its producer's lane until
+/// then.
+#[derive(Debug)]
+pub struct Delivery<'a> {
+    consumer: &'a mut Consumer,
+}
+
+impl Delivery<'_> {
+    /// The message.
+    #[inline]
+    pub fn message(&self) -> Message<'_> {
+        let held = self
+            .consumer
+            .held
+            .as_ref()
+            .expect("a delivery is made when something is held");
+        Message {
+            region: self.consumer.channel.region(),
+            held,
+        }
+    }
+
+    /// Bytes of the message.
+    pub fn len(&self) -> usize {
+        self.message().len()
+    }
+
+    /// Whether it has no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.message().is_empty()
+    }
+
+    /// Whether a consumer had it in hand when it died.
+    #[inline]
+    pub fn redelivered(&self) -> bool {
+        self.message().redelivered()
+    }
+
+    /// Copies a part of the message out.
+    ///
+    /// # Errors
+    /// If the part is not inside the message; nothing is copied then.
+    pub fn copy_out(&self, offset: usize, to: &mut [u8]) -> Result<(), OutOfBounds> {
+        self.message().copy_out(offset, to)
+    }
+
+    /// Appends the message to a buffer.
+    #[inline]
+    pub fn append_to(&self, to: &mut Vec<u8>) {
+        self.message().append_to(to);
+    }
+}
+
+impl Drop for Delivery<'_> {
+    fn drop(&mut self) {
+        self.consumer.finish();
+    }
+}

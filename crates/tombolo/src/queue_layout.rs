@@ -1,0 +1,220 @@
+//! What stands where in a `queue`.
+
+use crate::lane::Ring;
+use shmem::region::{OutOfBounds, Region, View};
+use shmem::sync::Ordering;
+use shmem::wait::{BELL_SIZE, Bell};
+
+/// The channel's own part of the segment, behind the header.
+pub mod layout {
+    use super::BELL_SIZE;
+
+    shmem::layout! {
+        "queue", 384;
+        LANES: 4 @ 256, "the initialiser", "how many lanes there are, and so producers, 1 to 1024";
+        CONSUMERS: 4 @ 260, "the initialiser", "how many consumers there may be, 1 to 1024";
+        CAPACITY: 8 @ 264, "the initialiser", "bytes of each lane's ring, a power of two from 256";
+        DATA: (BELL_SIZE) @ 320, "consumers register, producers ring", "rung when there is a new message, when a lane is free again, and when a producer leaves";
+        HUNG: 8 @ 328, "the last consumer to leave in good order [QUEUE_HUNG]", "what ATTENDED was then; nobody consumes while they are equal and not 0";
+        ATTENDED: 8 @ 336, "each consumer once, when it has its seat [QUEUE_HUNG]", "how many consumers there ever were";
+        PRODUCED: 8 @ 344, "each producer once, when it has its lane [QUEUE_CAME]", "how many producers there ever were";
+        USED: 4 @ 352, "each producer once, before it has its lane", "lanes from this one on never had a producer; consumers need not look there";
+    }
+}
+
+/// One lane's own words; its ring stands apart.
+pub mod lane {
+    use super::BELL_SIZE;
+
+    shmem::layout! {
+        "queue lane", 256;
+        OWNER: 8 @ 0, "the producer, by compare-exchange from 0 or from a dead one; 0 by itself when it leaves [QUEUE_OWNER]", "its identity; 0 if there is none; a dead one's if it died instead of leaving";
+        TAKER: 8 @ 64, "a consumer, by compare-exchange from 0 or from a dead one; 0 by itself when it is done [QUEUE_TAKE]", "identity of the process that is taking messages now, 0 if there is none";
+        PROGRESS: 8 @ 72, "the taker", "position up to which messages are finished";
+        HAND: 8 @ 80, "the taker, before it hands out", "position behind what was handed out last: what lies between PROGRESS and it, a dead taker may have seen";
+        RELEASED: 8 @ 128, "the taker [LANE_RELEASE]", "position up to which the producer may write again; PROGRESS or less";
+        SPACE: (BELL_SIZE) @ 136, "the producer registers, takers ring", "rung when there is more room";
+    }
+}
+
+/// One seat in the table of consumers.
+pub mod seat {
+    shmem::layout! {
+        "queue seat", 8;
+        CONSUMER: 8 @ 0, "a consumer, by compare-exchange from 0 or from a dead one; 0 by itself when it leaves", "its identity; 0 if the seat is free";
+    }
+}
+
+/// Hash over everything above.
+pub const LAYOUT_HASH: u64 =
+    shmem::header::layout_hash(&[&layout::LAYOUT, &lane::LAYOUT, &seat::LAYOUT]);
+
+const SEATS: usize = layout::LAYOUT.size;
+const LINE: usize = 64;
+/// Most lanes, and most seats.
+pub const MOST: usize = 1024;
+/// Smallest ring, in bytes.
+pub const SMALLEST: u64 = 256;
+
+/// The shape of a queue: private copies of what was checked at opening.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    lanes: usize,
+    seats: usize,
+    capacity: u64,
+}
+
+impl Shape {
+    /// A queue of `lanes` rings of at least `capacity` bytes, with `seats` for consumers, and how
+    /// long a segment must be for it. `None` if no segment can be.
+    pub fn plan(lanes: usize, seats: usize, capacity: usize) -> Option<(Self, usize)> {
+        let capacity = (capacity as u64).checked_next_power_of_two()?.max(SMALLEST);
+        let shape = Self {
+            lanes,
+            seats,
+            capacity,
+        };
+        Some((shape, shape.length()?))
+    }
+
+    /// Bytes of the segment, `None` if the numbers can't be.
+    fn length(&self) -> Option<usize> {
+        let Self {
+            lanes,
+            seats,
+            capacity,
+        } = *self;
+        let counts = (1..=MOST).contains(&lanes) && (1..=MOST).contains(&seats);
+        if !counts || capacity < SMALLEST {
+            return None;
+        }
+        Ring::new(0, capacity)?;
+        let rings = usize::try_from(capacity).ok()?.checked_mul(lanes)?;
+        let length = self.first_ring().checked_add(rings)?;
+        (length <= isize::MAX as usize).then_some(length)
+    }
+
+    fn first_lane(&self) -> usize {
+        (SEATS + self.seats * seat::LAYOUT.size).next_multiple_of(LINE)
+    }
+
+    fn first_ring(&self) -> usize {
+        self.first_lane() + self.lanes * lane::LAYOUT.size
+    }
+
+    /// Writes the shape into a new segment, which is all zero.
+    pub fn format(&self, region: &Region) -> Result<(), OutOfBounds> {
+        region.copy_in(layout::LANES, &(self.lanes as u32).to_ne_bytes())?;
+        region.copy_in(layout::CONSUMERS, &(self.seats as u32).to_ne_bytes())?;
+        region.copy_in(layout::CAPACITY, &self.capacity.to_ne_bytes())
+    }
+
+    /// Reads the shape from a segment and checks that it fits; `None` if it does not.
+    pub fn open(view: &View) -> Option<Self> {
+        let count = |at| {
+            let mut bytes = [0; 4];
+            view.copy_out(at, &mut bytes).ok()?;
+            usize::try_from(u32::from_ne_bytes(bytes)).ok()
+        };
+        let mut capacity = [0; 8];
+        view.copy_out(layout::CAPACITY, &mut capacity).ok()?;
+        let (lanes, seats) = (count(layout::LANES)?, count(layout::CONSUMERS)?);
+        let capacity = u64::from_ne_bytes(capacity);
+        let shape = Self {
+            lanes,
+            seats,
+            capacity,
+        };
+        (shape.length()? <= view.len()).then_some(shape)
+    }
+
+    /// How many lanes there are.
+    pub fn lanes(&self) -> usize {
+        self.lanes
+    }
+
+    /// How many seats there are for consumers.
+    pub fn seats(&self) -> usize {
+        self.seats
+    }
+
+    /// Bytes of each lane's ring.
+    pub fn capacity(&self) -> u64 {
+        self.capacity
+    }
+
+    /// Offset of a word of a lane, one of [`lane`]'s.
+    #[inline]
+    pub fn at(&self, lane: usize, word: usize) -> usize {
+        self.first_lane() + lane * lane::LAYOUT.size + word
+    }
+
+    /// Offset of a seat.
+    pub fn seat(&self, seat: usize) -> usize {
+        SEATS + seat * seat::LAYOUT.size + seat::CONSUMER
+    }
+
+    /// The ring of a lane.
+    #[inline]
+    pub fn ring(&self, lane: usize) -> Ring {
+        let offset = self.first_ring() + lane * self.capacity as usize;
+        Ring::new(offset, self.capacity).expect("a power of two, at a multiple of lines")
+    }
+
+    /// How many lanes may have messages: a peer may begin to use another before the answer is used.
+    #[inline]
+    pub fn used(&self, view: &View) -> usize {
+        // Relaxed: who sees no producer in a lane sees none of its messages; the bell orders it.
+        (view.load_u32(layout::USED, Ordering::Relaxed) as usize).min(self.lanes)
+    }
+
+    /// The bell for who waits for messages.
+    #[inline]
+    pub fn data<'a>(&self, region: &'a Region) -> Bell<'a> {
+        Bell::light(region, layout::DATA)
+    }
+
+    /// The bell for who waits for room in a lane.
+    #[inline]
+    pub fn space<'a>(&self, region: &'a Region, lane: usize) -> Bell<'a> {
+        Bell::light(region, self.at(lane, lane::SPACE))
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shape_is_read_as_it_was_written() {
+        for (lanes, seats, capacity) in [(1, 1, 0), (3, 9, 300), (64, 64, 4096)] {
+            let (shape, length) = Shape::plan(lanes, seats, capacity).unwrap();
+            let region = Region::heap(length);
+            shape.format(&region).unwrap();
+            assert_eq!(Shape::open(&region), Some(shape));
+            assert_eq!(Shape::open(&Region::heap(length - 1)), None);
+            let end = shape.ring(lanes - 1).longest() as u64 + shape.capacity() / 2;
+            assert!(shape.first_ring() as u64 + end <= length as u64);
+        }
+        assert_eq!(Shape::plan(0, 1, 256), None);
+        assert_eq!(Shape::plan(1, MOST + 1, 256), None);
+        assert_eq!(Shape::plan(1, 1, usize::MAX), None);
+    }
+
+    #[test]
+    fn a_hostile_shape_is_none() {
+        let (shape, length) = Shape::plan(2, 2, 256).unwrap();
+        for (at, bytes) in [
+            (layout::LANES, 4),
+            (layout::CONSUMERS, 4),
+            (layout::CAPACITY, 8),
+        ] {
+            for word in [0, 511, 1 << 20, u64::MAX] {
+                let region = Region::heap(length);
+                shape.format(&region).unwrap();
+                region.copy_in(at, &word.to_ne_bytes()[..bytes]).unwrap();
+                assert_eq!(Shape::open(&region), None, "{word} at {at}");
+            }
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Who takes part in a `queue`: coming, leaving, and noticing that the others are gone.
+//!
+//! # Protocol
+//! - A producer has a lane: OWNER is its identity. It takes one from a dead producer if there is
+//!   any, so that what that one left open is closed by its successor; otherwise a free one.
+//! - A consumer has a seat, which only serves for counting who is left.
+//!
+//! - `[QUEUE_OWNER]` Who sees a lane as left sees all messages in it: released by the store of 0 to
+//!   OWNER, acquired by who looks for the end. Weaker, the end is announced while messages wait.
+//! - `[QUEUE_CAME]` Who sees that there was a producer sees that it has, or had, its lane: released
+//!   by counting up PRODUCED, acquired by who looks for the end. Weaker, the lane still looks free
+//!   and the end is announced when the first producer comes.
+//! - `[QUEUE_HUNG]` The last consumer to leave must not hang up over one that is just coming. The
+//!   one that comes takes a seat and then counts up ATTENDED; the one that leaves gives its seat
+//!   back, loads ATTENDED, looks at all seats, and stores what it loaded to HUNG if they are free.
+//!   If the count came before the load, the seat was taken before the look, and is seen. If it came
+//!   after, ATTENDED and HUNG differ. All SeqCst: the two words and the seats are compared in one
+//!   order. Weaker, producers are told that nobody listens while somebody does.
+//!
+//! # Crash
+//! A producer that dies leaves its identity in OWNER: consumers that drained everything learn that
+//! it died, until another producer takes the lane over. A consumer that dies leaves its identity in
+//! its seat, for the next one to take. One that dies while it leaves, or comes, leaves HUNG as it
+//! was; then producers find out when they run out of room.
+
+use crate::queue_layout::{Shape, lane, layout};
+use crate::queue_taker::is_empty;
+use shmem::Region;
+use shmem::sync::Ordering;
+
+/// How the producers went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// All closed.
+    Closed,
+    /// One died, at least, and nobody took its place.
+    Died,
+}
+
+/// Takes a lane for the producer with the identity `me`; `None` if all are taken.
+pub fn take_lane(
+    shape: &Shape,
+    region: &Region,
+    me: u64,
+    mut is_dead: impl FnMut(u64) -> bool,
+) -> Option<usize> {
+    let owner = |lane| region.u64(shape.at(lane, lane::OWNER));
+    let mut take = |lane, wanted: fn(u64, &mut dyn FnMut(u64) -> bool) -> bool| {
+        // Relaxed: only the compare-exchange decides.
+        let from = owner(lane).load(Ordering::Relaxed);
+        if !wanted(from, &mut is_dead) {
+            return false;
+        }
+        // Before the lane is mine: who sees my messages looks here.
+        region
+            .u32(layout::USED)
+            .fetch_max(lane as u32 + 1, Ordering::SeqCst);
+        // [QUEUE_OWNER] acquire: the lane as its last producer left it. Relaxed on failure.
+        owner(lane)
+            .compare_exchange(from, me, Ordering::Acquire, Ordering::Relaxed)
+            .is_ok()
+    };
+    let dead = |from, is_dead: &mut dyn FnMut(u64) -> bool| from != 0 && is_dead(from);
+    let free = |from, _: &mut dyn FnMut(u64) -> bool| from == 0;
+    let lanes = || 0..shape.lanes();
+    let lane = lanes().find(|lane| take(*lane, dead));
+    let lane = lane.or_else(|| lanes().find(|lane| take(*lane, free)))?;
+    // [QUEUE_CAME] release. A producer that dies before this has sent nothing.
+    region.u64(layout::PRODUCED).fetch_add(1, Ordering::Release);
+    Some(lane)
+}
+
+/// Gives a lane back, all of whose messages are published.
+pub fn leave_lane(shape: &Shape, region: &Region, lane: usize) {
+    // [QUEUE_OWNER] release.
+    region
+        .u64(shape.at(lane, lane::OWNER))
+        .store(0, Ordering::Release);
+    shape.data(region).ring();
+}
+
+/// Whether all messages are finished and no producer is left that could send more; `None` if not,
+/// or if there never was one.
+pub fn end(shape: &Shape, region: &Region, mut is_dead: impl FnMut(u64) -> bool) -> Option<End> {
+    // [QUEUE_CAME] acquire.
+    let mut ever = region.load_u64(layout::PRODUCED, Ordering::Acquire) != 0;
+    let mut end = End::Closed;
+    for lane in 0..shape.lanes() {
+        // [QUEUE_OWNER] acquire.
+        let owner = region.load_u64(shape.at(lane, lane::OWNER), Ordering::Acquire);
+        if owner == 0 {
+            continue;
+        }
+        if !is_dead(owner) {
+            return None;
+        }
+        (ever, end) = (true, End::Died);
+    }
+    (ever && (0..shape.lanes()).all(|lane| is_empty(shape, region, lane))).then_some(end)
+}
+
+/// Takes a seat for the consumer with the identity `me`; `None` if all are taken.
+pub fn take_seat(
+    shape: &Shape,
+    region: &Region,
+    me: u64,
+    mut is_dead: impl FnMut(u64) -> bool,
+) -> Option<usize> {
+    let seat = (0..shape.seats()).find(|seat| {
+        let seat = region.u64(shape.seat(*seat));
+        // Relaxed: only the compare-exchange decides.
+        let from = seat.load(Ordering::Relaxed);
+        // [QUEUE_HUNG] SeqCst. Relaxed on failure: nothing is read then.
+        (from == 0 || is_dead(from))
+            && seat
+                .compare_exchange(from, me, Ordering::SeqCst, Ordering::Relaxed)
+                .is_ok()
+    })?;
+    // [QUEUE_HUNG] SeqCst, after the seat.
+    region.u64(layout::ATTENDED).fetch_add(1, Ordering::SeqCst);
+    Some(seat)
+}
+
+/// Gives a seat back; if it was the last, producers are told.
+pub fn leave_seat(shape: &Shape, region: &Region, seat: usize, is_dead: impl FnMut(u64) -> bool) {
+    // [QUEUE_HUNG] SeqCst: seat, count, seats.
+    region.u64(shape.seat(seat)).store(0, Ordering::SeqCst);
+    let attended = region.load_u64(layout::ATTENDED, Ordering::SeqCst);
+    if !is_attended(shape, region, is_dead) {
+        // The greatest: of two who leave one after the other the first may store last.
+        region
+            .u64(layout::HUNG)
+            .fetch_max(attended, Ordering::SeqCst);
+        for lane in 0..shape.used(region) {
+            shape.space(region, lane).ring();
+        }
+    }
+}
+
+fn is_attended(shape: &Shape, region: &Region, mut is_dead: impl FnMut(u64) -> bool) -> bool {
+    (0..shape.seats()).any(|seat| {
+        // [QUEUE_HUNG] SeqCst.
+        let consumer = region.load_u64(shape.seat(seat), Ordering::SeqCst);
+        consumer != 0 && !is_dead(consumer)
+    })
+}
+
+/// Whether the last consumer has left in good order. One or two loads.
+#[inline]
+pub fn is_hung(region: &Region) -> bool {
+    // [QUEUE_HUNG] acquire, so that the count is not older.
+    let hung = region.load_u64(layout::HUNG, Ordering::Acquire);
+    // Relaxed: an old count tells of a consumer a moment later, as if it had come later.
+    hung != 0 && hung == region.load_u64(layout::ATTENDED, Ordering::Relaxed)
+}
+
+/// Whether there were consumers, and all of them are gone, in good order or not.
+pub fn is_deserted(shape: &Shape, region: &Region, is_dead: impl FnMut(u64) -> bool) -> bool {
+    // Acquire: as in `is_hung`.
+    let ever = region.load_u64(layout::ATTENDED, Ordering::Acquire) != 0;
+    ever && !is_attended(shape, region, is_dead)
+}

@@ -1,0 +1,306 @@
+//! The producer's side of `queue`: sending, one by one, in batches and in place.
+
+use crate::lane::{Claim, Tail};
+use crate::queue::{BatchError, Channel, MANY, Options, SLICE, SendError, Watch, is_dead};
+use crate::queue_layout::lane;
+use crate::queue_members::{is_deserted, is_hung, leave_lane, take_lane};
+use shmem::wait::{Moment, Patience};
+use shmem::{Address, OpenError, OutOfBounds, Reason, barrier};
+use std::time::Duration;
+
+/// Sends messages.
+///
+/// Dropping it closes its lane: consumers that have received everything learn that it left.
+#[derive(Debug)]
+pub struct Producer {
+    follow: bool,
+    lane: usize,
+    tail: Tail,
+    longest: usize,
+    watch: Watch,
+    sent: u32,
+    channel: Channel,
+}
+
+impl Producer {
+    /// Opens a queue, or creates it as `options` say.
+    ///
+    /// # Errors
+    /// See [`Reason`]; [`Reason::Crowded`] if it has as many producers as it may.
+    pub fn open_or_create(
+        address: impl Into<Address>,
+        options: &Options,
+    ) -> Result<Self, OpenError> {
+        Self::of(Channel::open_or_create(address.into(), options)?)
+    }
+
+    /// Opens a queue that exists.
+    ///
+    /// # Errors
+    /// As [`open_or_create`](Self::open_or_create).
+    pub fn open(address: impl Into<Address>) -> Result<Self, OpenError> {
+        Self::of(Channel::open(address.into())?)
+    }
+
+    fn of(channel: Channel) -> Result<Self, OpenError> {
+        let (shape, region) = (channel.shape, channel.region());
+        let Some(lane) = take_lane(&shape, region, channel.me, is_dead) else {
+            let (what, limit) = ("producers", shape.lanes());
+            return Err(channel.error(Reason::Crowded { what, limit }));
+        };
+        let ring = shape.ring(lane);
+        let Ok(tail) = Tail::open(ring, region, shape.at(lane, lane::RELEASED)) else {
+            leave_lane(&shape, region, lane);
+            return Err(channel.error(Reason::Shape(channel.opened.id)));
+        };
+        let (follow, watch) = (false, Watch::default());
+        Ok(Self {
+            follow,
+            lane,
+            tail,
+            longest: ring.longest(),
+            watch,
+            sent: 0,
+            channel,
+        })
+    }
+
+    /// Whether to wait for the next consumer when the last one is gone; otherwise sending fails
+    /// with [`SendError::NoConsumers`] then.
+    #[must_use]
+    pub fn follow(mut self, follow: bool) -> Self {
+        self.follow = follow;
+        self
+    }
+
+    /// Id of the segment.
+    pub fn id(&self) -> i32 {
+        self.channel.opened.id
+    }
+
+    /// Longest message, in bytes.
+    pub fn longest(&self) -> usize {
+        self.longest
+    }
+
+    /// Sends a message. Waits for room as long as it takes.
+    ///
+    /// # Errors
+    /// See [`SendError`]; nothing is sent then.
+    #[inline]
+    pub fn send(&mut self, message: &[u8]) -> Result<(), SendError> {
+        self.send_one(message, Some(Patience::FOREVER))
+    }
+
+    /// Sends a message if there is room for it now.
+    ///
+    /// # Errors
+    /// See [`SendError`]; nothing is sent then.
+    #[inline]
+    pub fn try_send(&mut self, message: &[u8]) -> Result<(), SendError> {
+        self.send_one(message, None)
+    }
+
+    /// [`send`](Self::send) that waits no longer than `timeout`.
+    ///
+    /// # Errors
+    /// See [`SendError`]; nothing is sent then.
+    pub fn send_timeout(&mut self, message: &[u8], timeout: Duration) -> Result<(), SendError> {
+        self.send_one(message, Some(timeout.into()))
+    }
+
+    #[inline]
+    fn send_one(&mut self, message: &[u8], wait: Option<Patience>) -> Result<(), SendError> {
+        let claim = self.claim(message.len(), wait)?;
+        self.write(claim, message);
+        self.ring();
+        Ok(())
+    }
+
+    /// Sends messages one after the other, and wakes consumers once. Waits for room as long as it
+    /// takes. Answers how many there were.
+    ///
+    /// # Errors
+    /// The first [`SendError`], and how many messages were sent before.
+    pub fn send_batch<M: AsRef<[u8]>>(
+        &mut self,
+        messages: impl IntoIterator<Item = M>,
+    ) -> Result<usize, BatchError> {
+        let mut sent = 0;
+        let mut rung = true;
+        let mut result = Ok(());
+        for message in messages {
+            let message = message.as_ref();
+            let mut claim = self.claim(message.len(), None);
+            if claim == Err(SendError::Full) {
+                self.ring();
+                claim = self.claim(message.len(), Some(Patience::FOREVER));
+            }
+            match claim {
+                Ok(claim) => self.write(claim, message),
+                Err(error) => {
+                    result = Err(BatchError { sent, error });
+                    break;
+                }
+            }
+            (sent, rung) = (sent + 1, false);
+        }
+        if !rung {
+            self.ring();
+        }
+        result.map(|()| sent)
+    }
+
+    /// A place for a message of `length` bytes, to be written in place. Waits for room as long as
+    /// `patience` lasts.
+    ///
+    /// # Errors
+    /// See [`SendError`].
+    pub fn loan(&mut self, length: usize, patience: Patience) -> Result<Loan<'_>, SendError> {
+        let claim = self.claim(length, Some(patience))?;
+        Ok(Loan {
+            producer: self,
+            claim,
+        })
+    }
+
+    #[inline]
+    fn claim(&mut self, length: usize, wait: Option<Patience>) -> Result<Claim, SendError> {
+        if !self.channel.is_mine() {
+            return Err(SendError::Forked);
+        }
+        if length > self.longest {
+            return Err(SendError::TooLong {
+                length,
+                longest: self.longest,
+            });
+        }
+        if self.channel.has_ended() {
+            return Err(SendError::Removed);
+        }
+        if !self.follow && is_hung(self.channel.region()) {
+            return Err(SendError::NoConsumers);
+        }
+        match self.tail.claim(self.channel.region(), length) {
+            Ok(claim) => Ok(claim),
+            Err(_) => self.claim_slowly(length, wait),
+        }
+    }
+
+    #[cold]
+    fn claim_slowly(&mut self, length: usize, wait: Option<Patience>) -> Result<Claim, SendError> {
+        let Self {
+            follow,
+            lane,
+            tail,
+            watch,
+            channel,
+            ..
+        } = self;
+        let (region, follow) = (channel.region(), *follow);
+        let mut look = |moment| {
+            if let Ok(claim) = tail.claim(region, length) {
+                return Some(Ok(claim));
+            }
+            if channel.has_ended() {
+                return Some(Err(SendError::Removed));
+            }
+            if !follow && is_hung(region) {
+                return Some(Err(SendError::NoConsumers));
+            }
+            if moment == Moment::Spinning || !watch.is_due() {
+                return None;
+            }
+            if channel.is_gone() {
+                return Some(Err(SendError::Removed));
+            }
+            let deserted = !follow && is_deserted(&channel.shape, region, is_dead);
+            deserted.then_some(Err(SendError::NoConsumers))
+        };
+        let found = match wait {
+            None => look(Moment::Parking),
+            Some(patience) => channel
+                .shape
+                .space(region, *lane)
+                .wait_in_slices(SLICE, patience, look),
+        };
+        found.unwrap_or(Err(SendError::Full))
+    }
+
+    #[inline]
+    fn write(&mut self, claim: Claim, message: &[u8]) {
+        let region = self.channel.region();
+        let fits = region.copy_in(claim.offset, message);
+        // The ring lies inside the region, and the claim inside the ring.
+        debug_assert!(fits.is_ok(), "{fits:?}");
+        self.tail.publish(region, claim);
+    }
+
+    #[inline]
+    fn ring(&mut self) {
+        self.channel
+            .shape
+            .data(self.channel.region())
+            .ring_light(|| true);
+        self.sent = self.sent.wrapping_add(1);
+        if self.sent == MANY {
+            barrier::register();
+        }
+    }
+}
+
+impl Drop for Producer {
+    fn drop(&mut self) {
+        // In a child that has it by a fork the lane is still the parent's.
+        if self.channel.is_mine() {
+            leave_lane(&self.channel.shape, self.channel.region(), self.lane);
+        }
+    }
+}
+
+/// A place for a message, claimed and not yet published. Dropping it means that nothing happened.
+#[derive(Debug)]
+pub struct Loan<'a> {
+    producer: &'a mut Producer,
+    claim: Claim,
+}
+
+impl Loan<'_> {
+    /// Bytes of the message.
+    #[expect(
+        clippy::len_without_is_empty,
+        reason = "the caller has said how long it is"
+    )]
+    pub fn len(&self) -> usize {
+        self.claim.length
+    }
+
+    /// Writes a part of the message. What is never written holds the bytes of older messages.
+    ///
+    /// # Errors
+    /// If the part is not inside the message; nothing is written then.
+    pub fn copy_in(&mut self, offset: usize, part: &[u8]) -> Result<(), OutOfBounds> {
+        let Claim {
+            offset: start,
+            length,
+        } = self.claim;
+        if offset
+            .checked_add(part.len())
+            .is_none_or(|end| end > length)
+        {
+            return Err(OutOfBounds {
+                offset,
+                length: part.len(),
+                region: length,
+            });
+        }
+        self.producer.channel.region().copy_in(start + offset, part)
+    }
+
+    /// Sends the message.
+    pub fn publish(self) {
+        let Self { producer, claim } = self;
+        producer.tail.publish(producer.channel.region(), claim);
+        producer.ring();
+    }
+}

@@ -95,7 +95,7 @@ pub struct Options {
     pub consumers: usize,
     /// Who may use it. Producers and consumers both need to read and to write.
     pub mode: Mode,
-    /// How long it lives.
+    /// How long it lives. An anonymous one is reached by its [id](Producer::id).
     pub lifetime: Lifetime,
 }
 

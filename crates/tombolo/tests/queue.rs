@@ -1,0 +1,195 @@
+//! A queue as its users see it.
+
+use std::time::{Duration, Instant};
+use sysv::Mode;
+use tombolo::queue::{self, BatchError, Consumer, Options, Producer, RecvError, SendError};
+use tombolo::{Lifetime, Name, Patience, Reason};
+
+/// A name of this test's own, removed when it ends.
+struct Mine(Name);
+
+impl Mine {
+    fn new(what: &str) -> Self {
+        Self(Name::mine(&format!("test-queue-{what}-{}", std::process::id())).unwrap())
+    }
+
+    fn producer(&self, options: &Options) -> Producer {
+        Producer::open_or_create(self.0.clone(), options).unwrap()
+    }
+
+    fn consumer(&self, options: &Options) -> Consumer {
+        Consumer::open_or_create(self.0.clone(), options).unwrap()
+    }
+}
+
+impl Drop for Mine {
+    fn drop(&mut self) {
+        let _ = queue::remove(self.0.clone());
+    }
+}
+
+const SMALL: Options = Options {
+    capacity: 256,
+    producers: 2,
+    consumers: 1,
+    mode: Mode::from_bits_truncate(0o600),
+    lifetime: Lifetime::WhileUsed,
+};
+
+#[test]
+fn the_end_of_each_side() {
+    let mine = Mine::new("ends");
+    let mut consumer = mine.consumer(&SMALL);
+    let mut bytes = vec![1];
+    assert_eq!(
+        consumer.try_recv(&mut bytes),
+        Ok(None),
+        "no producer yet is no end"
+    );
+    assert!(bytes.is_empty());
+    let mut producer = mine.producer(&SMALL);
+    producer.send(b"one").unwrap();
+    drop(producer);
+    assert!(!consumer.recv(&mut bytes).unwrap().redelivered);
+    assert_eq!(bytes, b"one");
+    assert_eq!(consumer.recv(&mut bytes), Err(RecvError::Closed));
+    let mut consumer = consumer.follow(true);
+    let short = Duration::from_millis(5);
+    assert_eq!(consumer.recv_timeout(&mut bytes, short), Ok(None));
+    // Another producer: it goes on.
+    let mut producer = mine.producer(&SMALL);
+    producer.send(b"two").unwrap();
+    consumer.recv(&mut bytes).unwrap();
+    assert_eq!(bytes, b"two");
+    drop(consumer);
+    assert_eq!(producer.send(b"three"), Err(SendError::NoConsumers));
+    let mut producer = producer.follow(true);
+    producer.send(b"three").unwrap();
+    mine.consumer(&SMALL).recv(&mut bytes).unwrap();
+    assert_eq!(bytes, b"three");
+}
+
+#[test]
+fn full_and_too_long() {
+    let mine = Mine::new("full");
+    let mut producer = mine.producer(&SMALL);
+    let longest = producer.longest();
+    let message = vec![7; longest];
+    let too_long = SendError::TooLong {
+        length: longest + 1,
+        longest,
+    };
+    assert_eq!(producer.send(&vec![7; longest + 1]), Err(too_long));
+    while producer.try_send(&message).is_ok() {}
+    assert_eq!(producer.try_send(&message), Err(SendError::Full));
+    let start = Instant::now();
+    let wait = Duration::from_millis(20);
+    assert_eq!(producer.send_timeout(&message, wait), Err(SendError::Full));
+    assert!(start.elapsed() >= wait);
+    // Somebody who receives makes room for who waits.
+    let mut consumer = mine.consumer(&SMALL);
+    let mut bytes = vec![];
+    std::thread::scope(|scope| {
+        scope.spawn(|| (0..100).for_each(|_| producer.send(&message).unwrap()));
+        for _ in 0..100 {
+            consumer.recv(&mut bytes).unwrap();
+        }
+    });
+    assert_eq!(bytes, message);
+}
+
+#[test]
+fn places_are_limited() {
+    let mine = Mine::new("crowded");
+    let (first, second) = (mine.producer(&SMALL), mine.producer(&SMALL));
+    let third = Producer::open(mine.0.clone()).unwrap_err();
+    assert!(matches!(
+        third.reason(),
+        Reason::Crowded {
+            what: "producers",
+            limit: 2
+        }
+    ));
+    assert!(third.to_string().contains("2 producers already"), "{third}");
+    drop(first);
+    drop(mine.producer(&SMALL));
+    let consumer = mine.consumer(&SMALL);
+    assert!(Consumer::open(mine.0.clone()).is_err());
+    drop((second, consumer));
+    let gone = Consumer::open(mine.0.clone());
+    assert!(
+        gone.is_err_and(|error| error.is_not_found()),
+        "the last has left it empty"
+    );
+}
+
+#[test]
+fn batches_and_loans() {
+    let mine = Mine::new("batch");
+    let options = Options {
+        capacity: 4096,
+        ..SMALL
+    };
+    let mut producer = mine.producer(&options);
+    assert_eq!(producer.send_batch([&b"a"[..], b"", b"ccc"]), Ok(3));
+    let long = vec![0; 5000];
+    let error = producer.send_batch([&b"d"[..], &long]).unwrap_err();
+    assert!(matches!(
+        error,
+        BatchError {
+            sent: 1,
+            error: SendError::TooLong { .. }
+        }
+    ));
+    drop(producer.loan(10, Patience::none()).unwrap());
+    let mut loan = producer.loan(4, Patience::none()).unwrap();
+    assert!(loan.copy_in(3, b"xx").is_err());
+    loan.copy_in(0, b"lo").unwrap();
+    loan.copy_in(2, b"an").unwrap();
+    loan.publish();
+    let mut consumer = mine.consumer(&options);
+    let mut got = vec![];
+    let mut receive = |most| {
+        let each = |message: queue::Message<'_>| {
+            let mut bytes = vec![];
+            message.append_to(&mut bytes);
+            got.push(bytes);
+        };
+        consumer.recv_batch(most, Patience::none(), each)
+    };
+    assert_eq!(
+        (receive(2), receive(10), receive(10)),
+        (Ok(2), Ok(3), Ok(0))
+    );
+    assert_eq!(got, [&b"a"[..], b"", b"ccc", b"d", b"loan"]);
+}
+
+#[test]
+fn messages_keep_a_queue_that_nobody_uses() {
+    let mine = Mine::new("kept");
+    mine.producer(&SMALL).send(b"still here").unwrap();
+    // Opened and left once more: it stays.
+    drop(mine.producer(&SMALL));
+    let mut consumer = Consumer::wait(mine.0.clone(), Patience::none()).unwrap();
+    let delivery = consumer.receive(Patience::none()).unwrap().unwrap();
+    let mut part = [0; 4];
+    delivery.copy_out(6, &mut part).unwrap();
+    assert_eq!((&part, delivery.len()), (b"here", 10));
+    assert!(delivery.copy_out(7, &mut part).is_err());
+    drop(delivery);
+    drop(consumer);
+    assert!(Consumer::open(mine.0.clone()).is_err());
+}
+
+#[test]
+fn who_waits_learns_of_the_removal() {
+    let mine = Mine::new("removed");
+    let mut producer = mine.producer(&SMALL);
+    let mut consumer = mine.consumer(&SMALL);
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| consumer.recv(&mut vec![]));
+        queue::remove(mine.0.clone()).unwrap();
+        assert_eq!(waits.join().unwrap(), Err(RecvError::Removed));
+    });
+    assert_eq!(producer.send(b"late"), Err(SendError::Removed));
+}

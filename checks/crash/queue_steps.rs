@@ -5,6 +5,7 @@ use checks::message::{check, message};
 use checks::process::shared_words;
 use checks::space::{assert_nothing_left, left};
 use checks::suite::{Case, Outcome, case};
+use shmem::Region;
 use std::sync::atomic::{AtomicI64, Ordering};
 use tombolo::queue::{Consumer, Options, Producer, RecvError};
 use tombolo::{Name, Patience};
@@ -61,6 +62,8 @@ struct Scene {
     consumer: Option<Consumer>,
     /// Number of the last message that whoever is killed has seen.
     seen: &'static AtomicI64,
+    /// The queue's segment, where seeing a message leaves a mark, so that it is killed there too.
+    mark: Option<Region>,
 }
 
 impl Scene {
@@ -74,6 +77,7 @@ impl Scene {
             producer: None,
             consumer: None,
             seen,
+            mark: None,
         }
     }
 
@@ -99,13 +103,20 @@ impl Scene {
         for number in 1..=WAITING {
             producer.send(&message(number, 30)).expect("send");
         }
+        scene.mark = Some(Region::attach(producer.id()).expect("attach"));
         scene
     }
 
     fn see(&self, bytes: &[u8]) {
-        self.seen
-            .store(check(bytes).expect("whole") as i64, Ordering::SeqCst);
+        let number = check(bytes).expect("whole");
+        self.seen.store(number as i64, Ordering::SeqCst);
+        if let Some(mark) = &self.mark {
+            mark.u64(Self::MARK).store(number, Ordering::SeqCst);
+        }
     }
+
+    /// Padding of the layout.
+    const MARK: usize = 272;
 
     /// All that is there now, and whether it is marked.
     fn drain(&mut self, at: &str) -> Vec<(u64, bool)> {
@@ -125,6 +136,7 @@ impl Scene {
 
     /// Those who are left and those who come go on, round the lanes; then all close.
     fn go_on(mut self, survey: &mut Survey) {
+        drop(self.mark.take());
         let at = survey.at.clone();
         let prompt = &mut survey.prompt;
         let mut new = prompt.time("open", producer);

@@ -141,7 +141,7 @@ fn batches_and_loans() {
             error: SendError::TooLong { .. }
         }
     ));
-    drop(producer.loan(10, Patience::none()).unwrap());
+    assert_eq!(producer.loan(10, Patience::none()).unwrap().len(), 10);
     let mut loan = producer.loan(4, Patience::none()).unwrap();
     assert!(loan.copy_in(3, b"xx").is_err());
     loan.copy_in(0, b"lo").unwrap();

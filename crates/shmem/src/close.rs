@@ -71,9 +71,9 @@ pub(crate) enum Unused {
 /// Removes a channel that lives while it is used, if nobody uses it but the caller with `mine`
 /// attaches, and if it may be discarded.
 ///
-/// Claims it first and counts the attaches after: who attached before the count is seen by it, who
-/// attaches later sees the claim and waits until it is decided. Killed in between, this process
-/// leaves a claim of the dead, which the next opener removes.
+/// Marks it first and counts the attaches after: who attached before the count is seen by it, who
+/// attaches later sees the mark and waits until it is decided. Killed in between, this process
+/// leaves the mark of a dead one, and the channel counts as ready again.
 pub(crate) fn end_if_unused(
     id: i32,
     creator_uid: u32,
@@ -83,24 +83,22 @@ pub(crate) fn end_if_unused(
     let (Ok(region), Ok(me)) = (Region::attach(id), presence::mine()) else {
         return Unused::Ended;
     };
-    // Before the claim, so that a death in between costs nothing that is worth keeping.
+    let mark = header::leaving(me);
     if !may_discard(&region) {
         return Unused::Kept;
     }
-    if !header::advance(&region, READY, me.word()) {
+    if !header::advance(&region, READY, mark) {
         return Unused::Ended;
     }
     let segment = Segment::from_id(id);
-    if matches!(segment.status_any(), Ok(status) if status.attaches > mine + 1) {
-        header::advance(&region, me.word(), READY);
-        return Unused::Used;
+    let used = matches!(segment.status_any(), Ok(status) if status.attaches > mine + 1);
+    // Again: somebody may have come, left something and gone before the mark.
+    let kept = !used && !may_discard(&region);
+    if used || kept {
+        header::advance(&region, mark, READY);
+        return if used { Unused::Used } else { Unused::Kept };
     }
-    // Somebody may have come, left something and gone before the claim.
-    if !may_discard(&region) {
-        header::advance(&region, me.word(), READY);
-        return Unused::Kept;
-    }
-    header::advance(&region, me.word(), ENDED);
+    header::advance(&region, mark, ENDED);
     let _ = segment.remove();
     directory::take_away(creator_uid, id);
     Unused::Ended

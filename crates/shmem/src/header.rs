@@ -5,7 +5,8 @@
 //! | word | the segment is |
 //! | --- | --- |
 //! | 0 | new: all zero, whoever comes may initialise it |
-//! | an [`Identity`] | being initialised, or about to be given up, by that process; if it is dead, nobody's |
+//! | an [`Identity`] | being initialised by that process; if it is dead, nobody's |
+//! | an identity, marked | a channel that this process may be about to give up, as the last to leave it; if it is dead, `READY` |
 //! | [`READY`] | a channel; the rest of the header is whole and does not change any more |
 //! | [`ENDED`] | given up: whoever has it open looks for a newer one, or learns that it is gone |
 //! | anything else | not ours |
@@ -26,7 +27,7 @@ use crate::sync::Ordering;
 
 crate::layout! {
     "header", 256;
-    STATE: 8 @ 0, "each initialiser by compare-exchange [HEADER_CLAIM]; READY last [HEADER_READY]; ENDED by the remover", "what state the segment is in, see the table above; a crash leaves the dead one's identity";
+    STATE: 8 @ 0, "each initialiser by compare-exchange [HEADER_CLAIM]; READY last [HEADER_READY]; who leaves last, marked; ENDED by the remover", "what state the segment is in, see the table above; a crash leaves the dead one's identity";
     HEADER_VERSION: 4 @ 8, "the initialiser, before READY", "version of this table";
     KIND: 4 @ 12, "the initialiser, before READY", "which channel: a Kind";
     LAYOUT_HASH: 8 @ 16, "the initialiser, before READY", "hash of all offsets and sizes of the channel's layout";
@@ -52,6 +53,14 @@ pub const NAME_MAX: usize = 128;
 pub const READY: u64 = u64::from_le_bytes(*b"TOMBOLO\x01");
 /// The state word of a segment that was given up.
 pub const ENDED: u64 = u64::from_le_bytes(*b"TOMBEND\x01");
+
+/// Marks the identity of who decides whether a channel goes. No identity has this bit.
+const LEAVING: u64 = 1 << 31;
+
+/// The state word of a channel while `process` decides whether it goes.
+pub(crate) fn leaving(process: Identity) -> u64 {
+    process.word() | LEAVING
+}
 
 /// Which channel a segment holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -115,6 +124,8 @@ pub enum State {
     New,
     /// Being initialised.
     Claimed(Identity),
+    /// A channel whose last user, perhaps, is deciding whether it goes.
+    Leaving(Identity),
     /// A channel.
     Ready,
     /// Given up.
@@ -134,7 +145,11 @@ impl State {
             0 => Self::New,
             READY => Self::Ready,
             ENDED => Self::Ended,
-            word => Identity::from_word(word).map_or(Self::Foreign, Self::Claimed),
+            word => match Identity::from_word(word & !LEAVING) {
+                None => Self::Foreign,
+                Some(process) if word & LEAVING == 0 => Self::Claimed(process),
+                Some(process) => Self::Leaving(process),
+            },
         }
     }
 }
@@ -371,5 +386,8 @@ mod tests {
         assert!(advance(&region, other.word(), READY));
         assert_eq!(State::of(&region), State::Ready);
         assert!(!claim(&region, State::Ready, me));
+        assert!(advance(&region, READY, leaving(me)));
+        assert_eq!(State::of(&region), State::Leaving(me));
+        assert!(!claim(&region, State::Leaving(me), other));
     }
 }

@@ -3,7 +3,7 @@
 use crate::close::end;
 use crate::directory;
 use crate::error::Reason;
-use crate::header::{self, ENDED, Header, Lifetime, State};
+use crate::header::{self, ENDED, Header, Lifetime, READY, State};
 use crate::open::{Address, Creation, Opened, is_gone};
 use crate::presence::Identity;
 use crate::region::{Region, View};
@@ -31,6 +31,26 @@ impl Slot {
         self.state == State::New
             && (self.status.size != creation.length as u64
                 || self.status.perm.mode != creation.mode)
+    }
+}
+
+/// The state of a segment, which is ready again if it was being decided whether it goes when the
+/// one who decides died.
+fn settled(id: i32, view: &View) -> State {
+    let state = State::of(view);
+    let State::Leaving(leaver) = state else {
+        return state;
+    };
+    if !matches!(leaver.is_alive(), Ok(false)) {
+        return state;
+    }
+    if let Ok(region) = Region::attach(id) {
+        header::advance(&region, header::leaving(leaver), READY);
+    }
+    match State::of(view) {
+        // For who may only read it is as good as ready.
+        State::Leaving(other) if other == leaver => State::Ready,
+        state => state,
     }
 }
 
@@ -139,7 +159,7 @@ impl Look {
         if !matches!(address, Address::Id(_)) && is_gone(id) {
             return Ok(());
         }
-        let state = State::of(&view);
+        let state = settled(id, &view);
         let mut slot = Slot {
             key,
             id,
@@ -152,7 +172,7 @@ impl Look {
                 self.taken.push(slot.status);
                 return Ok(());
             }
-            State::New | State::Claimed(_) | State::Ended => {}
+            State::New | State::Claimed(_) | State::Leaving(_) | State::Ended => {}
             State::Ready => match Header::read(&view) {
                 Ok(header) => {
                     let other =
@@ -197,13 +217,13 @@ impl Look {
         })
     }
 
-    /// Somebody alive who initialises one of the segments chosen.
+    /// Somebody alive who initialises one of the segments chosen, or decides whether it goes.
     pub(crate) fn claimed(
         &self,
         choose: impl Fn(&Slot) -> bool,
     ) -> Result<Option<Identity>, Reason> {
         for slot in self.slots.iter().filter(|slot| choose(slot)) {
-            if let State::Claimed(creator) = slot.state
+            if let State::Claimed(creator) | State::Leaving(creator) = slot.state
                 && creator.is_alive().map_err(Reason::presence)?
             {
                 return Ok(Some(creator));

@@ -2,6 +2,7 @@
 //! counts, lost privilege, memory that ends at a fault, and times.
 
 use crate::harness::now;
+pub use crate::process::has_capability;
 use crate::process::{BOUND, Child, child, is_asleep, keep_capabilities, on_signal, task_state};
 use std::ffi::c_void;
 use std::ptr;
@@ -116,16 +117,6 @@ pub fn with_capabilities(kept: &[u32], body: impl FnOnce()) {
         body();
     })
     .join();
-}
-
-/// Whether the effective capabilities of this process include this one.
-pub fn has_capability(capability: u32) -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").expect("/proc/self/status");
-    let mask = status
-        .lines()
-        .find_map(|line| line.strip_prefix("CapEff:"))
-        .expect("CapEff");
-    u64::from_str_radix(mask.trim(), 16).expect("a number") >> capability & 1 == 1
 }
 
 /// For tests of what a capability allows.

@@ -69,23 +69,29 @@ pub fn leave_name_space() -> bool {
     if unsafe { libc::unshare(libc::CLONE_NEWIPC) } == 0 {
         return true;
     }
+    // A user name space may be made and yet not set up; a child tries, for there is no way back.
+    let possible = crate::process::child(|| {
+        let code = i32::from(leave_with_user().is_err());
+        // SAFETY: takes a number; nothing of this process is needed any more.
+        unsafe { libc::_exit(code) }
+    })
+    .join_status();
+    possible.success() && leave_with_user().is_ok()
+}
+
+/// Leaves for a user name space, in which this user is root, and an IPC name space in it.
+fn leave_with_user() -> std::io::Result<()> {
     // SAFETY: no arguments.
     let uid = unsafe { libc::geteuid() };
     // SAFETY: no arguments.
     let gid = unsafe { libc::getegid() };
     // SAFETY: takes a number; the process has one thread.
     if unsafe { libc::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWIPC) } != 0 {
-        return false;
+        return Err(std::io::Error::last_os_error());
     }
-    let maps = [
-        ("/proc/self/setgroups", "deny".to_string()),
-        ("/proc/self/uid_map", format!("0 {uid} 1")),
-        ("/proc/self/gid_map", format!("0 {gid} 1")),
-    ];
-    for (file, text) in maps {
-        std::fs::write(file, text).unwrap_or_else(|error| panic!("{file}: {error}"));
-    }
-    true
+    std::fs::write("/proc/self/setgroups", "deny")?;
+    std::fs::write("/proc/self/uid_map", format!("0 {uid} 1"))?;
+    std::fs::write("/proc/self/gid_map", format!("0 {gid} 1"))
 }
 
 /// Faults are part of the tests; their dumps are not wanted.

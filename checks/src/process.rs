@@ -180,18 +180,30 @@ pub fn become_user(uid: u32, gid: u32, groups: &[u32]) {
     unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1) };
 }
 
-/// Whether this process is root over more users than itself.
+/// Whether this process is root over more users than itself, and may become one of them.
 pub fn can_switch_users() -> bool {
     let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     let users: u64 = map
         .lines()
         .filter_map(|line| line.split_whitespace().nth(2)?.parse::<u64>().ok())
         .sum();
-    // SAFETY: no arguments.
-    let user = unsafe { libc::geteuid() };
-    user == 0 && users > 1
+    users > 1 && [CAP_SETGID, CAP_SETUID].into_iter().all(has_capability)
 }
 
+/// Whether this process has a capability, in effect.
+pub fn has_capability(capability: u32) -> bool {
+    std::fs::read_to_string("/proc/self/status")
+        .expect("/proc/self/status")
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .and_then(|set| u64::from_str_radix(set.trim(), 16).ok())
+        .is_some_and(|set| set >> capability & 1 == 1)
+}
+
+/// `CAP_SETGID`.
+pub const CAP_SETGID: u32 = 6;
+/// `CAP_SETUID`.
+pub const CAP_SETUID: u32 = 7;
 /// `CAP_IPC_LOCK`.
 pub const CAP_IPC_LOCK: u32 = 14;
 /// `CAP_IPC_OWNER`.

@@ -14,6 +14,8 @@ mod listing;
 mod messages;
 mod naming;
 mod output;
+mod queue_ends;
+mod queues;
 mod removing;
 mod semaphores;
 mod transcripts;
@@ -38,6 +40,8 @@ const GROUPS: &[(&str, &[Test])] = &[
     ("output", output::TESTS),
     ("users", users::TESTS),
     ("values", values::TESTS),
+    ("queues", queues::TESTS),
+    ("queues", queue_ends::TESTS),
     ("naming", naming::TESTS),
     ("demonstration", demonstration::TESTS),
 ];
@@ -48,6 +52,11 @@ fn main() -> ExitCode {
         && option == "--hold"
     {
         return world::hold(id, access);
+    }
+    if let [_, option, name] = arguments.as_slice()
+        && option == "--take"
+    {
+        return queue_ends::take(name);
     }
     let options = Arguments::from_args();
     // While there is one thread: a user name space cannot be entered later.

@@ -22,6 +22,8 @@ const COMMANDS: &[&str] = &[
     "demo",
     "put",
     "get",
+    "send",
+    "recv",
     "ls",
     "show",
     "mk",

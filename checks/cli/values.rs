@@ -26,7 +26,7 @@ pub const TESTS: &[Test] = &[
 ];
 
 /// Bytes that are no text: every value, line ends and zeros among them.
-fn noise(length: usize) -> Vec<u8> {
+pub fn noise(length: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let next = move || {
         state ^= state << 13;

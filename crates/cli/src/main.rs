@@ -8,6 +8,7 @@ mod demo_race;
 mod demo_roles;
 mod dump;
 mod exit;
+mod frame;
 mod generate;
 mod get;
 mod kind;
@@ -20,9 +21,11 @@ mod object;
 mod output;
 mod processes;
 mod put;
+mod recv;
 mod refuse;
 mod rm;
 mod sem;
+mod send;
 mod set;
 mod show;
 mod target;
@@ -40,6 +43,8 @@ const EXAMPLES: &str = "\
 Examples:
   tombolo put greeting README.md   a process leaves a message in shared memory
   tombolo get greeting             another reads it
+  tombolo send jobs < list         lines as messages to a queue
+  tombolo recv jobs                and from it, to the end
   tombolo ls                       what there is, of everybody
   tombolo show greeting            all about it, and who has it attached
   tombolo rm greeting
@@ -82,6 +87,8 @@ commands! {
     Demo = demo::Args,
     Put = put::Args,
     Get = get::Args,
+    Send = send::Args,
+    Recv = recv::Args,
     Ls = ls::Args,
     Show = show::Args,
     Mk = mk::Args,

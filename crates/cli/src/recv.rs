@@ -1,0 +1,268 @@
+//! `tombolo recv`: a consumer of a queue, which writes what it receives.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use tombolo::queue::{Consumer, RecvError};
+use tombolo::{Address, OpenError, Patience};
+
+use crate::Plan;
+use crate::exit::{Exit, Failure};
+use crate::frame::{Frame, messages};
+use crate::output::Output;
+use crate::target::{self, TargetOptions};
+use crate::wait::{self, WaitArgs};
+
+/// Messages that are taken at a time at most: what is taken, other receivers do not get.
+const BATCH: u64 = 256;
+
+/// Receive messages from the queue NAME and write each as a line to standard output
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  tombolo recv jobs                    to the end: until all senders have ended
+  tombolo recv jobs --null | xargs -0 -n1 convert
+  tombolo recv disk --raw > image.raw  bytes as they are, as send --chunk sent them
+  tombolo recv jobs --count 1 --timeout 5s
+  tombolo recv log --follow            waits for the next sender instead of ending
+
+Waits until there is the queue. Each message goes to one receiver only, and is gone from the queue
+before it is written. Ends with exit code 0 when all senders have ended and everything was received,
+and with 1 if one of them was killed instead. A message that a receiver had in hand when it was
+killed goes to another, which says so.")]
+pub struct Args {
+    /// The queue's name
+    name: Option<String>,
+    #[command(flatten)]
+    target: TargetOptions,
+    #[command(flatten)]
+    frame: FrameArgs,
+    /// The time is that for the queue to come, and for each message
+    #[command(flatten)]
+    wait: WaitArgs,
+    /// When the last sender is gone, wait for the next one
+    #[arg(long)]
+    follow: bool,
+    /// End after so many messages
+    #[arg(long, value_name = "N")]
+    count: Option<u64>,
+}
+
+#[derive(clap::Args)]
+#[group(multiple = false)]
+struct FrameArgs {
+    /// End each message with a NUL byte rather than a newline
+    #[arg(short = '0', long)]
+    null: bool,
+    /// Write the length of each message before it: 32 bits, little-endian
+    #[arg(long)]
+    length_prefixed: bool,
+    /// Write the bytes of the messages only, one after the other
+    #[arg(long)]
+    raw: bool,
+}
+
+impl FrameArgs {
+    fn frame(&self) -> Frame {
+        if self.null {
+            Frame::Ended(0)
+        } else if self.length_prefixed {
+            Frame::Length
+        } else if self.raw {
+            Frame::Chunk(usize::MAX)
+        } else {
+            Frame::Ended(b'\n')
+        }
+    }
+}
+
+/// What to receive, and how long to wait for it.
+pub struct Receiving {
+    address: Address,
+    frame: Frame,
+    wait: WaitArgs,
+    follow: bool,
+    count: Option<u64>,
+}
+
+impl Args {
+    /// Finds out which queue is meant.
+    pub fn plan(self) -> anyhow::Result<Receiving> {
+        let target = self.target.only(self.name)?;
+        Ok(Receiving {
+            address: target::address(&target)?,
+            frame: self.frame.frame(),
+            wait: self.wait,
+            follow: self.follow,
+            count: self.count,
+        })
+    }
+}
+
+impl Plan for Receiving {
+    fn run(self: Box<Self>, out: &mut Output) -> anyhow::Result<ExitCode> {
+        if self.count == Some(0) {
+            return Ok(ExitCode::SUCCESS);
+        }
+        let patience = Patience::from(self.wait.patience());
+        let mut consumer = self.open(patience)?;
+        let mut batch = Batch::default();
+        let (mut received, mut unwritten) = (0, false);
+        while self.count != Some(received) {
+            let left = self
+                .count
+                .map_or(BATCH, |count| BATCH.min(count - received));
+            // Readers see what came before this waits for more.
+            let patience = if unwritten {
+                Patience::none()
+            } else {
+                self.wait.patience().into()
+            };
+            match batch.receive(&mut consumer, left as usize, patience, self.frame) {
+                Ok(0) if unwritten => {
+                    out.flush()?;
+                    unwritten = false;
+                }
+                Ok(0) if self.wait.patience() != wait::Patience::Forever => {
+                    return Err(self.nothing(received).into());
+                }
+                Ok(count) => {
+                    received += count as u64;
+                    unwritten = true;
+                    self.show(out, &batch)?;
+                }
+                Err(RecvError::Closed) => return Ok(ExitCode::SUCCESS),
+                // Removed before anything was in it: somebody may make it anew.
+                Err(RecvError::Removed)
+                    if received == 0 && !self.is_by_id() && !patience.is_over() =>
+                {
+                    consumer = self.open(patience)?;
+                }
+                Err(error) => {
+                    out.flush()?;
+                    return Err(self.failed(error, received).into());
+                }
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Receiving {
+    fn open(&self, patience: Patience) -> Result<Consumer, Failure> {
+        // Ids are the kernel's choice: nobody can make one that is waited for.
+        let opened = if self.is_by_id() {
+            Consumer::open(self.address.clone())
+        } else {
+            Consumer::wait(self.address.clone(), patience)
+        };
+        let consumer = opened.map_err(|error| self.unopened(&error))?;
+        Ok(consumer.follow(self.follow))
+    }
+
+    fn show(&self, out: &mut Output, batch: &Batch) -> anyhow::Result<()> {
+        if batch.again > 0 {
+            // Nobody may be listening there; the messages are received all the same.
+            let _ = writeln!(
+                io::stderr(),
+                "tombolo: warning: {} of the next {} messages of {} may have been received before: \
+                 the process that had them was killed",
+                batch.again,
+                batch.count,
+                self.address
+            );
+        }
+        out.bytes(&batch.bytes)?;
+        match batch.unwritable {
+            None => Ok(()),
+            Some(length) => {
+                let text = format!(
+                    "a message of {} has {length} bytes, more than a length of 32 bits can say",
+                    self.address
+                );
+                Err(Failure::new(Exit::Failed, text).into())
+            }
+        }
+    }
+
+    fn is_by_id(&self) -> bool {
+        matches!(self.address, Address::Id(_))
+    }
+
+    fn unopened(&self, error: &OpenError) -> Failure {
+        match self.wait.patience() {
+            wait::Patience::For(_) if error.is_not_found() && !self.is_by_id() => self.nothing(0),
+            _ => Failure::opening(error),
+        }
+    }
+
+    fn nothing(&self, received: u64) -> Failure {
+        let text = format!(
+            "no message came to {} after {received} that did; send one with: tombolo send, or \
+             wait longer",
+            self.address
+        );
+        Failure::new(Exit::WouldWait, text)
+    }
+
+    fn failed(&self, error: RecvError, received: u64) -> Failure {
+        let (address, received) = (&self.address, messages(received));
+        let (exit, text) = match error {
+            RecvError::ProducerDied => (
+                Exit::Failed,
+                format!(
+                    "a sender of {address} was killed before its end; everything that it had sent \
+                     was received ({received} here); start it again"
+                ),
+            ),
+            RecvError::Removed => (
+                Exit::Missing,
+                format!("{address} was removed after {received}"),
+            ),
+            error => (
+                Exit::Failed,
+                format!("cannot receive from {address} after {received}: {error}"),
+            ),
+        };
+        Failure::new(exit, text)
+    }
+}
+
+/// Messages as they are written.
+#[derive(Default)]
+struct Batch {
+    bytes: Vec<u8>,
+    count: usize,
+    /// How many of them a consumer had in hand when it died.
+    again: usize,
+    /// The length of one that cannot be written.
+    unwritable: Option<usize>,
+}
+
+impl Batch {
+    fn receive(
+        &mut self,
+        consumer: &mut Consumer,
+        most: usize,
+        patience: Patience,
+        frame: Frame,
+    ) -> Result<usize, RecvError> {
+        let Self {
+            bytes,
+            again,
+            unwritable,
+            ..
+        } = self;
+        bytes.clear();
+        *again = 0;
+        self.count = consumer.recv_batch(most, patience, |message| {
+            let length = message.len();
+            *again += usize::from(message.redelivered());
+            let written = frame.append(bytes, length, |to| message.append_to(to));
+            if written.is_none() {
+                unwritable.get_or_insert(length);
+            }
+        })?;
+        Ok(self.count)
+    }
+}

@@ -1,0 +1,274 @@
+//! `tombolo send`: a producer of a queue, which sends its input message by message.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use tombolo::queue::{BatchError, Options, Producer, SendError};
+use tombolo::sysv::Mode;
+use tombolo::{Address, Lifetime};
+
+use crate::Plan;
+use crate::exit::{Exit, Failure};
+use crate::frame::{Frame, Splitter, TooLong, messages};
+use crate::output::Output;
+use crate::target::{self, TargetOptions};
+use crate::value::parse_size;
+use crate::wait::{Patience, WaitArgs};
+
+/// Send each line of FILE or standard input as a message to the queue NAME
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  tombolo send jobs < list                 each line is a message
+  find . -print0 | tombolo send jobs --null
+  tombolo send disk --chunk 64K image.raw  bytes as they are; recv --raw writes them
+  tail -f log | tombolo send log --wait    stays when the last receiver goes
+
+Makes the queue if there is none. It is a sender from its start to its end: receivers get the end
+of the queue when the last one has ended. Messages are sent as they come, and wait for a receiver,
+also for the first one; when the queue is full, so does this command. Once the last receiver has
+gone it ends with an error, as with a pipe, unless it is told to --wait. A message may have almost
+half of the capacity.")]
+pub struct Args {
+    /// The queue's name, and the file; the file alone with --id, --key or --ftok
+    #[arg(value_name = "NAME")]
+    name: Option<OsString>,
+    /// The file with the messages; standard input without, or for -
+    #[arg(value_name = "FILE")]
+    file: Option<OsString>,
+    #[command(flatten)]
+    target: TargetOptions,
+    #[command(flatten)]
+    frame: FrameArgs,
+    #[command(flatten)]
+    when_full: WaitArgs,
+    /// When the last receiver is gone, wait for the next one
+    #[arg(long)]
+    wait: bool,
+    /// The permissions of a new queue in octal: 600 without
+    #[arg(long)]
+    mode: Option<Mode>,
+    /// Room that a new queue has for each sender: 64K, 16M; 1M without
+    #[arg(long, value_name = "BYTES", value_parser = parse_size)]
+    capacity: Option<u64>,
+    /// A new queue stays until it is removed, also when it is empty and nobody uses it
+    #[arg(long)]
+    until_removed: bool,
+}
+
+#[derive(clap::Args)]
+#[group(multiple = false)]
+struct FrameArgs {
+    /// Each message ends with a NUL byte rather than a newline
+    #[arg(short = '0', long)]
+    null: bool,
+    /// Before each message stands its length: 32 bits, little-endian
+    #[arg(long)]
+    length_prefixed: bool,
+    /// Send the bytes as they come, in messages of up to so many
+    #[arg(long, value_name = "BYTES", value_parser = parse_size)]
+    chunk: Option<u64>,
+}
+
+impl FrameArgs {
+    fn frame(&self) -> Result<Frame, Failure> {
+        match self.chunk.map(usize::try_from) {
+            Some(Ok(0) | Err(_)) => Err(Failure::usage(
+                "--chunk takes at least 1 byte, and fewer than memory has",
+            )),
+            Some(Ok(most)) => Ok(Frame::Chunk(most)),
+            None if self.null => Ok(Frame::Ended(0)),
+            None if self.length_prefixed => Ok(Frame::Length),
+            None => Ok(Frame::Ended(b'\n')),
+        }
+    }
+}
+
+/// What to send, and where.
+pub struct Sending {
+    address: Address,
+    file: Option<PathBuf>,
+    frame: Frame,
+    when_full: Patience,
+    wait: bool,
+    options: Options,
+}
+
+impl Args {
+    /// Finds out which queue is meant.
+    pub fn plan(self) -> anyhow::Result<Sending> {
+        let (target, file) = self.target.and_rest(self.name, self.file)?;
+        let frame = self.frame.frame()?;
+        let capacity = self.capacity.map(usize::try_from).transpose();
+        let capacity = capacity.map_err(|_| Failure::usage("--capacity is too large"))?;
+        let defaults = Options::default();
+        // Without a word about it, chunks of any size fit, a few at a time.
+        let roomy = match frame {
+            Frame::Chunk(most) => defaults.capacity.max(most.saturating_mul(4)),
+            _ => defaults.capacity,
+        };
+        Ok(Sending {
+            address: target::address(&target)?,
+            file: file.filter(|file| file != "-").map(PathBuf::from),
+            frame,
+            when_full: self.when_full.patience(),
+            wait: self.wait,
+            options: Options {
+                capacity: capacity.unwrap_or(roomy),
+                mode: self.mode.unwrap_or(defaults.mode),
+                lifetime: if self.until_removed {
+                    Lifetime::UntilRemoved
+                } else {
+                    Lifetime::WhileUsed
+                },
+                ..defaults
+            },
+        })
+    }
+}
+
+impl Plan for Sending {
+    fn run(self: Box<Self>, _: &mut Output) -> anyhow::Result<ExitCode> {
+        // What cannot be read makes no queue.
+        let (mut input, name) = self.input()?;
+        let mut sender = self.open()?;
+        let mut splitter = Splitter::new(self.frame, sender.producer.longest());
+        loop {
+            let length = match input.read(splitter.space()) {
+                Ok(0) => break,
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                length => length.with_context(|| format!("cannot read {name}"))?,
+            };
+            splitter.split(length, |messages| sender.send(messages))?;
+            splitter.check().map_err(|TooLong(length)| {
+                let longest = sender.producer.longest();
+                sender.failed(SendError::TooLong { length, longest })
+            })?;
+        }
+        match splitter.last() {
+            Ok(last) => sender.send(&mut last.into_iter())?,
+            Err(_) => {
+                let text = format!(
+                    "{name} ends in the middle of a message, which was not sent to {}; {} before \
+                     it were",
+                    self.address, sender.sent
+                );
+                return Err(Failure::new(Exit::Failed, text).into());
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Sending {
+    fn input(&self) -> anyhow::Result<(File, String)> {
+        match &self.file {
+            // Unbuffered: the messages' buffer is large enough.
+            None => {
+                let input = io::stdin().as_fd().try_clone_to_owned();
+                let input = input.context("cannot read standard input")?;
+                Ok((input.into(), "standard input".to_owned()))
+            }
+            Some(path) => {
+                let name = path.display().to_string();
+                let file = File::open(path);
+                Ok((file.with_context(|| format!("cannot read {name}"))?, name))
+            }
+        }
+    }
+
+    fn open(&self) -> Result<Sender<'_>, Failure> {
+        let opened = match &self.address {
+            Address::Id(_) => Producer::open(self.address.clone()),
+            _ => Producer::open_or_create(self.address.clone(), &self.options),
+        };
+        let producer = opened.map_err(|error| Failure::opening(&error))?;
+        let sender = Sender {
+            producer: producer.follow(self.wait),
+            plan: self,
+            sent: 0,
+        };
+        match self.frame {
+            Frame::Chunk(length) if length > sender.producer.longest() => {
+                let longest = sender.producer.longest();
+                Err(sender.failed(SendError::TooLong { length, longest }))
+            }
+            _ => Ok(sender),
+        }
+    }
+}
+
+/// A producer that counts.
+struct Sender<'a> {
+    producer: Producer,
+    plan: &'a Sending,
+    sent: u64,
+}
+
+impl Sender<'_> {
+    fn send(&mut self, messages: &mut dyn Iterator<Item = &[u8]>) -> Result<(), Failure> {
+        let sent = match self.plan.when_full {
+            Patience::Forever => match self.producer.send_batch(messages) {
+                Ok(sent) => {
+                    self.sent += sent as u64;
+                    Ok(())
+                }
+                Err(BatchError { sent, error }) => {
+                    self.sent += sent as u64;
+                    Err(error)
+                }
+            },
+            Patience::For(time) => self.one_by_one(messages, |producer, message| {
+                producer.send_timeout(message, time)
+            }),
+            Patience::None => self.one_by_one(messages, Producer::try_send),
+        };
+        sent.map_err(|error| self.failed(error))
+    }
+
+    fn one_by_one(
+        &mut self,
+        messages: &mut dyn Iterator<Item = &[u8]>,
+        send: impl Fn(&mut Producer, &[u8]) -> Result<(), SendError>,
+    ) -> Result<(), SendError> {
+        for message in messages {
+            send(&mut self.producer, message)?;
+            self.sent += 1;
+        }
+        Ok(())
+    }
+
+    fn failed(&self, error: SendError) -> Failure {
+        let (address, sent) = (&self.plan.address, messages(self.sent));
+        let (exit, why) = match error {
+            SendError::Full => (
+                Exit::WouldWait,
+                "it is full; receive from it: tombolo recv, or wait longer".to_owned(),
+            ),
+            SendError::NoConsumers => (
+                Exit::Failed,
+                "its last receiver is gone; start another: tombolo recv, and wait for it with --wait"
+                    .to_owned(),
+            ),
+            SendError::TooLong { length, longest } => (
+                Exit::Failed,
+                format!(
+                    "a message of {length} bytes or more is longer than the {longest} bytes that \
+                     fit; remove the queue, and make it with a larger --capacity"
+                ),
+            ),
+            SendError::Removed => (
+                Exit::Missing,
+                "it was removed meanwhile; try again".to_owned(),
+            ),
+            error => (Exit::Failed, error.to_string()),
+        };
+        let text = format!("cannot send to {address} after {sent}: {why}");
+        Failure::new(exit, text)
+    }
+}

@@ -20,7 +20,8 @@
 //! **The end.** When all producers have left and everything is received, consumers get
 //! [`RecvError::Closed`], as a pipe has it, or [`RecvError::ProducerDied`] if one of them died
 //! instead of leaving. A producer that comes later takes the dead one's lane over and with it the
-//! duty to close it. When the last consumer has left, producers get [`SendError::NoConsumers`].
+//! duty to close it. When the last consumer that it had has left, a producer gets
+//! [`SendError::NoConsumers`]; consumers that had gone before it came do not count.
 //! Both sides may rather wait for the next: `follow`.
 //!
 //! **Death.** A message that a consumer had in hand when it died is delivered again, to another

@@ -145,18 +145,37 @@ fn is_attended(shape: &Shape, region: &Region, mut is_dead: impl FnMut(u64) -> b
     })
 }
 
-/// Whether the last consumer has left in good order. One or two loads.
+/// How many consumers had come and gone when nobody was there to consume; 0 if somebody is. A
+/// producer that begins now does not miss those.
+pub fn missed(shape: &Shape, region: &Region, is_dead: impl FnMut(u64) -> bool) -> u64 {
+    // Acquire: as in `is_hung`. Who comes after this load is counted beyond it.
+    let attended = region.load_u64(layout::ATTENDED, Ordering::Acquire);
+    if is_attended(shape, region, is_dead) {
+        0
+    } else {
+        attended
+    }
+}
+
+/// Whether the last consumer has left in good order, since all of the first `missed` had gone. One
+/// or two loads.
 #[inline]
-pub fn is_hung(region: &Region) -> bool {
+pub fn is_hung(region: &Region, missed: u64) -> bool {
     // [QUEUE_HUNG] acquire, so that the count is not older.
     let hung = region.load_u64(layout::HUNG, Ordering::Acquire);
     // Relaxed: an old count tells of a consumer a moment later, as if it had come later.
-    hung != 0 && hung == region.load_u64(layout::ATTENDED, Ordering::Relaxed)
+    hung != missed && hung != 0 && hung == region.load_u64(layout::ATTENDED, Ordering::Relaxed)
 }
 
-/// Whether there were consumers, and all of them are gone, in good order or not.
-pub fn is_deserted(shape: &Shape, region: &Region, is_dead: impl FnMut(u64) -> bool) -> bool {
+/// Whether there were consumers beyond the first `missed`, and all of them are gone, in good order
+/// or not.
+pub fn is_deserted(
+    shape: &Shape,
+    region: &Region,
+    missed: u64,
+    is_dead: impl FnMut(u64) -> bool,
+) -> bool {
     // Acquire: as in `is_hung`.
-    let ever = region.load_u64(layout::ATTENDED, Ordering::Acquire) != 0;
-    ever && !is_attended(shape, region, is_dead)
+    let came = region.load_u64(layout::ATTENDED, Ordering::Acquire) != missed;
+    came && !is_attended(shape, region, is_dead)
 }

@@ -3,7 +3,7 @@
 use crate::lane::{Claim, Tail};
 use crate::queue::{BatchError, Channel, MANY, Options, SLICE, SendError, Watch, is_dead};
 use crate::queue_layout::lane;
-use crate::queue_members::{is_deserted, is_hung, leave_lane, take_lane};
+use crate::queue_members::{is_deserted, is_hung, leave_lane, missed, take_lane};
 use shmem::wait::{Moment, Patience};
 use shmem::{Address, OpenError, OutOfBounds, Reason, barrier};
 use std::time::Duration;
@@ -14,6 +14,8 @@ use std::time::Duration;
 #[derive(Debug)]
 pub struct Producer {
     follow: bool,
+    /// Consumers that had gone before it came.
+    missed: u64,
     lane: usize,
     tail: Tail,
     longest: usize,
@@ -53,9 +55,11 @@ impl Producer {
             leave_lane(&shape, region, lane);
             return Err(channel.error(Reason::Shape(channel.opened.id)));
         };
+        let missed = missed(&shape, region, is_dead);
         let (follow, watch) = (false, Watch::default());
         Ok(Self {
             follow,
+            missed,
             lane,
             tail,
             longest: ring.longest(),
@@ -178,7 +182,7 @@ impl Producer {
         if self.channel.has_ended() {
             return Err(SendError::Removed);
         }
-        if !self.follow && is_hung(self.channel.region()) {
+        if !self.follow && is_hung(self.channel.region(), self.missed) {
             return Err(SendError::NoConsumers);
         }
         match self.tail.claim(self.channel.region(), length) {
@@ -194,10 +198,11 @@ impl Producer {
             lane,
             tail,
             watch,
+            missed,
             channel,
             ..
         } = self;
-        let (region, follow) = (channel.region(), *follow);
+        let (region, follow, missed) = (channel.region(), *follow, *missed);
         let mut look = |moment| {
             if let Ok(claim) = tail.claim(region, length) {
                 return Some(Ok(claim));
@@ -205,7 +210,7 @@ impl Producer {
             if channel.has_ended() {
                 return Some(Err(SendError::Removed));
             }
-            if !follow && is_hung(region) {
+            if !follow && is_hung(region, missed) {
                 return Some(Err(SendError::NoConsumers));
             }
             if moment == Moment::Spinning || !watch.is_due() {
@@ -214,7 +219,7 @@ impl Producer {
             if channel.is_gone() {
                 return Some(Err(SendError::Removed));
             }
-            let deserted = !follow && is_deserted(&channel.shape, region, is_dead);
+            let deserted = !follow && is_deserted(&channel.shape, region, missed, is_dead);
             deserted.then_some(Err(SendError::NoConsumers))
         };
         let found = match wait {

@@ -179,13 +179,13 @@ mod models {
                 let region = region.clone();
                 thread::spawn(move || {
                     let seat = take_seat(&shape, &region, 2, |_| false).unwrap();
-                    assert!(!is_hung(&region));
+                    assert!(!is_hung(&region, 0));
                     leave_seat(&shape, &region, seat, |_| false);
                 })
             };
             leave_seat(&shape, &region, seat, |_| false);
             other.join().unwrap();
-            assert!(is_hung(&region));
+            assert!(is_hung(&region, 0));
         });
     }
 }
@@ -352,19 +352,19 @@ mod tests {
     fn producers_learn_that_nobody_is_left() {
         let (shape, region) = queue(1, 256);
         let living = |_: u64| false;
-        assert!(!is_hung(&region) && !is_deserted(&shape, &region, living));
+        assert!(!is_hung(&region, 0) && !is_deserted(&shape, &region, 0, living));
         let first = take_seat(&shape, &region, 1, living).unwrap();
         let second = take_seat(&shape, &region, 2, living).unwrap();
         assert_eq!(take_seat(&shape, &region, 3, living), None);
         leave_seat(&shape, &region, first, living);
-        assert!(!is_hung(&region) && !is_deserted(&shape, &region, living));
-        assert!(is_deserted(&shape, &region, |word| word == 2));
+        assert!(!is_hung(&region, 0) && !is_deserted(&shape, &region, 0, living));
+        assert!(is_deserted(&shape, &region, 0, |word| word == 2));
         assert_eq!(take_seat(&shape, &region, 3, living), Some(first));
         leave_seat(&shape, &region, first, living);
         leave_seat(&shape, &region, second, living);
-        assert!(is_hung(&region) && is_deserted(&shape, &region, living));
+        assert!(is_hung(&region, 0) && is_deserted(&shape, &region, 0, living));
         take_seat(&shape, &region, 4, living).unwrap();
-        assert!(!is_hung(&region) && !is_deserted(&shape, &region, living));
+        assert!(!is_hung(&region, 0) && !is_deserted(&shape, &region, 0, living));
     }
 
     /// Every word of the control part, and headers of records, set to what no honest peer writes.
@@ -424,8 +424,8 @@ mod tests {
                         taking.finish(&region, &held);
                     }
                     end(&shape, &region, |word| word > 9);
-                    is_hung(&region);
-                    is_deserted(&shape, &region, |word| word > 9);
+                    is_hung(&region, 0);
+                    is_deserted(&shape, &region, 0, |word| word > 9);
                     if let Some(lane) = take_lane(&shape, &region, 3, |word| word > 9) {
                         leave_lane(&shape, &region, lane);
                     }

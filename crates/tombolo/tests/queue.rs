@@ -67,6 +67,12 @@ fn the_end_of_each_side() {
     producer.send(b"three").unwrap();
     mine.consumer(&SMALL).recv(&mut bytes).unwrap();
     assert_eq!(bytes, b"three");
+    // A producer that comes when all consumers have gone has not lost any.
+    let mut late = mine.producer(&SMALL);
+    late.send(b"four").unwrap();
+    mine.consumer(&SMALL).recv(&mut bytes).unwrap();
+    assert_eq!(bytes, b"four");
+    assert_eq!(late.send(b"five"), Err(SendError::NoConsumers));
 }
 
 #[test]

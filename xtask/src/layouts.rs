@@ -46,6 +46,8 @@ pub fn run(root: &Path, check: bool) -> Result<()> {
 fn page() -> String {
     let mut page = OPENING.to_owned();
     section(&mut page, &shmem::header::LAYOUT, 0);
+    section(&mut page, &shmem::lock::layout::LAYOUT, 0);
+    section(&mut page, &shmem::wait::layout::LAYOUT, 0);
     for layout in tombolo::LAYOUTS {
         // What follows the header has its offsets from the start of the segment.
         let follows = layout

@@ -314,9 +314,11 @@ impl Header {
     }
 }
 
-/// The hash of a channel's layout: the header's and its own tables together.
+/// The hash of a channel's layout: the tables of the header, of locks and bells, and its own.
 pub const fn layout_hash(tables: &[&Layout]) -> u64 {
     let mut hash = LAYOUT.hash(crate::layout::FNV_START);
+    hash = crate::lock::layout::LAYOUT.hash(hash);
+    hash = crate::wait::layout::LAYOUT.hash(hash);
     let mut i = 0;
     while i < tables.len() {
         hash = tables[i].hash(hash);

@@ -1,11 +1,5 @@
 //! A lock that outlives its holder.
 //!
-//! ```text
-//! offset  size
-//!      0     8  holder  0: free; otherwise the identity of the process that holds it
-//!      8     8  bell    rung at unlock, see `wait`
-//! ```
-//!
 //! - `[LOCK]` The holder's stores, up to its unlock, are seen by the next holder: released by the
 //!   store of zero (or by nothing, when the holder died: then its successor takes the word over
 //!   from it and mends what it left), acquired by the compare-exchange that takes the word.
@@ -23,7 +17,18 @@ use crate::wait::{BELL_SIZE, Bell, Moment, Patience};
 use std::time::Duration;
 
 /// Bytes of a lock in a layout.
-pub const LOCK_SIZE: usize = 8 + BELL_SIZE;
+pub const LOCK_SIZE: usize = layout::LAYOUT.size;
+
+/// What stands where in a lock.
+pub mod layout {
+    use super::BELL_SIZE;
+
+    crate::layout! {
+        "lock", 16;
+        HOLDER: 8 @ 0, "who takes it, by compare-exchange from 0 or from a dead one; 0 by the holder [LOCK]", "0: free; otherwise the identity of the process that holds it, or held it when it died";
+        BELL: (BELL_SIZE) @ 8, "waiters register, the holder rings", "rung at unlock";
+    }
+}
 
 /// How soon a waiter notices that the holder died. What the lock guards is short, so hardly
 /// anybody ever waits so long.
@@ -60,7 +65,7 @@ impl<'a> Lock<'a> {
     }
 
     fn bell(&self) -> Bell<'a> {
-        Bell::new(self.region, self.offset + 8)
+        Bell::new(self.region, self.offset + layout::BELL)
     }
 
     /// Takes the lock for `me`, or answers `None` when patience ends.
@@ -91,7 +96,9 @@ impl<'a> Lock<'a> {
     ) -> Option<Held<'a>> {
         let taken = self.bell().wait_in_slices(SLICE, patience, |moment| {
             // Relaxed: only the compare-exchange below decides.
-            let holder = self.region.load_u64(self.offset, Ordering::Relaxed);
+            let holder = self
+                .region
+                .load_u64(self.offset + layout::HOLDER, Ordering::Relaxed);
             if holder == 0 {
                 return self.exchange(0, me).then_some(Taken::Clean);
             }
@@ -104,7 +111,7 @@ impl<'a> Lock<'a> {
     fn exchange(&self, from: u64, to: u64) -> bool {
         // [LOCK] acquire: what the last holder stored. Relaxed on failure: nothing is read then.
         self.region
-            .u64(self.offset)
+            .u64(self.offset + layout::HOLDER)
             .compare_exchange(from, to, Ordering::Acquire, Ordering::Relaxed)
             .is_ok()
     }
@@ -116,7 +123,7 @@ impl Drop for Held<'_> {
         // [BELL_PARK]: one instruction on x86 where a store and a fence would be two.
         self.lock
             .region
-            .u64(self.lock.offset)
+            .u64(self.lock.offset + layout::HOLDER)
             .swap(0, Ordering::SeqCst);
         self.lock.bell().ring_after_exchange();
     }

@@ -1,11 +1,5 @@
 //! Waiting for another process: a bell that costs nothing while nobody listens.
 //!
-//! ```text
-//! offset  size
-//!      0     4  rings    futex word; grows by one each time the bell is rung
-//!      4     4  parked   1 if somebody may be parked on `rings`
-//! ```
-//!
 //! The one who waits reads `rings`, sets `parked`, looks once more whether what it waits for is
 //! there, and sleeps on `rings`. The one who publishes takes `parked` back and rings only if it
 //! was set: no system call while nobody is parked.
@@ -35,8 +29,16 @@ use crate::sync::{Ordering, fence, spin_loop};
 use std::time::{Duration, Instant};
 
 /// Bytes of a bell in a layout.
-pub const BELL_SIZE: usize = 8;
-const PARKED: usize = 4;
+pub const BELL_SIZE: usize = layout::LAYOUT.size;
+
+/// What stands where in a bell.
+pub mod layout {
+    crate::layout! {
+        "bell", 8;
+        RINGS: 4 @ 0, "publishers, after they took PARKED back [BELL_RING]", "futex word; grows by one each time the bell is rung";
+        PARKED: 4 @ 4, "waiters set it, publishers take it back [BELL_PARK]", "1 if somebody may be parked on RINGS; a dead waiter's is taken back by the next publisher";
+    }
+}
 
 /// Longest sleep of a registered waiter.
 pub const SLICE: Duration = Duration::from_millis(500);
@@ -176,7 +178,7 @@ impl<'a> Bell<'a> {
         debug_assert!(self.light, "its waiters would not force the fence");
         // [BELL_PARK] as in `ring`.
         barrier::light();
-        let parked = self.region.u32(self.offset + PARKED);
+        let parked = self.region.u32(self.offset + layout::PARKED);
         // Relaxed: ordered by the fence before.
         if parked.load(Ordering::Relaxed) != 0 && worth() {
             self.wake();
@@ -185,7 +187,7 @@ impl<'a> Bell<'a> {
 
     #[inline]
     fn ring_if_parked(&self) {
-        let parked = self.region.u32(self.offset + PARKED);
+        let parked = self.region.u32(self.offset + layout::PARKED);
         // Relaxed: ordered by the fence before.
         if parked.load(Ordering::Relaxed) != 0 {
             self.wake();
@@ -196,7 +198,7 @@ impl<'a> Bell<'a> {
     fn wake(&self) {
         // [BELL_RING] take the registration first.
         self.region
-            .u32(self.offset + PARKED)
+            .u32(self.offset + layout::PARKED)
             .swap(0, Ordering::SeqCst);
         self.region.u32(self.offset).fetch_add(1, Ordering::SeqCst);
         futex_wake(self.region, self.offset);
@@ -226,7 +228,7 @@ impl<'a> Bell<'a> {
             let rings = self.region.load_u32(self.offset, Ordering::Acquire);
             // Relaxed: ordered by the fence after.
             self.region
-                .u32(self.offset + PARKED)
+                .u32(self.offset + layout::PARKED)
                 .store(1, Ordering::Relaxed);
             // [BELL_PARK] between registering and looking.
             if self.light {
@@ -375,7 +377,7 @@ mod tests {
                 })
             });
             // Parked, or about to be: the fence protocol covers both.
-            while region.load_u32(PARKED, Ordering::Relaxed) == 0 {
+            while region.load_u32(layout::PARKED, Ordering::Relaxed) == 0 {
                 thread::yield_now();
             }
             region.u32(8).store(1, Ordering::Release);

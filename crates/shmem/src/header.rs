@@ -58,6 +58,10 @@ pub const ENDED: u64 = u64::from_le_bytes(*b"TOMBEND\x01");
 const LEAVING: u64 = 1 << 31;
 
 /// The state word of a channel while `process` decides whether it goes.
+#[cfg_attr(
+    loom,
+    expect(dead_code, reason = "used by closing, which needs the kernel")
+)]
 pub(crate) fn leaving(process: Identity) -> u64 {
     process.word() | LEAVING
 }

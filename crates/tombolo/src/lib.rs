@@ -9,7 +9,8 @@
 //! - [`shmem`]: what channels are made of.
 #![forbid(unsafe_code)]
 
-pub mod lane;
+#[cfg_attr(loom, allow(dead_code, reason = "loom models parts of it"))]
+mod lane;
 #[cfg(not(loom))]
 pub mod queue;
 #[cfg(not(loom))]

@@ -410,9 +410,9 @@ fn other_doors(t: &Target) -> Outcome {
     assert_eq!(t.sem_value(set, 0), Ok(4));
     t.msgsnd(queue, 6, b"text", 0).expect("msgsnd");
     let mut room = [0u64; 4];
+    let message = room.as_mut_ptr();
     // SAFETY: room for a long and 8 bytes.
-    let length =
-        unsafe { libc::syscall(libc::SYS_msgrcv, queue, room.as_mut_ptr(), 8usize, 0i64, 0) };
+    let length = unsafe { libc::syscall(libc::SYS_msgrcv, queue, message, 8usize, 0i64, 0) };
     assert_eq!((length, room[0]), (4, 6));
 
     // What a module opened with RTLD_DEEPBIND is bound to: libc's own names before anybody's.

@@ -71,13 +71,16 @@ fn open() -> Outcome {
     })
 }
 
+/// The scene for a [`writer`], whose put counts.
+fn one_put_ahead() -> Scene {
+    let mut scene = Scene::channel();
+    scene.last += 1;
+    scene
+}
+
 fn put() -> Outcome {
     everywhere(&Operation {
-        scene: &|| {
-            let mut scene = Scene::channel();
-            scene.last += 1;
-            scene
-        },
+        scene: &one_put_ahead,
         prepare: &writer,
         act: &|scene, mut writer| {
             writer.put(&numbered(scene.last + 1)).expect("put");
@@ -102,11 +105,7 @@ fn put_first() -> Outcome {
 
 fn grow() -> Outcome {
     everywhere(&Operation {
-        scene: &|| {
-            let mut scene = Scene::channel();
-            scene.last += 1;
-            scene
-        },
+        scene: &one_put_ahead,
         prepare: &writer,
         act: &|_, mut writer| writer.grow(GROWN).expect("grow"),
         survive: &after(After::GoesOn),
@@ -143,11 +142,7 @@ const PARKED: usize = 332;
 /// Somebody is registered on the bell: the put makes a system call.
 fn put_parked() -> Outcome {
     everywhere(&Operation {
-        scene: &|| {
-            let mut scene = Scene::channel();
-            scene.last += 1;
-            scene
-        },
+        scene: &one_put_ahead,
         prepare: &|scene| {
             let writer = writer(scene);
             let region = Region::attach(writer.id()).expect("attach");
@@ -166,8 +161,7 @@ fn put_parked() -> Outcome {
 fn put_inherited() -> Outcome {
     everywhere(&Operation {
         scene: &|| {
-            let mut scene = Scene::channel();
-            scene.last += 1;
+            let scene = one_put_ahead();
             let put = |mut writer: Writer| drop(writer.put(&numbered(scene.last + 1)));
             killed_after(4, || writer(&scene), put);
             scene
@@ -185,8 +179,7 @@ fn put_inherited() -> Outcome {
 fn grow_old_first() -> Outcome {
     everywhere(&Operation {
         scene: &|| {
-            let mut scene = Scene::channel();
-            scene.last += 1;
+            let mut scene = one_put_ahead();
             scene.old_first = true;
             scene
         },

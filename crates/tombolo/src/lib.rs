@@ -9,8 +9,12 @@
 //! - [`shmem`]: what channels are made of.
 #![forbid(unsafe_code)]
 
+#[cfg(not(loom))]
+mod channel;
 #[cfg_attr(loom, allow(dead_code, reason = "loom models parts of it"))]
 mod lane;
+#[cfg_attr(loom, allow(dead_code, reason = "loom models parts of it"))]
+mod participant;
 #[cfg(not(loom))]
 pub mod queue;
 #[cfg(not(loom))]
@@ -42,7 +46,8 @@ pub use shmem::{Address, Name, OpenError, Reason, header::Lifetime, wait::Patien
 pub use {shmem, sysv};
 
 /// The layouts that this crate puts into segments, for `docs/layout.md`.
-pub const LAYOUTS: [&shmem::layout::Layout; 5] = [
+pub const LAYOUTS: [&shmem::layout::Layout; 6] = [
+    &participant::layout::LAYOUT,
     &value_slots::layout::LAYOUT,
     &value_slots::slot::LAYOUT,
     &queue_layout::layout::LAYOUT,

@@ -60,24 +60,16 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use crate::queue_layout::{LAYOUT_HASH, Shape};
-use crate::queue_taker::is_empty;
-use shmem::close::{self, Leaving};
-use shmem::header::{Kind, Lifetime, has_ended};
-use shmem::open::{self, Creation, Expected, Opened};
-use shmem::presence::{self, Identity};
-use shmem::{Address, OpenError, Reason, Region, View};
+use crate::channel::{self, Channel};
+use crate::queue_layout::Shape;
+use shmem::header::Lifetime;
+use shmem::presence::Identity;
+use shmem::{Address, OpenError, Reason};
 use std::time::{Duration, Instant};
 use sysv::Mode;
 
 pub use crate::queue_consumer::{Consumer, Delivery, Message, Received};
 pub use crate::queue_producer::{Loan, Producer};
-
-const EXPECTED: Expected = Expected {
-    kind: Kind::Queue,
-    layout_hash: LAYOUT_HASH,
-    may_discard: |view| Shape::open(view).is_none_or(|shape| waiting(&shape, view) == 0),
-};
 
 /// How soon who waits notices a death.
 pub(crate) const SLICE: Duration = Duration::from_millis(50);
@@ -189,119 +181,29 @@ impl RecvError {
 /// # Errors
 /// See [`Reason`].
 pub fn remove(address: impl Into<Address>) -> Result<(), OpenError> {
-    let address = address.into();
-    let opened = match open::open(&address, &EXPECTED) {
-        // A remover or creator that died may have left a segment.
-        Err(error) if error.is_not_found() && open::sweep(&address)? => return Ok(()),
-        opened => opened?,
+    channel::remove(&address.into(), |shape: &Shape, region| {
+        shape.data(region).ring();
+        (0..shape.used(region)).for_each(|lane| shape.space(region, lane).ring());
+    })
+}
+
+/// Opens a queue, or creates it as `options` say.
+pub(crate) fn open_or_create(
+    address: Address,
+    options: &Options,
+) -> Result<Channel<Shape>, OpenError> {
+    let Options {
+        capacity,
+        producers,
+        consumers,
+        mode,
+        lifetime,
+    } = *options;
+    let Some((shape, _)) = Shape::plan(producers, consumers, capacity) else {
+        let total = capacity.saturating_mul(producers.max(1));
+        return Err(OpenError::new(&address, Reason::Capacity(total)));
     };
-    close::remove(&opened).map_err(|error| OpenError::new(&address, Reason::remove(error)))?;
-    if let Some(shape) = Shape::open(&opened.memory) {
-        shape.data(&opened.memory).ring();
-        (0..shape.used(&opened.memory)).for_each(|lane| shape.space(&opened.memory, lane).ring());
-    }
-    Ok(())
-}
-
-/// Lanes in which something waits for a consumer.
-fn waiting(shape: &Shape, view: &View) -> usize {
-    (0..shape.lanes())
-        .filter(|lane| !is_empty(shape, view, *lane))
-        .count()
-}
-
-/// An open queue, as both sides have it.
-#[derive(Debug)]
-pub(crate) struct Channel {
-    pub(crate) shape: Shape,
-    /// This process's identity when it opened the queue.
-    pub(crate) me: u64,
-    pub(crate) opened: Opened<Region>,
-    pub(crate) address: Address,
-    // Behind the memory: see `Leaving`.
-    _leaving: Leaving,
-}
-
-impl Channel {
-    pub(crate) fn open_or_create(address: Address, options: &Options) -> Result<Self, OpenError> {
-        let Options {
-            capacity,
-            producers,
-            consumers,
-            mode,
-            lifetime,
-        } = *options;
-        let (shape, length) = Shape::plan(producers, consumers, capacity).ok_or_else(|| {
-            let total = capacity.saturating_mul(producers.max(1));
-            OpenError::new(&address, Reason::Capacity(total))
-        })?;
-        let creation = Creation {
-            length,
-            mode,
-            lifetime,
-            owner: None,
-        };
-        let format = |region: &Region| shape.format(region);
-        let opened = match lifetime {
-            Lifetime::Anonymous => open::create_anonymous(&EXPECTED, &creation, &format)?,
-            _ => open::open_or_create(&address, &EXPECTED, &creation, &format)?,
-        };
-        Self::of(address, opened)
-    }
-
-    pub(crate) fn open(address: Address) -> Result<Self, OpenError> {
-        let opened = open::open(&address, &EXPECTED)?;
-        Self::of(address, opened)
-    }
-
-    pub(crate) fn wait(
-        address: Address,
-        patience: shmem::wait::Patience,
-    ) -> Result<Self, OpenError> {
-        let opened = open::wait(&address, &EXPECTED, patience)?;
-        Self::of(address, opened)
-    }
-
-    fn of(address: Address, opened: Opened<Region>) -> Result<Self, OpenError> {
-        let shape = Shape::open(&opened.memory)
-            .ok_or_else(|| OpenError::new(&address, Reason::Shape(opened.id)))?;
-        let leaving = Leaving::new(&opened, &EXPECTED);
-        let me = presence::mine()
-            .map_err(|error| OpenError::new(&address, Reason::presence(error)))?
-            .word();
-        Ok(Self {
-            shape,
-            me,
-            opened,
-            address,
-            _leaving: leaving,
-        })
-    }
-
-    pub(crate) fn error(&self, reason: Reason) -> OpenError {
-        OpenError::new(&self.address, reason)
-    }
-
-    pub(crate) fn region(&self) -> &Region {
-        &self.opened.memory
-    }
-
-    /// Whether this process opened it, and did not inherit it by a fork.
-    #[inline]
-    pub(crate) fn is_mine(&self) -> bool {
-        presence::is_mine(self.me)
-    }
-
-    /// Whether the queue was removed, as its remover says. One load.
-    #[inline]
-    pub(crate) fn has_ended(&self) -> bool {
-        has_ended(self.region())
-    }
-
-    /// Whether the queue was removed, by whatever means. A system call.
-    pub(crate) fn is_gone(&self) -> bool {
-        self.opened.header.lifetime != Lifetime::Anonymous && self.opened.is_gone()
-    }
+    Channel::open_or_create(address, shape, mode, lifetime)
 }
 
 /// Whether the process that a word from the segment names is dead; so is one that names none.

@@ -1,6 +1,8 @@
 //! The consumer's side of `queue`: receiving, one by one, in batches and in place.
 
-use crate::queue::{Channel, MANY, Options, RecvError, SLICE, Watch, is_dead};
+use crate::channel::Channel;
+use crate::queue::{self, MANY, Options, RecvError, SLICE, Watch, is_dead};
+use crate::queue_layout::Shape;
 use crate::queue_members::{End, end, leave_seat, take_seat};
 use crate::queue_taker::{Held, Taking};
 use shmem::wait::{Moment, Patience};
@@ -19,7 +21,7 @@ pub struct Consumer {
     held: Option<Held>,
     watch: Watch,
     received: u32,
-    channel: Channel,
+    channel: Channel<Shape>,
 }
 
 impl Consumer {
@@ -31,7 +33,7 @@ impl Consumer {
         address: impl Into<Address>,
         options: &Options,
     ) -> Result<Self, OpenError> {
-        Self::of(Channel::open_or_create(address.into(), options)?)
+        Self::of(queue::open_or_create(address.into(), options)?)
     }
 
     /// Opens a queue that exists.
@@ -50,7 +52,7 @@ impl Consumer {
         Self::of(Channel::wait(address.into(), patience)?)
     }
 
-    fn of(channel: Channel) -> Result<Self, OpenError> {
+    fn of(channel: Channel<Shape>) -> Result<Self, OpenError> {
         let Channel { shape, me, .. } = channel;
         let Some(seat) = take_seat(&shape, channel.region(), me, is_dead) else {
             let (what, limit) = ("consumers", shape.seats());

@@ -1,7 +1,18 @@
 //! What stands where in a `queue`.
 
+#[cfg(not(loom))]
+use crate::channel;
 use crate::lane::Ring;
-use shmem::region::{OutOfBounds, Region, View};
+use crate::participant::{PARTICIPANT_SIZE, Place, layout as participant};
+#[cfg(not(loom))]
+use crate::queue_taker::is_empty;
+#[cfg(not(loom))]
+use shmem::header::Kind;
+#[cfg(not(loom))]
+use shmem::open::Expected;
+#[cfg(not(loom))]
+use shmem::region::OutOfBounds;
+use shmem::region::{Region, View};
 use shmem::sync::Ordering;
 use shmem::wait::{BELL_SIZE, Bell};
 
@@ -24,11 +35,11 @@ pub mod layout {
 
 /// One lane's own words; its ring stands apart.
 pub mod lane {
-    use super::BELL_SIZE;
+    use super::{BELL_SIZE, PARTICIPANT_SIZE};
 
     shmem::layout! {
         "queue lane", 256;
-        OWNER: 8 @ 0, "the producer, by compare-exchange from 0 or from a dead one; 0 by itself when it leaves [QUEUE_OWNER]", "its identity; 0 if there is none; a dead one's if it died instead of leaving";
+        OWNER: (PARTICIPANT_SIZE) @ 0, "the producer [QUEUE_OWNER]", "who produces; a dead one's if it died instead of leaving";
         TAKER: 8 @ 64, "a consumer, by compare-exchange from 0 or from a dead one; 0 by itself when it is done [QUEUE_TAKE]", "identity of the process that is taking messages now, 0 if there is none";
         PROGRESS: 8 @ 72, "the taker", "position up to which messages are finished";
         HAND: 8 @ 80, "the taker, before it hands out", "position behind what was handed out last: what lies between PROGRESS and it, a dead taker may have seen";
@@ -39,15 +50,21 @@ pub mod lane {
 
 /// One seat in the table of consumers.
 pub mod seat {
+    use super::PARTICIPANT_SIZE;
+
     shmem::layout! {
-        "queue seat", 8;
-        CONSUMER: 8 @ 0, "a consumer, by compare-exchange from 0 or from a dead one; 0 by itself when it leaves", "its identity; 0 if the seat is free";
+        "queue seat", 64;
+        CONSUMER: (PARTICIPANT_SIZE) @ 0, "a consumer", "who consumes";
     }
 }
 
 /// Hash over everything above.
-pub const LAYOUT_HASH: u64 =
-    shmem::header::layout_hash(&[&layout::LAYOUT, &lane::LAYOUT, &seat::LAYOUT]);
+pub const LAYOUT_HASH: u64 = shmem::header::layout_hash(&[
+    &layout::LAYOUT,
+    &lane::LAYOUT,
+    &seat::LAYOUT,
+    &participant::LAYOUT,
+]);
 
 const SEATS: usize = layout::LAYOUT.size;
 const LINE: usize = 64;
@@ -74,11 +91,11 @@ impl Shape {
             seats,
             capacity,
         };
-        Some((shape, shape.length()?))
+        Some((shape, shape.bytes()?))
     }
 
     /// Bytes of the segment, `None` if the numbers can't be.
-    fn length(&self) -> Option<usize> {
+    fn bytes(&self) -> Option<usize> {
         let Self {
             lanes,
             seats,
@@ -102,32 +119,6 @@ impl Shape {
         self.first_lane() + self.lanes * lane::LAYOUT.size
     }
 
-    /// Writes the shape into a new segment, which is all zero.
-    pub fn format(&self, region: &Region) -> Result<(), OutOfBounds> {
-        region.copy_in(layout::LANES, &(self.lanes as u32).to_ne_bytes())?;
-        region.copy_in(layout::CONSUMERS, &(self.seats as u32).to_ne_bytes())?;
-        region.copy_in(layout::CAPACITY, &self.capacity.to_ne_bytes())
-    }
-
-    /// Reads the shape from a segment and checks that it fits; `None` if it does not.
-    pub fn open(view: &View) -> Option<Self> {
-        let count = |at| {
-            let mut bytes = [0; 4];
-            view.copy_out(at, &mut bytes).ok()?;
-            usize::try_from(u32::from_ne_bytes(bytes)).ok()
-        };
-        let mut capacity = [0; 8];
-        view.copy_out(layout::CAPACITY, &mut capacity).ok()?;
-        let (lanes, seats) = (count(layout::LANES)?, count(layout::CONSUMERS)?);
-        let capacity = u64::from_ne_bytes(capacity);
-        let shape = Self {
-            lanes,
-            seats,
-            capacity,
-        };
-        (shape.length()? <= view.len()).then_some(shape)
-    }
-
     /// How many lanes there are.
     pub fn lanes(&self) -> usize {
         self.lanes
@@ -149,9 +140,16 @@ impl Shape {
         self.first_lane() + lane * lane::LAYOUT.size + word
     }
 
-    /// Offset of a seat.
-    pub fn seat(&self, seat: usize) -> usize {
-        SEATS + seat * seat::LAYOUT.size + seat::CONSUMER
+    /// The seat of a consumer.
+    #[inline]
+    pub fn seat(&self, seat: usize) -> Place {
+        Place(SEATS + seat * seat::LAYOUT.size + seat::CONSUMER)
+    }
+
+    /// The place of a lane's producer.
+    #[inline]
+    pub fn owner(&self, lane: usize) -> Place {
+        Place(self.at(lane, lane::OWNER))
     }
 
     /// The ring of a lane.
@@ -181,9 +179,50 @@ impl Shape {
     }
 }
 
+#[cfg(not(loom))]
+impl channel::Shape for Shape {
+    const EXPECTED: Expected = Expected {
+        kind: Kind::Queue,
+        layout_hash: LAYOUT_HASH,
+        may_discard: |view| {
+            let holds = |shape: Self| (0..shape.lanes).any(|lane| !is_empty(&shape, view, lane));
+            !channel::Shape::open(view).is_some_and(holds)
+        },
+    };
+
+    fn length(&self) -> Option<usize> {
+        self.bytes()
+    }
+
+    fn format(&self, region: &Region) -> Result<(), OutOfBounds> {
+        region.copy_in(layout::LANES, &(self.lanes as u32).to_ne_bytes())?;
+        region.copy_in(layout::CONSUMERS, &(self.seats as u32).to_ne_bytes())?;
+        region.copy_in(layout::CAPACITY, &self.capacity.to_ne_bytes())
+    }
+
+    fn open(view: &View) -> Option<Self> {
+        let count = |at| {
+            let mut bytes = [0; 4];
+            view.copy_out(at, &mut bytes).ok()?;
+            usize::try_from(u32::from_ne_bytes(bytes)).ok()
+        };
+        let mut capacity = [0; 8];
+        view.copy_out(layout::CAPACITY, &mut capacity).ok()?;
+        let (lanes, seats) = (count(layout::LANES)?, count(layout::CONSUMERS)?);
+        let capacity = u64::from_ne_bytes(capacity);
+        let shape = Self {
+            lanes,
+            seats,
+            capacity,
+        };
+        (shape.bytes()? <= view.len()).then_some(shape)
+    }
+}
+
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use channel::Shape as _;
 
     #[test]
     fn a_shape_is_read_as_it_was_written() {

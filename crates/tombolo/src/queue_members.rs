@@ -23,7 +23,7 @@
 //! its seat, for the next one to take. One that dies while it leaves, or comes, leaves HUNG as it
 //! was; then producers find out when they run out of room.
 
-use crate::queue_layout::{Shape, lane, layout};
+use crate::queue_layout::{Shape, layout};
 use crate::queue_taker::is_empty;
 use shmem::Region;
 use shmem::sync::Ordering;
@@ -44,21 +44,18 @@ pub fn take_lane(
     me: u64,
     mut is_dead: impl FnMut(u64) -> bool,
 ) -> Option<usize> {
-    let owner = |lane| region.u64(shape.at(lane, lane::OWNER));
     let mut take = |lane, wanted: fn(u64, &mut dyn FnMut(u64) -> bool) -> bool| {
-        // Relaxed: only the compare-exchange decides.
-        let from = owner(lane).load(Ordering::Relaxed);
-        if !wanted(from, &mut is_dead) {
-            return false;
-        }
-        // Before the lane is mine: who sees my messages looks here.
-        region
-            .u32(layout::USED)
-            .fetch_max(lane as u32 + 1, Ordering::SeqCst);
-        // [QUEUE_OWNER] acquire: the lane as its last producer left it. Relaxed on failure.
-        owner(lane)
-            .compare_exchange(from, me, Ordering::Acquire, Ordering::Relaxed)
-            .is_ok()
+        // [QUEUE_OWNER] acquire: the lane as its last producer left it.
+        shape.owner(lane).take(region, me, |from| {
+            let wanted = wanted(from, &mut is_dead);
+            if wanted {
+                // Before the lane is mine: who sees my messages looks here.
+                region
+                    .u32(layout::USED)
+                    .fetch_max(lane as u32 + 1, Ordering::SeqCst);
+            }
+            wanted
+        })
     };
     let dead = |from, is_dead: &mut dyn FnMut(u64) -> bool| from != 0 && is_dead(from);
     let free = |from, _: &mut dyn FnMut(u64) -> bool| from == 0;
@@ -73,9 +70,7 @@ pub fn take_lane(
 /// Gives a lane back, all of whose messages are published.
 pub fn leave_lane(shape: &Shape, region: &Region, lane: usize) {
     // [QUEUE_OWNER] release.
-    region
-        .u64(shape.at(lane, lane::OWNER))
-        .store(0, Ordering::Release);
+    shape.owner(lane).leave(region);
     shape.data(region).ring();
 }
 
@@ -87,7 +82,7 @@ pub fn end(shape: &Shape, region: &Region, mut is_dead: impl FnMut(u64) -> bool)
     let mut end = End::Closed;
     for lane in 0..shape.lanes() {
         // [QUEUE_OWNER] acquire.
-        let owner = region.load_u64(shape.at(lane, lane::OWNER), Ordering::Acquire);
+        let owner = shape.owner(lane).who(region);
         if owner == 0 {
             continue;
         }
@@ -107,14 +102,9 @@ pub fn take_seat(
     mut is_dead: impl FnMut(u64) -> bool,
 ) -> Option<usize> {
     let seat = (0..shape.seats()).find(|seat| {
-        let seat = region.u64(shape.seat(*seat));
-        // Relaxed: only the compare-exchange decides.
-        let from = seat.load(Ordering::Relaxed);
-        // [QUEUE_HUNG] SeqCst. Relaxed on failure: nothing is read then.
-        (from == 0 || is_dead(from))
-            && seat
-                .compare_exchange(from, me, Ordering::SeqCst, Ordering::Relaxed)
-                .is_ok()
+        // [QUEUE_HUNG] SeqCst.
+        let wanted = |from| from == 0 || is_dead(from);
+        shape.seat(*seat).take(region, me, wanted)
     })?;
     // [QUEUE_HUNG] SeqCst, after the seat.
     region.u64(layout::ATTENDED).fetch_add(1, Ordering::SeqCst);
@@ -124,7 +114,7 @@ pub fn take_seat(
 /// Gives a seat back; if it was the last, producers are told.
 pub fn leave_seat(shape: &Shape, region: &Region, seat: usize, is_dead: impl FnMut(u64) -> bool) {
     // [QUEUE_HUNG] SeqCst: seat, count, seats.
-    region.u64(shape.seat(seat)).store(0, Ordering::SeqCst);
+    shape.seat(seat).leave(region);
     let attended = region.load_u64(layout::ATTENDED, Ordering::SeqCst);
     if !is_attended(shape, region, is_dead) {
         // The greatest: of two who leave one after the other the first may store last.
@@ -140,7 +130,7 @@ pub fn leave_seat(shape: &Shape, region: &Region, seat: usize, is_dead: impl FnM
 fn is_attended(shape: &Shape, region: &Region, mut is_dead: impl FnMut(u64) -> bool) -> bool {
     (0..shape.seats()).any(|seat| {
         // [QUEUE_HUNG] SeqCst.
-        let consumer = region.load_u64(shape.seat(seat), Ordering::SeqCst);
+        let consumer = shape.seat(seat).who(region);
         consumer != 0 && !is_dead(consumer)
     })
 }

@@ -1,8 +1,9 @@
 //! The producer's side of `queue`: sending, one by one, in batches and in place.
 
+use crate::channel::Channel;
 use crate::lane::{Claim, Tail};
-use crate::queue::{BatchError, Channel, MANY, Options, SLICE, SendError, Watch, is_dead};
-use crate::queue_layout::lane;
+use crate::queue::{self, BatchError, MANY, Options, SLICE, SendError, Watch, is_dead};
+use crate::queue_layout::{Shape, lane};
 use crate::queue_members::{is_deserted, is_hung, leave_lane, missed, take_lane};
 use shmem::wait::{Moment, Patience};
 use shmem::{Address, OpenError, OutOfBounds, Reason, barrier};
@@ -21,7 +22,7 @@ pub struct Producer {
     longest: usize,
     watch: Watch,
     sent: u32,
-    channel: Channel,
+    channel: Channel<Shape>,
 }
 
 impl Producer {
@@ -33,7 +34,7 @@ impl Producer {
         address: impl Into<Address>,
         options: &Options,
     ) -> Result<Self, OpenError> {
-        Self::of(Channel::open_or_create(address.into(), options)?)
+        Self::of(queue::open_or_create(address.into(), options)?)
     }
 
     /// Opens a queue that exists.
@@ -44,7 +45,7 @@ impl Producer {
         Self::of(Channel::open(address.into())?)
     }
 
-    fn of(channel: Channel) -> Result<Self, OpenError> {
+    fn of(channel: Channel<Shape>) -> Result<Self, OpenError> {
         let (shape, region) = (channel.shape, channel.region());
         let Some(lane) = take_lane(&shape, region, channel.me, is_dead) else {
             let (what, limit) = ("producers", shape.lanes());

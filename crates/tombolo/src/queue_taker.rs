@@ -214,7 +214,7 @@ impl Taking {
         // Another consumer may have gone to sleep over what this one held.
         data.ring_light(|| {
             let attended = region.load_u64(layout::ATTENDED, Ordering::Relaxed);
-            let owner = region.load_u64(self.shape.at(lane, lane::OWNER), Ordering::Relaxed);
+            let owner = self.shape.owner(lane).who(region);
             attended > 1 && (owner == 0 || !is_empty(&self.shape, region, lane))
         });
     }

@@ -1,0 +1,134 @@
+//! An open channel, as every participant has it: its segment, its shape, and who it is itself.
+
+use shmem::close::{self, Leaving};
+use shmem::header::{Lifetime, has_ended};
+use shmem::open::{self, Creation, Expected, Opened};
+use shmem::presence;
+use shmem::wait::Patience;
+use shmem::{Address, OpenError, OutOfBounds, Reason, Region, View};
+use sysv::Mode;
+
+/// The private numbers of a kind of channel: where its parts are, and how large.
+pub(crate) trait Shape: Copy {
+    /// What its segments are recognised by.
+    const EXPECTED: Expected;
+
+    /// Bytes of the segment, `None` if the numbers can't be.
+    fn length(&self) -> Option<usize>;
+
+    /// Writes the shape into a new segment, which is all zero.
+    fn format(&self, region: &Region) -> Result<(), OutOfBounds>;
+
+    /// Reads the shape from a segment and checks that it fits; `None` if it does not.
+    fn open(view: &View) -> Option<Self>;
+}
+
+/// An open channel.
+#[derive(Debug)]
+pub(crate) struct Channel<S> {
+    pub(crate) shape: S,
+    /// This process's identity when it opened the channel.
+    pub(crate) me: u64,
+    pub(crate) opened: Opened<Region>,
+    pub(crate) address: Address,
+    // Behind the memory: see `Leaving`.
+    _leaving: Leaving,
+}
+
+impl<S: Shape> Channel<S> {
+    /// Opens it, or creates it with this shape.
+    pub(crate) fn open_or_create(
+        address: Address,
+        shape: S,
+        mode: Mode,
+        lifetime: Lifetime,
+    ) -> Result<Self, OpenError> {
+        let length = shape
+            .length()
+            .expect("a shape that was planned has a length");
+        let creation = Creation {
+            length,
+            mode,
+            lifetime,
+            owner: None,
+        };
+        let format = |region: &Region| shape.format(region);
+        let opened = match lifetime {
+            Lifetime::Anonymous => open::create_anonymous(&S::EXPECTED, &creation, &format)?,
+            _ => open::open_or_create(&address, &S::EXPECTED, &creation, &format)?,
+        };
+        Self::of(address, opened)
+    }
+
+    /// Opens one that exists.
+    pub(crate) fn open(address: Address) -> Result<Self, OpenError> {
+        let opened = open::open(&address, &S::EXPECTED)?;
+        Self::of(address, opened)
+    }
+
+    /// Opens it, waiting until there is one.
+    pub(crate) fn wait(address: Address, patience: Patience) -> Result<Self, OpenError> {
+        let opened = open::wait(&address, &S::EXPECTED, patience)?;
+        Self::of(address, opened)
+    }
+
+    fn of(address: Address, opened: Opened<Region>) -> Result<Self, OpenError> {
+        let shape = S::open(&opened.memory)
+            .ok_or_else(|| OpenError::new(&address, Reason::Shape(opened.id)))?;
+        let leaving = Leaving::new(&opened, &S::EXPECTED);
+        let me = presence::mine()
+            .map_err(|error| OpenError::new(&address, Reason::presence(error)))?
+            .word();
+        Ok(Self {
+            shape,
+            me,
+            opened,
+            address,
+            _leaving: leaving,
+        })
+    }
+
+    /// Why it can't be used as wanted.
+    pub(crate) fn error(&self, reason: Reason) -> OpenError {
+        OpenError::new(&self.address, reason)
+    }
+
+    #[inline]
+    pub(crate) fn region(&self) -> &Region {
+        &self.opened.memory
+    }
+
+    /// Whether this process opened it, and did not inherit it by a fork.
+    #[inline]
+    pub(crate) fn is_mine(&self) -> bool {
+        presence::is_mine(self.me)
+    }
+
+    /// Whether the channel was removed, as its remover says. One load.
+    #[inline]
+    pub(crate) fn has_ended(&self) -> bool {
+        has_ended(self.region())
+    }
+
+    /// Whether the channel was removed, by whatever means. A system call.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.opened.header.lifetime != Lifetime::Anonymous && self.opened.is_gone()
+    }
+}
+
+/// Removes a channel with all that is in it, and then wakes all who sleep there, who learn of it.
+pub(crate) fn remove<S: Shape>(
+    address: &Address,
+    wake: impl FnOnce(&S, &Region),
+) -> Result<(), OpenError> {
+    let opened = match open::open(address, &S::EXPECTED) {
+        // A remover or creator that died may have left a segment.
+        Err(error) if error.is_not_found() && open::sweep(address)? => return Ok(()),
+        opened => opened?,
+    };
+    close::remove(&opened).map_err(|error| OpenError::new(address, Reason::remove(error)))?;
+    if let Some(shape) = S::open(&opened.memory) {
+        wake(&shape, &opened.memory);
+    }
+    Ok(())
+}

@@ -9,10 +9,13 @@ pub mod barrier;
 pub mod header;
 pub mod layout;
 pub mod lock;
+pub mod peers;
 pub mod presence;
+pub mod pulse;
 pub mod region;
 pub mod sync;
 pub mod wait;
+pub mod waiter;
 
 #[cfg(not(loom))]
 mod memory;
@@ -36,4 +39,6 @@ pub use error::{OpenError, Reason};
 pub use name::{BadName, Name};
 #[cfg(not(loom))]
 pub use open::Address;
+pub use peers::Peers;
 pub use region::{OutOfBounds, Region, View};
+pub use waiter::{Waiter, Waiting};

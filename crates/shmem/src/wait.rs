@@ -224,26 +224,39 @@ impl<'a> Bell<'a> {
             return found;
         }
         loop {
-            // Acquire: whatever was published before this ring is seen below.
-            let rings = self.region.load_u32(self.offset, Ordering::Acquire);
-            // Relaxed: ordered by the fence after.
-            self.region
-                .u32(self.offset + layout::PARKED)
-                .store(1, Ordering::Relaxed);
-            // [BELL_PARK] between registering and looking.
-            if self.light {
-                barrier::heavy();
-            } else {
-                fence(Ordering::SeqCst);
-            }
+            let rings = self.register();
             if let found @ Some(_) = ready(Moment::Parking) {
                 return found;
             }
             if patience.is_over() {
                 return None;
             }
-            futex_wait(self.region, self.offset, rings, patience.slice(slice));
+            self.sleep(rings, patience.slice(slice));
         }
+    }
+}
+
+impl Bell<'_> {
+    /// Registers a waiter, and answers what it may sleep on if it finds nothing now.
+    pub(crate) fn register(&self) -> u32 {
+        // Acquire: whatever was published before this ring is seen by the look that follows.
+        let rings = self.region.load_u32(self.offset, Ordering::Acquire);
+        // Relaxed: ordered by the fence after.
+        self.region
+            .u32(self.offset + layout::PARKED)
+            .store(1, Ordering::Relaxed);
+        // [BELL_PARK] between registering and looking.
+        if self.light {
+            barrier::heavy();
+        } else {
+            fence(Ordering::SeqCst);
+        }
+        rings
+    }
+
+    /// Sleeps until the bell is rung again, or `slice` is over.
+    pub(crate) fn sleep(&self, rings: u32, slice: Duration) {
+        futex_wait(self.region, self.offset, rings, slice);
     }
 }
 
@@ -286,7 +299,7 @@ fn spin<T>(ready: &mut impl FnMut(Moment) -> Option<T>) -> Option<T> {
 
 /// Sleeps while the word is `expected`, no longer than `slice`; signals may end it earlier.
 #[cfg(not(loom))]
-fn futex_wait(view: &View, offset: usize, expected: u32, slice: Duration) {
+pub(crate) fn futex_wait(view: &View, offset: usize, expected: u32, slice: Duration) {
     use rustix::thread::futex;
     let slice = futex::Timespec {
         tv_sec: slice.as_secs().try_into().unwrap_or(i64::MAX),
@@ -309,7 +322,7 @@ fn futex_wake(view: &View, offset: usize) {
 }
 
 #[cfg(loom)]
-fn futex_wait(view: &View, offset: usize, expected: u32, _slice: Duration) {
+pub(crate) fn futex_wait(view: &View, offset: usize, expected: u32, _slice: Duration) {
     view.memory().futex_wait(offset, expected);
 }
 

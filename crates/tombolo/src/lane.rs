@@ -178,6 +178,8 @@ pub struct Tail {
     released: u64,
     /// The words where headers can stand are zero from `tail` up to here, which is beyond it.
     cleared: u64,
+    /// A claim was made and not published.
+    open: bool,
 }
 
 /// A place for a message, claimed and not yet published. Dropping it means that nothing happened.
@@ -209,6 +211,7 @@ impl Tail {
             tail,
             released,
             cleared: tail,
+            open: false,
         };
         // The predecessor may have written into lines ahead without publishing.
         this.clear_ahead(region, tail);
@@ -235,6 +238,11 @@ impl Tail {
                 return Err(Full);
             }
         }
+        if self.open {
+            // The claim before was dropped: what was written there may look like headers.
+            self.cleared = self.tail + LINE;
+        }
+        self.open = true;
         if padding > 0 {
             self.publish_header(region, PADDING | (padding - HEADER), padding);
         }
@@ -249,6 +257,7 @@ impl Tail {
     pub fn publish(&mut self, region: &Region, claim: Claim) {
         let length = claim.length as u64;
         self.publish_header(region, length, record_size(length));
+        self.open = false;
     }
 
     #[inline]
@@ -423,6 +432,22 @@ mod tests {
                 region.u64(RELEASED).store(head, Ordering::Release);
             }
         }
+    }
+
+    #[test]
+    fn what_a_dropped_claim_held_is_never_a_header() {
+        let (ring, region) = new(4096);
+        let mut tail = Tail::open(ring, &region, RELEASED).unwrap();
+        tail.send(&region, b"one").unwrap();
+        for length in [400, 1000] {
+            let claim = tail.claim(&region, length).unwrap();
+            let junk = message(7, length);
+            region.copy_in(claim.offset, &junk).unwrap();
+        }
+        tail.send(&region, b"two").unwrap();
+        let first = ring.record(&region, 0).unwrap().unwrap();
+        let second = ring.record(&region, first.end).unwrap().unwrap();
+        assert_eq!(ring.record(&region, second.end), Ok(None));
     }
 
     #[test]

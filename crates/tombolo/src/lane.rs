@@ -40,25 +40,29 @@ use shmem::sync::Ordering;
 
 /// Records begin at multiples of this, in bytes.
 pub const LINE: u64 = 64;
-/// Bytes of the header word before a message.
-pub const HEADER: u64 = 8;
 /// How far ahead headers are cleared at a time.
-const CLEAR_STEP: u64 = if cfg!(loom) { LINE } else { 512 };
+pub const CLEAR_STEP: u64 = if cfg!(loom) { LINE } else { 512 };
 
 /// Set in every header, so that none is zero.
-const PUBLISHED: u64 = 1 << 63;
+pub const PUBLISHED: u64 = 1 << 63;
 /// The record only fills the ring up to its end.
-const PADDING: u64 = 1 << 62;
+pub const PADDING: u64 = 1 << 62;
 const LENGTH: u64 = (1 << 48) - 1;
 /// No lane's positions come near this in the life of a machine.
-const POSITION_MAX: u64 = 1 << 62;
+pub const POSITION_MAX: u64 = 1 << 62;
 
-/// Where a lane's ring is, and how large: private numbers, checked at opening.
+/// Where a lane's ring is, and how large: private numbers, checked at opening. `HEADER` is how many
+/// bytes stand before each message: the header word, and whatever else the channel puts there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ring {
+pub struct RingOf<const HEADER: u64> {
     offset: usize,
     capacity: u64,
 }
+
+/// A ring whose records have the header word only.
+pub type Ring = RingOf<HEADER>;
+/// Bytes of the header word.
+const HEADER: u64 = 8;
 
 /// A record that a consumer found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,13 +81,19 @@ pub struct Damaged;
 
 /// What is to be found at a position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Header {
+pub enum Header {
+    /// Zero: nothing yet.
     Nothing,
-    Padding { end: u64 },
+    /// Padding up to the ring's end.
+    Padding {
+        /// Position behind it.
+        end: u64,
+    },
+    /// A record.
     Message(Record),
 }
 
-impl Ring {
+impl<const HEADER: u64> RingOf<HEADER> {
     /// A ring of `capacity` bytes, a power of two and at least four lines, at `offset`, a multiple
     /// of a line. The caller has checked that it lies inside the region.
     pub fn new(offset: usize, capacity: u64) -> Option<Self> {
@@ -96,23 +106,33 @@ impl Ring {
         (self.capacity / 2 - LINE - HEADER) as usize
     }
 
-    fn at(&self, position: u64) -> usize {
+    /// Bytes of the ring.
+    pub fn capacity(&self) -> u64 {
+        self.capacity
+    }
+
+    /// Where the byte of a position stands in the region.
+    #[inline]
+    pub fn at(&self, position: u64) -> usize {
         self.offset + (position & (self.capacity - 1)) as usize
     }
 
     /// Bytes from a position to the ring's end.
-    fn left_behind(&self, position: u64) -> u64 {
+    #[inline]
+    pub fn left_behind(&self, position: u64) -> u64 {
         self.capacity - (position & (self.capacity - 1))
     }
 
-    fn header(&self, view: &View, position: u64) -> Result<Header, Damaged> {
+    /// What is to be found at a position.
+    #[inline]
+    pub fn header(&self, view: &View, position: u64) -> Result<Header, Damaged> {
         // [LANE_PUBLISH] acquire.
         let word = view.load_u64(self.at(position), Ordering::Acquire);
         if word == 0 {
             return Ok(Header::Nothing);
         }
         let length = word & LENGTH;
-        let size = record_size(length);
+        let size = Self::record_size(length);
         if word & PUBLISHED == 0 || size > self.left_behind(position) {
             return Err(Damaged);
         }
@@ -148,6 +168,12 @@ impl Ring {
         }
     }
 
+    /// Bytes that a record takes.
+    #[inline]
+    pub fn record_size(length: u64) -> u64 {
+        (length + HEADER).next_multiple_of(LINE)
+    }
+
     /// The position behind the last record that is published, walking from `head`.
     fn find_tail(&self, view: &View, head: u64) -> Result<u64, Damaged> {
         let mut tail = head;
@@ -160,11 +186,6 @@ impl Ring {
         }
         Err(Damaged)
     }
-}
-
-/// Bytes that a record takes.
-fn record_size(length: u64) -> u64 {
-    (length + HEADER).next_multiple_of(LINE)
 }
 
 /// The producer's end of a lane.
@@ -221,7 +242,7 @@ impl Tail {
     /// Finds a place for a message of `length` bytes.
     #[inline]
     pub fn claim(&mut self, region: &Region, length: usize) -> Result<Claim, Full> {
-        let size = record_size(length as u64);
+        let size = Ring::record_size(length as u64);
         let to_end = self.ring.left_behind(self.tail);
         let padding = if size > to_end { to_end } else { 0 };
         // One line more, where the next header will be polled.
@@ -256,7 +277,7 @@ impl Tail {
     #[inline]
     pub fn publish(&mut self, region: &Region, claim: Claim) {
         let length = claim.length as u64;
-        self.publish_header(region, length, record_size(length));
+        self.publish_header(region, length, Ring::record_size(length));
         self.open = false;
     }
 

@@ -106,11 +106,6 @@ impl<const HEADER: u64> RingOf<HEADER> {
         (self.capacity / 2 - LINE - HEADER) as usize
     }
 
-    /// Bytes of the ring.
-    pub fn capacity(&self) -> u64 {
-        self.capacity
-    }
-
     /// Where the byte of a position stands in the region.
     #[inline]
     pub fn at(&self, position: u64) -> usize {

@@ -5,14 +5,26 @@
 //! [directory] of them, [creation](open) that survives death at any instruction, [who is
 //! alive](presence), a [lock] that outlives its holder, and [waiting](wait).
 
+#[cfg(not(loom))]
+pub mod anchor;
+#[cfg(not(loom))]
+pub mod arena;
 pub mod barrier;
+#[cfg(not(loom))]
+mod direct;
 pub mod header;
+#[cfg(not(loom))]
+pub mod heap;
+#[cfg(not(loom))]
+pub mod journal;
 pub mod layout;
 pub mod lock;
 pub mod peers;
 pub mod presence;
 pub mod pulse;
 pub mod region;
+#[cfg(not(loom))]
+pub mod signals;
 pub mod sync;
 pub mod wait;
 pub mod waiter;
@@ -28,6 +40,8 @@ pub mod close;
 pub mod directory;
 #[cfg(not(loom))]
 pub mod error;
+#[cfg(not(loom))]
+pub mod foreign;
 #[cfg(not(loom))]
 mod look;
 pub mod name;

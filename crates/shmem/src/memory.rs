@@ -18,7 +18,11 @@ use sysv::{Attach, AttachReadOnly};
 enum Owner {
     Attach(#[expect(dead_code, reason = "held for its drop, which detaches")] Attach),
     ReadOnly(#[expect(dead_code, reason = "held for its drop, which detaches")] AttachReadOnly),
-    Heap { words: *mut [u64] },
+    /// A file mapping; whoever is handed it keeps it for as long as the process lives.
+    Mapping,
+    Heap {
+        words: *mut [u64],
+    },
 }
 
 // SAFETY: an attach or a heap block is only held here and released; any thread may do so.
@@ -68,6 +72,26 @@ impl Memory {
             length,
             _owner: Arc::new(Owner::ReadOnly(attach)),
         }
+    }
+
+    /// A shared mapping that is never unmapped.
+    ///
+    /// # Safety
+    /// `base` is the start of a mapping of `length` bytes, readable and writable, of a file that
+    /// is at least as long; nobody unmaps it or changes its protection, and no references to its
+    /// bytes exist.
+    pub(crate) unsafe fn mapping(base: *mut u8, length: usize) -> Self {
+        // INVARIANT: the caller's promise; a page is aligned to more than eight bytes.
+        Self {
+            base,
+            length,
+            _owner: Arc::new(Owner::Mapping),
+        }
+    }
+
+    /// Whether the bytes are a file mapping, and where.
+    pub(crate) fn mapped_at(&self) -> Option<*mut u8> {
+        matches!(*self._owner, Owner::Mapping).then_some(self.base)
     }
 
     /// Zeroed memory of this process, for tests.

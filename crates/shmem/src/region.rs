@@ -157,6 +157,41 @@ impl Region {
         }))
     }
 
+    /// A region over a mapping.
+    #[cfg(not(loom))]
+    pub(crate) fn of(memory: Memory) -> Self {
+        Self(View { memory })
+    }
+
+    /// Has the kernel find memory for these bytes now, so that storing to them later can't fail.
+    ///
+    /// Memory of a file can run out when it is first touched, and the process is then killed by
+    /// `SIGBUS`; asking first turns that into an error. Where the bytes are no file mapping there
+    /// is nothing to do.
+    ///
+    /// # Errors
+    /// `ENOMEM` if there is not enough; those of `madvise` otherwise.
+    #[cfg(not(loom))]
+    pub fn populate(&self, offset: usize, length: usize) -> sysv::Result<()> {
+        use rustix::mm::{Advice, madvise};
+        let in_bounds = self.0.check(offset, length);
+        in_bounds.map_err(|_| sysv::Errno::NOMEM)?;
+        let Some(base) = self.0.memory.mapped_at() else {
+            return Ok(());
+        };
+        let page = rustix::param::page_size();
+        let start = offset / page * page;
+        let length = offset + length - start;
+        let from = base.wrapping_add(start).cast();
+        // SAFETY: the range is in this mapping, as just checked, and only becomes resident.
+        match unsafe { madvise(from, length, Advice::LinuxPopulateWrite) } {
+            Ok(()) => Ok(()),
+            // A kernel before 5.14 does not know the advice.
+            Err(sysv::Errno::INVAL) => Ok(()),
+            Err(_) => Err(sysv::Errno::NOMEM),
+        }
+    }
+
     /// Zeroed memory of this process alone, for tests and models.
     ///
     /// ```

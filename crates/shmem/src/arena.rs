@@ -1,0 +1,442 @@
+//! A sparse file, mapped once, from which everything else comes without a descriptor.
+//!
+//! ```text
+//!   file      head: words and blocks that the library uses     pages: what is handed out
+//!             ├──────────── writable mapping, for good ────────────────────────────────┤
+//!                                                            ├─ read-only mapping ─────┤
+//! ```
+//!
+//! Part of a shared mapping can be mapped again, elsewhere, by `mremap` with an old size of 0. So
+//! a process that has no descriptor left, or no path to the file any more, still maps new objects.
+//! What is to be read-only is mapped from the second mapping, which was made through a read-only
+//! descriptor: then not even `mprotect` makes it writable.
+//!
+//! Nothing of the file takes memory before it is touched; [`Arena::clear`] gives memory back.
+//!
+//! **Limits.** Both mappings count against `RLIMIT_AS`. Where the file's file system is full, a
+//! process that touches a page for the first time is killed by `SIGBUS`, as with any file.
+
+use crate::anchor::LockFile;
+use crate::direct::{MINCORE, syscall};
+use crate::memory::Memory;
+use crate::region::Region;
+use rustix::fd::OwnedFd;
+use rustix::fs::{Mode, OFlags};
+use rustix::mm::{Advice, MapFlags, MprotectFlags, MremapFlags, ProtFlags};
+use std::ffi::c_void;
+use std::path::Path;
+use std::ptr;
+use sysv::{Errno, Result};
+
+/// A mapped file.
+#[derive(Debug)]
+pub struct Arena {
+    region: Region,
+    file: LockFile,
+    writable: *mut u8,
+    read_only: *mut u8,
+    head: usize,
+    pages: usize,
+}
+
+// SAFETY: the addresses are those of mappings that stay for good and belong to the process.
+unsafe impl Send for Arena {}
+// SAFETY: as for `Send`; the bytes are reached through the region alone.
+unsafe impl Sync for Arena {}
+
+/// How pages are mapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Access {
+    /// For writing too.
+    pub write: bool,
+    /// As code.
+    pub execute: bool,
+}
+
+/// A mapping of pages of the arena, beside the two of the arena itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mapped {
+    /// First address.
+    pub start: usize,
+    /// Bytes.
+    pub length: usize,
+    /// First byte of the file's pages.
+    pub offset: usize,
+}
+
+impl Arena {
+    /// Makes a file of `head` and `pages` bytes, both multiples of a page, at a path that has
+    /// none.
+    ///
+    /// # Errors
+    /// Those of `open`, `ftruncate` and `mmap`.
+    pub fn create(path: &Path, mode: u32, head: usize, pages: usize) -> Result<Self> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let mode = Mode::from_raw_mode(mode);
+        let file = rustix::fs::open(path, flags, mode)?;
+        // Whatever the umask says.
+        rustix::fs::fchmod(&file, mode)?;
+        let length = head.checked_add(pages).ok_or(Errno::INVAL)?;
+        rustix::fs::ftruncate(&file, length as u64)?;
+        Self::map(path, &file, head, pages)
+    }
+
+    /// Opens a file of `head` and `pages` bytes.
+    ///
+    /// # Errors
+    /// Those of `open` and `mmap`; `EUCLEAN` if the file has another length.
+    pub fn open(path: &Path, head: usize, pages: usize) -> Result<Self> {
+        let file = rustix::fs::open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+        let length = rustix::fs::fstat(&file)?.st_size;
+        if usize::try_from(length).ok() != head.checked_add(pages) {
+            return Err(Errno::UCLEAN);
+        }
+        Self::map(path, &file, head, pages)
+    }
+
+    fn map(path: &Path, file: &OwnedFd, head: usize, pages: usize) -> Result<Self> {
+        let lock_file = LockFile::new(path)?;
+        let reader = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        let both = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: a new mapping at an address of the kernel's choice replaces nothing.
+        let writable = unsafe {
+            rustix::mm::mmap(
+                ptr::null_mut(),
+                head + pages,
+                both,
+                MapFlags::SHARED,
+                file,
+                0,
+            )
+        }?;
+        // SAFETY: as above.
+        let read_only = unsafe {
+            rustix::mm::mmap(
+                ptr::null_mut(),
+                pages,
+                ProtFlags::READ,
+                MapFlags::SHARED,
+                &reader,
+                head as u64,
+            )
+        }?;
+        // SAFETY: just mapped, as long as the file or shorter; nothing in this type unmaps it.
+        let memory = unsafe { Memory::mapping(writable.cast(), head) };
+        Ok(Self {
+            region: Region::of(memory),
+            file: lock_file,
+            writable: writable.cast(),
+            read_only: read_only.cast(),
+            head,
+            pages,
+        })
+    }
+
+    /// The words and blocks at the file's beginning.
+    pub fn region(&self) -> &Region {
+        &self.region
+    }
+
+    /// The file, for locks on its bytes.
+    pub fn file(&self) -> &LockFile {
+        &self.file
+    }
+
+    /// How many bytes of pages there are.
+    pub fn pages(&self) -> usize {
+        self.pages
+    }
+
+    fn check(&self, offset: usize, length: usize) -> Result<()> {
+        let page = rustix::param::page_size();
+        let aligned = offset.is_multiple_of(page) && length.is_multiple_of(page) && length > 0;
+        match offset.checked_add(length) {
+            Some(end) if end <= self.pages && aligned => Ok(()),
+            _ => Err(Errno::UCLEAN),
+        }
+    }
+
+    fn page(&self, offset: usize) -> *mut c_void {
+        self.writable.wrapping_add(self.head + offset).cast()
+    }
+
+    /// Makes pages zero and gives their memory back.
+    ///
+    /// # Errors
+    /// Those of `madvise`; `EUCLEAN` if there are no such pages.
+    pub fn clear(&self, offset: usize, length: usize) -> Result<()> {
+        self.check(offset, length)?;
+        // SAFETY: the range is in the mapping, as just checked; its bytes become zero, as if a
+        // peer had written them.
+        unsafe { rustix::mm::madvise(self.page(offset), length, Advice::LinuxRemove) }
+    }
+
+    /// How many bytes of a range take memory.
+    ///
+    /// # Errors
+    /// Those of `mincore`; `EUCLEAN` if there are no such pages.
+    pub fn resident(&self, offset: usize, length: usize) -> Result<usize> {
+        self.check(offset, length)?;
+        let page = rustix::param::page_size();
+        let mut marks = [0u8; 4096];
+        let (mut at, end, mut count) = (offset, offset + length, 0);
+        while at < end {
+            let step = (end - at).min(marks.len() * page);
+            let (from, to) = (self.page(at) as usize, marks.as_mut_ptr() as usize);
+            // SAFETY: one byte of `marks` for each page of the range.
+            unsafe { syscall(MINCORE, [from, step, to, 0, 0, 0]) }?;
+            let looked = &marks[..step / page];
+            count += looked.iter().filter(|mark| **mark & 1 == 1).count();
+            at += step;
+        }
+        Ok(count * page)
+    }
+
+    /// Maps pages where nothing is: at an address, or where the kernel chooses.
+    ///
+    /// # Errors
+    /// `EINVAL` if something is at the address, `ENOMEM` if there is no room, `EACCES` if they may
+    /// not be executed (the file system says so); `EUCLEAN` if there are no such pages.
+    pub fn attach(
+        &self,
+        offset: usize,
+        length: usize,
+        address: Option<usize>,
+        access: Access,
+    ) -> Result<usize> {
+        self.check(offset, length)?;
+        let Some(address) = address else {
+            let from = self.source(offset, access);
+            // SAFETY: an old size of 0 maps the pages once more and leaves the old mapping alone;
+            // the kernel chooses a free address.
+            let base = unsafe { rustix::mm::mremap(from, 0, length, MremapFlags::MAYMOVE) }?;
+            return finish(base, length, access);
+        };
+        // Taken first, so that nothing else can come to be there meanwhile.
+        let flags = MapFlags::PRIVATE | MapFlags::FIXED_NOREPLACE | MapFlags::NORESERVE;
+        let wanted = ptr::with_exposed_provenance_mut(address);
+        // SAFETY: it replaces nothing.
+        let reserved =
+            unsafe { rustix::mm::mmap_anonymous(wanted, length, ProtFlags::empty(), flags) };
+        match reserved {
+            Ok(base) if base == wanted => {}
+            Ok(elsewhere) => {
+                // A kernel that does not know the flag.
+                // SAFETY: just mapped, and used by nobody.
+                let _ = unsafe { rustix::mm::munmap(elsewhere, length) };
+                return Err(Errno::INVAL);
+            }
+            Err(Errno::EXIST) => return Err(Errno::INVAL),
+            Err(error) => return Err(error),
+        }
+        // SAFETY: only the reservation is replaced.
+        let attached = unsafe { self.attach_over(offset, length, address, access) };
+        if attached.is_err() {
+            // SAFETY: the reservation, which nobody uses.
+            let _ = unsafe { rustix::mm::munmap(wanted, length) };
+        }
+        attached
+    }
+
+    /// Maps pages at an address, in place of whatever is there.
+    ///
+    /// # Errors
+    /// As [`attach`](Self::attach).
+    ///
+    /// # Safety
+    /// Nothing that lives in the range is used afterwards.
+    pub unsafe fn attach_over(
+        &self,
+        offset: usize,
+        length: usize,
+        address: usize,
+        access: Access,
+    ) -> Result<usize> {
+        self.check(offset, length)?;
+        let from = self.source(offset, access);
+        let to = ptr::with_exposed_provenance_mut(address);
+        let how = MremapFlags::MAYMOVE;
+        // SAFETY: an old size of 0 leaves the old mapping alone; what is replaced is the caller's.
+        let base = unsafe { rustix::mm::mremap_fixed(from, 0, length, how, to) }?;
+        finish(base, length, access)
+    }
+
+    fn source(&self, offset: usize, access: Access) -> *mut c_void {
+        if access.write {
+            self.page(offset)
+        } else {
+            self.read_only.wrapping_add(offset).cast()
+        }
+    }
+
+    /// Whether an address is in one of the two mappings of the arena itself.
+    fn is_own(&self, address: usize) -> bool {
+        let within = |base: *mut u8, length| {
+            let start = base as usize;
+            (start..start + length).contains(&address)
+        };
+        within(self.writable, self.head + self.pages) || within(self.read_only, self.pages)
+    }
+
+    /// The mappings of pages in this process, by address, as the kernel has them.
+    ///
+    /// # Errors
+    /// Those of opening and reading `/proc/self/maps`.
+    pub fn mappings(&self) -> Result<Vec<Mapped>> {
+        let text = read_file(c"/proc/self/maps")?;
+        let lines = || text.split(|byte| *byte == b'\n').filter_map(Line::parse);
+        let own = |line: &Line| line.start == self.writable as usize || self.is_own(line.start);
+        let file = lines().find(|line| own(line)).ok_or(Errno::NOENT)?.file;
+        let mapped = lines().filter(|line| line.file == file && !own(line));
+        Ok(mapped
+            .filter_map(|line| {
+                Some(Mapped {
+                    start: line.start,
+                    length: line.end - line.start,
+                    offset: line.offset.checked_sub(self.head)?,
+                })
+            })
+            .collect())
+    }
+}
+
+/// Unmaps addresses.
+///
+/// # Errors
+/// Those of `munmap`.
+///
+/// # Safety
+/// Nothing that lives in the range is used afterwards.
+pub unsafe fn detach(start: usize, length: usize) -> Result<()> {
+    // SAFETY: the caller's promise.
+    unsafe { rustix::mm::munmap(ptr::with_exposed_provenance_mut(start), length) }
+}
+
+/// Makes a new mapping executable if that is wanted.
+fn finish(base: *mut c_void, length: usize, access: Access) -> Result<usize> {
+    if access.execute {
+        let mut protection = MprotectFlags::READ | MprotectFlags::EXEC;
+        if access.write {
+            protection |= MprotectFlags::WRITE;
+        }
+        // SAFETY: the mapping is new, and nobody uses it.
+        if let Err(error) = unsafe { rustix::mm::mprotect(base, length, protection) } {
+            // SAFETY: as above.
+            let _ = unsafe { rustix::mm::munmap(base, length) };
+            return Err(error);
+        }
+    }
+    Ok(base.expose_provenance())
+}
+
+fn read_file(path: &std::ffi::CStr) -> Result<Vec<u8>> {
+    let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let mut text = Vec::with_capacity(1 << 16);
+    loop {
+        if text.capacity() - text.len() < 4096 {
+            text.reserve(text.capacity());
+        }
+        match rustix::io::read(&file, rustix::buffer::spare_capacity(&mut text)) {
+            Ok(0) => return Ok(text),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// What is needed of a line of `/proc/self/maps`.
+struct Line<'a> {
+    start: usize,
+    end: usize,
+    offset: usize,
+    /// Device and inode.
+    file: (&'a [u8], &'a [u8]),
+}
+
+impl<'a> Line<'a> {
+    fn parse(line: &'a [u8]) -> Option<Self> {
+        let mut words = line
+            .split(|byte| *byte == b' ')
+            .filter(|word| !word.is_empty());
+        let range = words.next()?;
+        let dash = range.iter().position(|byte| *byte == b'-')?;
+        let _protection = words.next()?;
+        let offset = hex(words.next()?)?;
+        let file = (words.next()?, words.next()?);
+        Some(Self {
+            start: hex(&range[..dash])?,
+            end: hex(&range[dash + 1..])?,
+            offset,
+            file,
+        })
+    }
+}
+
+fn hex(digits: &[u8]) -> Option<usize> {
+    usize::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sync::Ordering;
+
+    const PAGE: usize = 4096;
+    const BOTH: Access = Access {
+        write: true,
+        execute: false,
+    };
+
+    fn byte(address: usize) -> u8 {
+        // SAFETY: the tests name mapped addresses.
+        unsafe { ptr::with_exposed_provenance::<u8>(address).read_volatile() }
+    }
+
+    #[test]
+    fn pages_are_mapped_again_without_a_descriptor() {
+        let path = Path::new("/dev/shm").join(format!("arena-{}", std::process::id()));
+        let arena = Arena::create(&path, 0o600, 4 * PAGE, 1 << 40).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        arena.region().u64(8).store(1, Ordering::Relaxed);
+        let length = 3 * PAGE;
+        let base = arena.attach(16 * PAGE, length, None, BOTH).unwrap();
+        let read = Access {
+            write: false,
+            ..BOTH
+        };
+        let second = arena.attach(16 * PAGE, length, None, read).unwrap();
+        // SAFETY: in the attach.
+        unsafe { ptr::with_exposed_provenance_mut::<u8>(base + PAGE).write_volatile(7) };
+        assert_eq!(byte(second + PAGE), 7);
+        assert_eq!(arena.resident(16 * PAGE, length), Ok(PAGE));
+        let protection = MprotectFlags::READ | MprotectFlags::WRITE;
+        let at = ptr::with_exposed_provenance_mut(second);
+        // SAFETY: the attach is the test's own.
+        let allowed = unsafe { rustix::mm::mprotect(at, PAGE, protection) };
+        assert_eq!(allowed, Err(Errno::ACCESS));
+
+        let taken = arena.attach(0, PAGE, Some(base + PAGE), BOTH);
+        assert_eq!(taken, Err(Errno::INVAL));
+        let mut mapped = arena.mappings().unwrap();
+        mapped.sort_by_key(|mapped| mapped.start);
+        let mut expected = [base, second].map(|start| Mapped {
+            start,
+            length,
+            offset: 16 * PAGE,
+        });
+        expected.sort_by_key(|mapped| mapped.start);
+        assert_eq!(mapped, expected);
+
+        // SAFETY: nothing in it is used again.
+        unsafe { detach(base, length) }.unwrap();
+        assert_eq!(
+            arena.attach(0, PAGE, Some(base + PAGE), BOTH),
+            Ok(base + PAGE)
+        );
+        arena.clear(16 * PAGE, length).unwrap();
+        assert_eq!(arena.resident(16 * PAGE, length), Ok(0));
+        assert_eq!(byte(second + PAGE), 0);
+        assert_eq!(arena.clear(1 << 40, PAGE), Err(Errno::UCLEAN));
+        assert_eq!(arena.attach(1, PAGE, None, BOTH), Err(Errno::UCLEAN));
+    }
+}

@@ -5,6 +5,8 @@
 //! - `operations`: the operations
 //! - `stopped`: a writer that is stopped, not dead
 //! - `presence`: who counts as alive
+//! - `watching`: who sleeps while a peer dies
+//! - `board`: what these share
 //! - `race`: many that create one name at once
 //! - `watch`: readers that watch while writers put, grow and die
 //! - `lifetime`: channels that live while they are used
@@ -15,6 +17,7 @@
 //! - `scene`: what stands around them, and what the survivors must be able to do
 #![allow(missing_docs)]
 
+mod board;
 mod kill;
 mod lifetime;
 mod names;
@@ -27,6 +30,7 @@ mod race;
 mod scene;
 mod stopped;
 mod watch;
+mod watching;
 
 use checks::suite;
 use std::process::ExitCode;
@@ -36,6 +40,7 @@ fn main() -> ExitCode {
         operations::CASES,
         stopped::CASES,
         presence::CASES,
+        watching::CASES,
         race::CASES,
         watch::CASES,
         lifetime::CASES,

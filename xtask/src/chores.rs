@@ -44,7 +44,9 @@ pub fn loom(root: &Path) -> Result<()> {
 const MIRI: [(&str, &[&str]); 2] = [
     (
         "tombolo-shmem",
-        &["header::", "layout::", "lock::", "region::", "wait::"],
+        &[
+            "header::", "layout::", "lock::", "region::", "wait::", "waiter::",
+        ],
     ),
     (
         "tombolo",

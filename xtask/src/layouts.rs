@@ -48,6 +48,7 @@ fn page() -> String {
     section(&mut page, &shmem::header::LAYOUT, 0);
     section(&mut page, &shmem::lock::layout::LAYOUT, 0);
     section(&mut page, &shmem::wait::layout::LAYOUT, 0);
+    section(&mut page, &shmem::pulse::layout::LAYOUT, 0);
     for layout in tombolo::LAYOUTS {
         // What follows the header has its offsets from the start of the segment.
         let follows = layout

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use tombolo::shmem::{directory, name, open, presence};
+use tombolo::shmem::{directory, name, open, presence, pulse};
 use tombolo::sysv::{Kernel, Segment, msg, shm};
 use tombolo::{Address, Name};
 
@@ -55,10 +55,15 @@ fn names_of(user: u32) -> impl Iterator<Item = (i32, ChannelName)> {
         })
 }
 
-/// The presence of a process, which is a segment too.
+/// The presence or the pulse of a process, which are segments too.
 pub fn presence(status: &shm::Status) -> Option<ChannelName> {
+    let kind = if pulse::is_pulse(status) {
+        "pulse"
+    } else {
+        "presence"
+    };
     presence::is_presence(status).then(|| ChannelName {
-        kind: "presence".to_owned(),
+        kind: kind.to_owned(),
         name: Some(format!("pid {}", status.creator_pid)),
     })
 }

@@ -19,7 +19,6 @@ pub mod heap;
 pub mod journal;
 pub mod layout;
 pub mod lock;
-pub mod peers;
 pub mod presence;
 pub mod pulse;
 pub mod region;
@@ -30,9 +29,17 @@ pub mod wait;
 pub mod waiter;
 
 #[cfg(not(loom))]
+mod beat;
+#[cfg(not(loom))]
 mod memory;
 #[cfg(loom)]
 mod memory_loom;
+#[cfg(not(loom))]
+mod peers;
+#[cfg(loom)]
+#[path = "peers_loom.rs"]
+mod peers;
+mod robust;
 
 #[cfg(not(loom))]
 pub mod close;

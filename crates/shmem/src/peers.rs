@@ -1,23 +1,78 @@
 //! The peers of one who waits: whose death must end its sleep, and who is dead.
+//!
+//! **The pulse wakes, presence decides.** One who waits sleeps on its bell and on the pulses of all
+//! peers that it watches (`futex_waitv`), so that the kernel wakes it when one dies. Then, and
+//! after each slice of sleep, it asks who is dead:
+//!
+//! | presence | pulse | |
+//! | --- | --- | --- |
+//! | gone | | dead |
+//! | there | not died, or none | alive |
+//! | there | died | the kernel frees its memory, which takes 60 ms for each GiB, or a single thread died in an odd way. Dead if all threads of the process are on their way out, by `/proc`. Where its number means nothing (another PID name space): dead after 50 ms |
+//!
+//! # How long a sleep is
+//! | peers watched | longest sleep |
+//! | --- | --- |
+//! | none | 500 ms |
+//! | all have pulses | 100 ms, 200, 400, 800, and then 1 s: nothing should come to light by that. Shorter at first, because a wake-up may be lost: the kernel wakes one sleeper, and that one may be killed in the same moment |
+//! | one has no pulse, or more than 127 have, or the kernel can't wait for several words | 50 ms |
+//! | one's pulse has ended and it is not dead | as long ago as that was, 1 to 50 ms |
+//!
+//! # Cost
+//! Nothing while nobody sleeps. A sleep takes one system call, as on a bell alone; watching a peer
+//! for the first time four.
 
-use crate::presence::Identity;
+use crate::beat::{Beat, State};
+use crate::presence::{self, Identity};
+use crate::region::View;
+use crate::wait::futex_wait;
+use rustix::io::Errno;
+use rustix::thread::{ClockId, futex};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 /// How soon who waits notices the death of a peer that nothing wakes it for.
 const SLICE: Duration = Duration::from_millis(50);
+/// First and longest sleep of one who will be woken.
+const FIRST: Duration = Duration::from_millis(100);
+const LONGEST: Duration = Duration::from_secs(1);
+/// The kernel waits for as many words at a time, of which one is the bell's.
+const MOST: usize = 128 - 1;
+/// A peer that was not watched in so many looks is forgotten, and its pulse detached.
+const FORGET: u32 = 64;
+
+/// The kernel knows no `futex_waitv`, or somebody forbids it.
+static REFUSED: AtomicBool = AtomicBool::new(false);
 
 /// Who is watched while one sleeps, and who is dead.
 #[derive(Debug)]
 pub struct Peers {
-    /// Identities and pulses.
-    watched: Vec<(u64, u32)>,
+    known: Vec<Peer>,
+    /// Where in `known` the next peer probably is: they come in the same order each time.
+    next: usize,
+    /// Sleeps of this wait that came to their end.
+    slept: u32,
     judge: fn(u64) -> bool,
+}
+
+#[derive(Debug)]
+struct Peer {
+    identity: u64,
+    pulse: u32,
+    beat: Option<Beat>,
+    /// Looks since it was watched.
+    idle: u32,
 }
 
 impl Peers {
     pub(crate) fn new(judge: fn(u64) -> bool) -> Self {
-        let watched = Vec::new();
-        Self { watched, judge }
+        let (known, next, slept) = (Vec::new(), 0, 0);
+        Self {
+            known,
+            next,
+            slept,
+            judge,
+        }
     }
 
     /// Names a peer whose death must end the sleep: its identity, and the pulse that stands beside
@@ -26,27 +81,120 @@ impl Peers {
     ///
     /// [`Moment::Parking`]: crate::wait::Moment::Parking
     pub fn watch(&mut self, identity: u64, pulse: u32) {
-        self.watched.push((identity, pulse));
+        if presence::is_mine(identity) {
+            return;
+        }
+        let is = |peer: &Peer| peer.identity == identity && peer.pulse == pulse;
+        let at = match self.known.get(self.next) {
+            Some(peer) if is(peer) => self.next,
+            _ => self.known.iter().position(is).unwrap_or_else(|| {
+                self.known.push(Peer {
+                    identity,
+                    pulse,
+                    beat: Beat::attach(identity, pulse),
+                    idle: 0,
+                });
+                self.known.len() - 1
+            }),
+        };
+        self.known[at].idle = 0;
+        self.next = at + 1;
     }
 
     /// Whether the process that a word from the segment names is dead; so is one that names none.
     /// A system call.
     pub fn is_dead(&mut self, identity: u64) -> bool {
-        (self.judge)(identity)
+        if (self.judge)(identity) {
+            return true;
+        }
+        let Some(process) = Identity::from_word(identity) else {
+            return false;
+        };
+        let mut peers = self
+            .known
+            .iter_mut()
+            .filter(|peer| peer.identity == identity);
+        peers.any(|peer| peer.beat.as_mut().is_some_and(|beat| beat.is_dead(process)))
     }
 
+    /// Begins a look: nobody is watched.
     pub(crate) fn clear(&mut self) {
-        self.watched.clear();
+        self.next = 0;
+        self.known.iter_mut().for_each(|peer| peer.idle += 1);
+        self.known.retain(|peer| peer.idle < FORGET);
     }
 
-    /// How long a sleep may be.
-    pub(crate) fn slice(&self) -> Duration {
-        if self.watched.is_empty() {
-            crate::wait::SLICE
-        } else {
-            SLICE
+    /// Begins a wait.
+    pub(crate) fn begin(&mut self) {
+        self.slept = 0;
+    }
+
+    /// Sleeps while the word at `offset` is `expected` and all who are watched live, not longer
+    /// than `most`.
+    pub(crate) fn sleep(&mut self, view: &View, offset: usize, expected: u32, most: Duration) {
+        let mut waits = vec![wait(view.word(offset), expected)];
+        let mut slice = LONGEST.min(FIRST * (1 << self.slept.min(4)));
+        let mut alone = true;
+        for peer in self.known.iter_mut().filter(|peer| peer.idle == 0) {
+            alone = false;
+            let state = peer.beat.as_mut().map_or(State::Silent(SLICE), Beat::look);
+            match (state, &peer.beat) {
+                (State::Beats(word), Some(beat)) if waits.len() <= MOST => {
+                    waits.push(wait(beat.word(), word));
+                }
+                (State::Died(time) | State::Silent(time), _) => slice = slice.min(time),
+                _ => slice = slice.min(SLICE),
+            }
+        }
+        if alone {
+            slice = crate::wait::SLICE;
+        }
+        let slept = match waits.len() {
+            1 => false,
+            // Relaxed: a hint.
+            _ => !REFUSED.load(Ordering::Relaxed) && wait_for_any(&waits, slice.min(most)),
+        };
+        if !slept {
+            if waits.len() > 1 {
+                slice = slice.min(SLICE);
+            }
+            futex_wait(view, offset, expected, slice.min(most));
+        }
+        self.slept += 1;
+        // Of those who sleep on a pulse the kernel wakes one, who must wake the others.
+        for peer in self.known.iter_mut().filter(|peer| peer.idle == 0) {
+            if let Some(beat) = &mut peer.beat {
+                beat.look();
+            }
         }
     }
+}
+
+fn wait(word: &AtomicU32, expected: u32) -> futex::Wait {
+    let mut wait = futex::Wait::new();
+    wait.uaddr = futex::WaitPtr::new(word.as_ptr().cast());
+    wait.val = expected.into();
+    wait.flags = futex::WaitFlags::SIZE_U32;
+    wait
+}
+
+/// Sleeps; false if the kernel can't.
+fn wait_for_any(waits: &[futex::Wait], slice: Duration) -> bool {
+    let now = rustix::time::clock_gettime(ClockId::Monotonic);
+    let nanoseconds = now.tv_nsec + i64::from(slice.subsec_nanos());
+    let until = futex::Timespec {
+        tv_sec: now.tv_sec + slice.as_secs() as i64 + nanoseconds / 1_000_000_000,
+        tv_nsec: nanoseconds % 1_000_000_000,
+    };
+    let flags = futex::WaitvFlags::empty();
+    let answer = futex::waitv(waits, flags, Some(&until), ClockId::Monotonic);
+    if matches!(answer, Err(Errno::NOSYS | Errno::PERM | Errno::INVAL)) {
+        // Relaxed: a hint.
+        REFUSED.store(true, Ordering::Relaxed);
+        return false;
+    }
+    // Every other way in which it can end makes the caller look again.
+    true
 }
 
 /// As presence has it. Who can't tell takes nobody for dead.

@@ -21,10 +21,11 @@
 //! is told so with an error rather than taking them for dead. The kernel frees a process's memory
 //! before its segments, so a process of many GiB is dead some time before it is seen to be.
 
+use crate::pulse;
 use crate::sync::Ordering;
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, AtomicU64};
+use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize};
 use sysv::shm;
 use sysv::{AttachReadOnly, Errno, Key, Segment};
 
@@ -91,8 +92,13 @@ impl Identity {
     /// Who made the presence segment: the pid as this process's PID name space has it, 0 if it
     /// is not in it, `None` if it is gone.
     pub fn pid(self) -> Option<i32> {
+        self.status().map(|status| status.creator_pid)
+    }
+
+    /// The presence segment's status, `None` if it is gone.
+    pub(crate) fn status(self) -> Option<shm::Status> {
         let status = Segment::from_id(self.id()).status_any().ok()?;
-        (status.size == self.0 as u32 as u64).then_some(status.creator_pid)
+        (status.size == self.0 as u32 as u64).then_some(status)
     }
 }
 
@@ -100,14 +106,19 @@ fn is_size(size: u64) -> bool {
     size >> (MARK_BITS + NONCE_BITS) == 0 && size & ((1 << MARK_BITS) - 1) == u64::from(MARK)
 }
 
-/// Whether a segment is the presence of a process.
+/// Whether a segment is the presence of a process, or its [pulse](crate::pulse).
 pub fn is_presence(status: &shm::Status) -> bool {
-    status.perm.key == Key::PRIVATE && status.marked && is_size(status.size)
+    let is_presence = status.perm.key == Key::PRIVATE && status.marked && is_size(status.size);
+    is_presence || pulse::is_pulse(status)
 }
 
-/// Whether a segment is what a process left that died while it made its presence: nothing is in
-/// it, and nobody can get at it.
+/// Whether a segment is what a process left that died while it made its presence or its
+/// [pulse](crate::pulse): nothing is in it, and nobody can get at it.
 pub fn is_orphan(status: &shm::Status) -> bool {
+    pulse::is_orphan(status) || is_orphaned_presence(status)
+}
+
+fn is_orphaned_presence(status: &shm::Status) -> bool {
     status.perm.key == Key::PRIVATE
         && !status.marked
         && status.attaches == 0
@@ -115,17 +126,30 @@ pub fn is_orphan(status: &shm::Status) -> bool {
         && is_size(status.size)
 }
 
-/// One word of this process alone: its identity, or zero where it has none yet. The page is made
-/// so that the kernel hands it to children zeroed, which is how a forked child knows that it is
-/// somebody else. Null until somebody asks.
-static MINE: AtomicPtr<AtomicU64> = AtomicPtr::new(ptr::null_mut());
+/// Words of this process alone, zero where it has none yet. Their page is made so that the kernel
+/// hands it to children zeroed, which is how a forked child knows that it is somebody else.
+#[derive(Debug, Default)]
+#[repr(C)]
+pub(crate) struct Own {
+    /// The identity.
+    identity: AtomicU64,
+    /// What `pulse::mine` answers.
+    pub(crate) pulse: AtomicU64,
+    /// Where the pulse is mapped.
+    pub(crate) pulse_base: AtomicUsize,
+    /// The thread that keeps the pulse, by its number.
+    pub(crate) pulse_keeper: AtomicU64,
+}
+
+/// Null until somebody asks.
+static MINE: AtomicPtr<Own> = AtomicPtr::new(ptr::null_mut());
 
 /// This process's identity, made when first asked for.
 ///
 /// # Errors
 /// `ENOSPC` if the name space has as many segments as it may (`shmmni`, `shmall`), `ENOMEM`.
 pub fn mine() -> sysv::Result<Identity> {
-    let word = word()?;
+    let word = &own()?.identity;
     // Acquire: a thread that sees the identity sees a presence that is complete. [PRESENCE]
     if let Some(mine) = Identity::from_word(word.load(Ordering::Acquire)) {
         return Ok(mine);
@@ -148,28 +172,29 @@ pub fn mine() -> sysv::Result<Identity> {
 /// Two loads.
 #[inline]
 pub fn is_mine(word: u64) -> bool {
-    // Acquire: the page is mapped before its address is published. [PRESENCE]
-    let page = MINE.load(Ordering::Acquire);
-    if page.is_null() {
-        return false;
-    }
-    // SAFETY: as in `word`, below.
-    let mine = unsafe { &*page };
     // Relaxed: nothing but the number is used.
-    mine.load(Ordering::Relaxed) == word
+    own_if_any().is_some_and(|own| own.identity.load(Ordering::Relaxed) == word)
 }
 
-/// The word behind [`MINE`].
-fn word() -> sysv::Result<&'static AtomicU64> {
+/// This process's own words, if it has any.
+#[inline]
+pub(crate) fn own_if_any() -> Option<&'static Own> {
     // Acquire: the page is mapped and advised before its address is published. [PRESENCE]
     let page = MINE.load(Ordering::Acquire);
-    let page = if page.is_null() { map_word()? } else { page };
-    // SAFETY: MINE only ever holds a page made by `map_word`, never unmapped once published,
-    // aligned, and zero or an identity, which are both values of an atomic word.
-    Ok(unsafe { &*page })
+    // SAFETY: MINE is null or holds a page made by `map_own`, never unmapped once published,
+    // aligned, and zero or what was stored since: values of atomic words.
+    unsafe { page.as_ref() }
 }
 
-fn map_word() -> sysv::Result<*mut AtomicU64> {
+/// This process's own words.
+pub(crate) fn own() -> sysv::Result<&'static Own> {
+    match own_if_any() {
+        Some(own) => Ok(own),
+        None => map_own(),
+    }
+}
+
+fn map_own() -> sysv::Result<&'static Own> {
     let length = rustix::param::page_size();
     // SAFETY: a new private mapping at an address of the kernel's choice replaces nothing.
     let page = unsafe {
@@ -183,19 +208,17 @@ fn map_word() -> sysv::Result<*mut AtomicU64> {
     // SAFETY: the page was just made, and only a fork changes it, which is the purpose.
     unsafe { rustix::mm::madvise(page, length, Advice::LinuxWipeOnFork) }?;
     // Release on success, Acquire on failure: [PRESENCE].
-    match MINE.compare_exchange(
+    let published = MINE.compare_exchange(
         ptr::null_mut(),
         page.cast(),
         Ordering::AcqRel,
         Ordering::Acquire,
-    ) {
-        Ok(_) => Ok(page.cast()),
-        Err(theirs) => {
-            // SAFETY: our page was not published, nobody has its address.
-            unsafe { rustix::mm::munmap(page, length) }?;
-            Ok(theirs)
-        }
+    );
+    if published.is_err() {
+        // SAFETY: our page was not published, nobody has its address.
+        unsafe { rustix::mm::munmap(page, length) }?;
     }
+    own_if_any().ok_or(Errno::NOMEM)
 }
 
 /// Makes a presence segment, already removed and closed to everyone.

@@ -231,7 +231,7 @@ impl<'a> Bell<'a> {
             if patience.is_over() {
                 return None;
             }
-            self.sleep(rings, patience.slice(slice));
+            futex_wait(self.region, self.offset, rings, patience.slice(slice));
         }
     }
 }
@@ -254,9 +254,14 @@ impl Bell<'_> {
         rings
     }
 
-    /// Sleeps until the bell is rung again, or `slice` is over.
-    pub(crate) fn sleep(&self, rings: u32, slice: Duration) {
-        futex_wait(self.region, self.offset, rings, slice);
+    /// Where it is.
+    pub(crate) fn view(&self) -> &View {
+        self.region
+    }
+
+    /// Offset of the word to sleep on.
+    pub(crate) fn offset(&self) -> usize {
+        self.offset
     }
 }
 

@@ -1,9 +1,10 @@
 //! One handle's way of waiting: how it spins, and whose death ends its sleep.
 
 use crate::peers::{self, Peers};
+use crate::pulse;
 use crate::region::View;
 use crate::sync::{Ordering, spin_loop};
-use crate::wait::{Bell, FIRST_SLICE, LAST_SLICE, Moment, Patience, futex_wait};
+use crate::wait::{Bell, FIRST_SLICE, LAST_SLICE, Moment, Patience};
 use std::time::{Duration, Instant};
 
 /// How a caller wants to wait.
@@ -79,10 +80,12 @@ impl Waiter {
         patience: Patience,
         mut ready: impl FnMut(Moment, &mut Peers) -> Option<T>,
     ) -> Option<T> {
+        self.peers.begin();
         loop {
             if let found @ Some(_) = self.spin(&mut ready) {
                 return found;
             }
+            pulse::keep();
             let rings = (self.waiting != Waiting::Spin).then(|| bell.register());
             self.peers.clear();
             if let found @ Some(_) = ready(Moment::Parking, &mut self.peers) {
@@ -92,7 +95,8 @@ impl Waiter {
                 return None;
             }
             if let Some(rings) = rings {
-                bell.sleep(rings, patience.slice(self.peers.slice()));
+                let most = patience.left().unwrap_or(Duration::MAX);
+                self.peers.sleep(bell.view(), bell.offset(), rings, most);
             }
         }
     }
@@ -106,11 +110,13 @@ impl Waiter {
         patience: Patience,
         mut ready: impl FnMut(Moment, &mut Peers) -> Option<T>,
     ) -> Option<T> {
+        self.peers.begin();
         let mut slice = FIRST_SLICE;
         loop {
             if let found @ Some(_) = self.spin(&mut ready) {
                 return found;
             }
+            pulse::keep();
             // Acquire: as in `Bell::register`.
             let rings = view.load_u32(offset, Ordering::Acquire);
             self.peers.clear();
@@ -121,7 +127,7 @@ impl Waiter {
                 return None;
             }
             if self.waiting != Waiting::Spin {
-                futex_wait(view, offset, rings, patience.slice(slice));
+                self.peers.sleep(view, offset, rings, patience.slice(slice));
                 slice = (slice * 2).min(LAST_SLICE);
             }
         }

@@ -16,9 +16,9 @@ const PAGE: &str = "ARCHITECTURE.md";
 /// `A ──► B`: A uses B. A crate is called as its folder is.
 const DRAWING: &str = "\
 cli ──► userspace ──► tombolo ──► shmem ──► sysv
+cli, xtask ──► bench ──► tombolo
 preload ──► userspace
 capi, python, bridge ──► tombolo
-xtask ──► tombolo
 checks ──► everything
 ";
 /// What `checks` may use.

@@ -1,0 +1,119 @@
+//! The command line of a bench program: what to run, and where to write it.
+
+use crate::place::processors;
+use crate::registry::LENGTHS;
+use crate::run::{Options, Record, run};
+use crate::table;
+use crate::transport::{Runner, Topology};
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Measure ways between two processes beside what the machine can do
+#[derive(Debug, Parser)]
+pub struct Command {
+    /// Short samples, few repetitions: to see that it works, not to publish
+    #[arg(long)]
+    pub quick: bool,
+    /// Write the record to this file
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Measure only transports whose name contains this (again for more), and the bare rings
+    #[arg(long, value_name = "NAME")]
+    pub only: Vec<String>,
+    /// Measure messages of this many bytes only (again for more)
+    #[arg(long, value_name = "BYTES")]
+    pub size: Vec<usize>,
+    /// Measure only streams, or only round trips
+    #[arg(long, value_name = "stream|round-trip")]
+    pub shape: Option<String>,
+    /// Run on these two processors
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    pub processors: Vec<usize>,
+    /// Milliseconds of a sample
+    #[arg(long, value_name = "MS")]
+    pub duration: Option<u64>,
+    /// Pairs for each figure
+    #[arg(long, value_name = "N")]
+    pub repetitions: Option<usize>,
+    /// `cargo bench` says so
+    #[arg(long, hide = true)]
+    pub bench: bool,
+}
+
+impl Command {
+    /// Does what was asked for and prints the table.
+    pub fn run(&self, runners: &[Box<dyn Runner>]) -> ExitCode {
+        match self.try_run(runners) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("bench: {error:#}");
+                ExitCode::FAILURE
+            }
+        }
+    }
+
+    fn try_run(&self, runners: &[Box<dyn Runner>]) -> Result<()> {
+        let options = self.options()?;
+        let terminal = std::io::stderr().is_terminal();
+        let record = run(runners, &options, |what| {
+            if terminal {
+                eprint!("\r\x1b[K{what}");
+            }
+        })?;
+        if terminal {
+            eprint!("\r\x1b[K");
+        }
+        print!("{}", table::text(&record));
+        if let Some(path) = &self.json {
+            write(&record, path)?;
+        }
+        Ok(())
+    }
+
+    fn options(&self) -> Result<Options> {
+        let able = processors()?;
+        let [first, second] = match self.processors.as_slice() {
+            [] => [able[0], able[1 % able.len()]],
+            [a, b] => [*a, *b],
+            _ => anyhow::bail!("two processors are needed: --processors A,B"),
+        };
+        ensure!(
+            first != second,
+            "two processors are needed, and this process may use only number {first}"
+        );
+        let topologies = match self.shape.as_deref() {
+            None => vec![Topology::RoundTrip, Topology::Stream],
+            Some("stream") => vec![Topology::Stream],
+            Some("round-trip") => vec![Topology::RoundTrip],
+            Some(other) => anyhow::bail!("no shape {other}; there are stream and round-trip"),
+        };
+        let wrong = self.size.iter().find(|size| !LENGTHS.contains(size));
+        ensure!(
+            wrong.is_none(),
+            "messages of {} bytes are not measured; there are {LENGTHS:?}",
+            wrong.copied().unwrap_or_default()
+        );
+        let lengths = match self.size.as_slice() {
+            [] => LENGTHS.to_vec(),
+            some => some.to_vec(),
+        };
+        let duration = self.duration.unwrap_or(if self.quick { 10 } else { 60 });
+        Ok(Options {
+            topologies,
+            lengths,
+            repetitions: self.repetitions.unwrap_or(if self.quick { 1 } else { 5 }),
+            duration: Duration::from_millis(duration),
+            processors: [first, second],
+            only: self.only.clone(),
+        })
+    }
+}
+
+fn write(record: &Record, path: &PathBuf) -> Result<()> {
+    let text = serde_json::to_string_pretty(record)?;
+    std::fs::write(path, text + "\n").with_context(|| format!("can't write {}", path.display()))
+}

@@ -1,0 +1,51 @@
+//! Measures ways between two processes, beside what the machine itself can do.
+//!
+//! A *sample* is one transport, moving messages of one length in one shape (a round trip, or a
+//! stream) between two processes that are pinned to two processors. Beside it, in the same run,
+//! the *bare rings* are sampled, which do nothing but move bytes; what counts is the ratio of two
+//! samples that were taken a moment apart at the same distance between the processors.
+//!
+//! ```text
+//! command ──► run ──► conduct ══► body ──► transport          table, report
+//! what to      samples   one        in two     queue, fd, …      ▲
+//! measure      in turn   sample     processes  bare              │
+//!                └──────────────── Record ──► figures ───────────┘
+//! ```
+//!
+//! - `transport`: what a transport offers; `body`: what is done with it while time is taken
+//! - `content`: what messages hold and how they are checked
+//! - `place`: pinning, and the ping-pong that tells how far apart the processors are
+//! - `bare`: the limit; `queue`, `fd` and so on: the transports
+//! - `conduct`: one sample; `run`: all of them; `figures`: what they say
+//!
+//! # How to
+//! ```text
+//! cargo bench -p checks --bench transports -- --quick
+//! cargo bench -p checks --bench transports -- --only queue --size 64 --json record.json
+//! ```
+//!
+//! Measuring keeps two processors busy; whatever else runs meanwhile spoils it. Samples whose
+//! processes were preempted, or moved on their host, are not counted.
+//!
+//! To add a transport: implement [`Transport`](transport::Transport) (or
+//! [`Service`](transport::Service)), wrap it in [`OneWay`](body::OneWay) (or
+//! [`Asked`](body::Asked)) and put it into the list that the program gives to
+//! [`play_role`](conduct::play_role) and [`run`](run::run).
+
+pub mod bare;
+pub mod body;
+pub mod clock;
+pub mod command;
+pub mod conduct;
+pub mod content;
+pub mod fd;
+pub mod figures;
+pub mod machine;
+pub mod place;
+pub mod queue;
+pub mod raw;
+pub mod registry;
+pub mod run;
+pub mod stats;
+pub mod table;
+pub mod transport;

@@ -1,0 +1,199 @@
+//! Tombolo's `queue` as a transport.
+
+use crate::bare::{look, no_batches, not_in_place};
+use crate::content::{Payload, Verifier, array};
+use crate::transport::{About, Family, Link, Receiver, Sender, Task, Transport, Waits, Way, Wire};
+use anyhow::{Result, ensure};
+use std::ops::Range;
+use tombolo::Patience;
+use tombolo::queue::{self, Consumer, Options, Producer, RecvError, SendError};
+
+/// A `queue`.
+#[derive(Clone, Copy, Debug)]
+pub struct Queue {
+    /// How its ends wait.
+    pub waits: Waits,
+    /// How messages are handed over.
+    pub way: Way,
+}
+
+/// Messages of one call where many go by one.
+const BATCH: usize = 64;
+
+impl Queue {
+    fn options(task: &Task) -> Options {
+        let default = Options::default();
+        let suits = (8 * task.length).max(default.capacity);
+        Options {
+            capacity: task.capacity.unwrap_or(suits),
+            producers: task.producers,
+            consumers: task.consumers,
+            ..default
+        }
+    }
+}
+
+/// The end that sends.
+pub struct QueueSender {
+    producer: Producer,
+    transport: Queue,
+}
+
+impl Sender for QueueSender {
+    #[inline]
+    fn send(&mut self, number: u64, payload: &mut Payload) -> Result<()> {
+        let producer = &mut self.producer;
+        match (self.transport.way, self.transport.waits) {
+            (Way::InPlace, _) => {
+                let length = payload.length();
+                let mut loan = producer.loan(length, Patience::FOREVER)?;
+                let mut fits = Ok(());
+                payload.write(number, |offset, bytes| {
+                    fits = fits.and(loan.copy_in(offset, bytes));
+                });
+                fits?;
+                loan.publish();
+            }
+            (_, Waits::Spin) => {
+                let message = payload.bytes(number);
+                look(|| match producer.try_send(message) {
+                    Err(SendError::Full) => None,
+                    result => Some(result),
+                })?;
+            }
+            _ => producer.send(payload.bytes(number))?,
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn send_many(&mut self, numbers: Range<u64>, payload: &mut Payload) -> Result<()> {
+        if self.transport.way != Way::Batch {
+            return numbers.into_iter().try_for_each(|n| self.send(n, payload));
+        }
+        match payload.length() {
+            8 => self.producer.send_batch(numbers.map(array::<8>))?,
+            64 => self.producer.send_batch(numbers.map(array::<64>))?,
+            _ => self.producer.send_batch(numbers.map(array::<1024>))?,
+        };
+        Ok(())
+    }
+}
+
+/// The end that receives.
+pub struct QueueReceiver {
+    consumer: Consumer,
+    transport: Queue,
+    buffer: Vec<u8>,
+}
+
+impl Receiver for QueueReceiver {
+    #[inline]
+    fn recv(&mut self, verifier: &mut Verifier) -> Result<bool> {
+        let Self {
+            consumer, buffer, ..
+        } = self;
+        let result = match (self.transport.way, self.transport.waits) {
+            (Way::Batch, _) => {
+                let mut fault = Ok(());
+                let check = |message: queue::Message<'_>| {
+                    let result =
+                        verifier.check_words(message.len(), |offset| word(&message, offset));
+                    fault = fault.and(result);
+                };
+                let result = consumer.recv_batch(BATCH, Patience::FOREVER, check);
+                fault?;
+                result.map(|_| ())
+            }
+            (Way::InPlace, _) => match consumer.receive(Patience::FOREVER) {
+                Ok(Some(delivery)) => {
+                    let message = delivery.message();
+                    verifier.check_words(message.len(), |offset| word(&message, offset))?;
+                    return Ok(true);
+                }
+                Ok(None) => return Ok(true),
+                Err(error) => Err(error),
+            },
+            (Way::OneByOne, waits) => {
+                let result = if waits == Waits::Spin {
+                    look(|| consumer.try_recv(buffer).transpose())
+                } else {
+                    consumer.recv(buffer)
+                };
+                if let Ok(received) = &result {
+                    ensure!(!received.redelivered, "a message came twice");
+                    verifier.check(buffer)?;
+                }
+                result.map(|_| ())
+            }
+        };
+        match result {
+            Ok(()) => Ok(true),
+            Err(RecvError::Closed) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// A word of a message, read where it lies.
+#[inline]
+fn word(message: &queue::Message<'_>, offset: usize) -> u64 {
+    let mut word = [0; 8];
+    // Inside: the verifier asks for words of a message whose length it knows. If not, the word is
+    // wrong, which it notices.
+    let _ = message.copy_out(offset, &mut word);
+    u64::from_ne_bytes(word)
+}
+
+impl Transport for Queue {
+    type Sender = QueueSender;
+    type Receiver = QueueReceiver;
+
+    fn about(&self) -> About {
+        let waits = match self.waits {
+            Waits::Spin => ", spinning",
+            Waits::Adaptive => "",
+            Waits::Block => ", parking",
+        };
+        let way = match self.way {
+            Way::OneByOne => "",
+            Way::Batch => ", batches",
+            Way::InPlace => ", in place",
+        };
+        let name = format!("queue{waits}{way}");
+        About::new(name, Family::Tombolo, self.waits, self.way)
+    }
+
+    fn refuses(&self, task: &Task) -> Option<String> {
+        match self.way {
+            Way::OneByOne => None,
+            Way::Batch => no_batches(task),
+            Way::InPlace => not_in_place(task),
+        }
+    }
+
+    fn wire(&self, _: &Task, unique: &str) -> Result<Wire> {
+        Ok(Wire::named(unique).cleanup({
+            let name: tombolo::Name = unique.parse()?;
+            // Gone already, unless an end was killed.
+            move || drop(queue::remove(name))
+        }))
+    }
+
+    fn sender(&self, task: &Task, link: &Link) -> Result<QueueSender> {
+        let name: tombolo::Name = link.name.parse()?;
+        Ok(QueueSender {
+            producer: Producer::open_or_create(name, &Self::options(task))?,
+            transport: *self,
+        })
+    }
+
+    fn receiver(&self, task: &Task, link: &Link) -> Result<QueueReceiver> {
+        let name: tombolo::Name = link.name.parse()?;
+        Ok(QueueReceiver {
+            consumer: Consumer::open_or_create(name, &Self::options(task))?,
+            transport: *self,
+            buffer: Vec::with_capacity(task.length),
+        })
+    }
+}

@@ -1,6 +1,7 @@
 //! The command line of a bench program: what to run, and where to write it.
 
 use crate::place::processors;
+use crate::raw;
 use crate::registry::LENGTHS;
 use crate::run::{Options, Record, run};
 use crate::table;
@@ -58,6 +59,8 @@ impl Command {
 
     fn try_run(&self, runners: &[Box<dyn Runner>]) -> Result<()> {
         let options = self.options()?;
+        // Refused to most users; the wires clean up behind themselves.
+        raw::leave_name_space();
         let terminal = std::io::stderr().is_terminal();
         let record = run(runners, &options, |what| {
             if terminal {

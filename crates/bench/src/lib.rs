@@ -15,7 +15,7 @@
 //! - `transport`: what a transport offers; `body`: what is done with it while time is taken
 //! - `content`: what messages hold and how they are checked
 //! - `place`: pinning, and the ping-pong that tells how far apart the processors are
-//! - `bare`: the limit; `queue`, `fd` and so on: the transports
+//! - `bare`: the limit; `queue`, `fd`, `queues`, `signalled`: the transports
 //! - `conduct`: one sample; `run`: all of them; `figures`: what they say
 //!
 //! # How to
@@ -33,6 +33,8 @@
 //! [`play_role`](conduct::play_role) and [`run`](run::run).
 
 pub mod bare;
+pub mod bare_in_band;
+pub mod bare_index;
 pub mod body;
 pub mod clock;
 pub mod command;
@@ -43,9 +45,11 @@ pub mod figures;
 pub mod machine;
 pub mod place;
 pub mod queue;
+pub mod queues;
 pub mod raw;
 pub mod registry;
 pub mod run;
+pub mod signalled;
 pub mod stats;
 pub mod table;
 pub mod transport;

@@ -7,6 +7,7 @@
 use anyhow::{Context, Result};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+use rustix::thread::{UnshareFlags, unshare_unsafe};
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicU32, AtomicU64};
@@ -19,6 +20,13 @@ pub fn memory(length: usize) -> Result<OwnedFd> {
     let fd = memfd_create("tombolo-bench", MemfdFlags::CLOEXEC).context("memfd_create")?;
     ftruncate(&fd, length as u64).context("ftruncate")?;
     Ok(fd)
+}
+
+/// Leaves for an IPC name space of this process's own, if it may: what is made there goes with it,
+/// however it ends. Answers whether it did.
+pub fn leave_name_space() -> bool {
+    // SAFETY: does not touch the table of descriptors.
+    unsafe { unshare_unsafe(UnshareFlags::NEWIPC) }.is_ok()
 }
 
 /// A descriptor that this process was born with.

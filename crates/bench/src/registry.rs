@@ -4,6 +4,8 @@ use crate::bare;
 use crate::body::OneWay;
 use crate::fd::{Descriptor, Kind};
 use crate::queue::Queue;
+use crate::queues::{Posix, SystemV};
+use crate::signalled::{Signal, Signalled};
 use crate::transport::{Runner, Waits, Way};
 
 /// Lengths of messages, in bytes.
@@ -30,6 +32,18 @@ pub fn runners() -> Vec<Box<dyn Runner>> {
     ];
     for (kind, spin) in descriptors {
         all.push(Box::new(OneWay(Descriptor { kind, spin })));
+    }
+    all.push(Box::new(OneWay(SystemV)));
+    all.push(Box::new(OneWay(Posix)));
+    let signals = [
+        (Signal::Futex, false),
+        (Signal::Semaphores, false),
+        (Signal::Semaphores, true),
+        (Signal::Events, false),
+        (Signal::Events, true),
+    ];
+    for (signal, ring) in signals {
+        all.push(Box::new(OneWay(Signalled { signal, ring })));
     }
     all
 }

@@ -29,7 +29,7 @@ fn channel() -> (Writer, Reader, Region) {
 /// Offset and size of each field: of the header, of the value, and of its first three slots.
 fn fields() -> Vec<(String, usize, usize)> {
     let mut all = Vec::new();
-    let [value, slot, ..] = tombolo::LAYOUTS;
+    let [_, value, slot, ..] = tombolo::LAYOUTS;
     let stride = (slot.size + options().capacity).next_multiple_of(64);
     let slots = (0..3).map(|i| (value.size + i * stride, slot));
     let layouts = [(0, &header::LAYOUT), (0, value)].into_iter().chain(slots);

@@ -50,7 +50,14 @@ const MIRI: [(&str, &[&str]); 2] = [
     ),
     (
         "tombolo",
-        &["lane::", "queue_layout::", "queue_tests::", "value_slots::"],
+        &[
+            "lane::",
+            "queue_layout::",
+            "queue_tests::",
+            "service_layout::",
+            "service_tests::",
+            "value_slots::",
+        ],
     ),
 ];
 

@@ -4,6 +4,7 @@
 //! shared memory lacks, and names, message boundaries and survival of `kill -9` with it.
 //!
 //! - [`queue`]: the bounded buffer; each message goes to one consumer.
+//! - [`service`]: requests with replies; each reply finds who asked.
 //! - [`value`]: the latest message, readable any number of times.
 //! - [`sysv`]: every System V call itself, safely.
 //! - [`shmem`]: what channels are made of.
@@ -33,6 +34,22 @@ mod queue_taker;
 #[cfg(test)]
 mod queue_tests;
 #[cfg(not(loom))]
+pub mod service;
+#[cfg(not(loom))]
+mod service_client;
+#[cfg_attr(
+    loom,
+    expect(dead_code, reason = "loom models a shape without its segment")
+)]
+mod service_layout;
+mod service_members;
+#[cfg(not(loom))]
+mod service_server;
+#[cfg_attr(loom, expect(dead_code, reason = "loom models what is raced for"))]
+mod service_slot;
+#[cfg(test)]
+mod service_tests;
+#[cfg(not(loom))]
 pub mod value;
 #[cfg(not(loom))]
 mod value_reader;
@@ -46,11 +63,16 @@ pub use shmem::{Address, Name, OpenError, Reason, header::Lifetime, wait::Patien
 pub use {shmem, sysv};
 
 /// The layouts that this crate puts into segments, for `docs/layout.md`.
-pub const LAYOUTS: [&shmem::layout::Layout; 6] = [
+pub const LAYOUTS: [&shmem::layout::Layout; 11] = [
     &participant::layout::LAYOUT,
     &value_slots::layout::LAYOUT,
     &value_slots::slot::LAYOUT,
     &queue_layout::layout::LAYOUT,
     &queue_layout::lane::LAYOUT,
     &queue_layout::seat::LAYOUT,
+    &service_layout::layout::LAYOUT,
+    &service_layout::slot::LAYOUT,
+    &service_layout::request::LAYOUT,
+    &service_layout::reply::LAYOUT,
+    &service_layout::seat::LAYOUT,
 ];

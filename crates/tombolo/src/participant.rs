@@ -20,7 +20,7 @@
 //! WHO that is no identity counts as dead. PULSE only says where to listen; presence decides.
 
 use shmem::sync::Ordering;
-use shmem::{Region, View};
+use shmem::{Region, View, pulse};
 
 /// What stands where in a participant's place.
 pub mod layout {
@@ -53,7 +53,7 @@ impl Place {
                 .compare_exchange(from, me, Ordering::SeqCst, Ordering::Relaxed)
                 .is_ok();
         if taken {
-            let pulse = pulse();
+            let pulse = pulse::mine();
             // Relaxed, both: hints.
             region
                 .u32(self.0 + layout::PULSE)
@@ -76,7 +76,6 @@ impl Place {
         view.load_u64(self.0 + layout::WHO, Ordering::SeqCst)
     }
 
-    #[expect(dead_code, reason = "for who waits for its death")]
     /// Where the pulse of whose place it is can be felt.
     pub fn pulse(self, view: &View) -> u32 {
         // Relaxed: a hint.
@@ -97,9 +96,4 @@ impl Place {
         // Relaxed: as in `set_asleep`.
         view.load_u32(self.0 + layout::ASLEEP, Ordering::Relaxed) != 0
     }
-}
-
-fn pulse() -> u32 {
-    // Until `shmem` has pulses: none.
-    0
 }

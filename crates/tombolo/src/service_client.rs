@@ -1,0 +1,475 @@
+//! The client's side of `service`: calling, and several calls at a time.
+
+use crate::channel::Channel;
+use crate::service::{self, CallError, MANY, Options};
+use crate::service_layout::Shape;
+use crate::service_members::{leave_slot, somebody, take_slot};
+use crate::service_slot::{Fate, Outcome, Slot};
+use shmem::wait::{Moment, Patience};
+use shmem::{Address, OpenError, Peers, Reason, Waiter, Waiting, barrier};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// Calls a service.
+///
+/// It takes a slot for calls when it is opened, and more when it has several calls at a time;
+/// dropping it and what it started gives them back.
+#[derive(Debug)]
+pub struct Client {
+    /// The slot for the next call. `None` if a server still has the last one in hand.
+    line: Option<Line>,
+    waiting: Waiting,
+    follow: bool,
+    waiter: Waiter,
+    calls: u32,
+    shared: Arc<Shared>,
+}
+
+/// A slot of this client's, and its last call.
+#[derive(Debug)]
+struct Line {
+    slot: usize,
+    number: u64,
+}
+
+/// What a client and the calls that it started have in common.
+#[derive(Debug)]
+struct Shared {
+    /// Slots of this client that it does not wait for. Servers may have calls of theirs in hand.
+    spare: Mutex<Vec<usize>>,
+    channel: Channel<Shape>,
+}
+
+impl Client {
+    /// Opens a service, or creates it as `options` say.
+    ///
+    /// # Errors
+    /// See [`Reason`]; [`Reason::Crowded`] if it has as many calls as it may.
+    pub fn open_or_create(
+        address: impl Into<Address>,
+        options: &Options,
+    ) -> Result<Self, OpenError> {
+        Self::of(service::open_or_create(address.into(), options)?)
+    }
+
+    /// Opens a service that exists.
+    ///
+    /// # Errors
+    /// As [`open_or_create`](Self::open_or_create).
+    pub fn open(address: impl Into<Address>) -> Result<Self, OpenError> {
+        Self::of(Channel::open(address.into())?)
+    }
+
+    /// Opens a service, waiting until there is one. It looks for it in slices of up to 10 ms.
+    ///
+    /// # Errors
+    /// As [`open_or_create`](Self::open_or_create); not found when patience ends.
+    pub fn wait(address: impl Into<Address>, patience: Patience) -> Result<Self, OpenError> {
+        Self::of(Channel::wait(address.into(), patience)?)
+    }
+
+    fn of(channel: Channel<Shape>) -> Result<Self, OpenError> {
+        let mut waiter = Waiter::new();
+        let shared = Shared {
+            spare: Mutex::new(vec![]),
+            channel,
+        };
+        let Some(line) = shared.line(waiter.peers()) else {
+            let (what, limit) = ("calls", shared.channel.shape.calls());
+            return Err(shared.channel.error(Reason::Crowded { what, limit }));
+        };
+        Ok(Self {
+            line: Some(line),
+            waiting: Waiting::default(),
+            follow: false,
+            waiter,
+            calls: 0,
+            shared: Arc::new(shared),
+        })
+    }
+
+    /// Whether to wait for the next server when there is none; otherwise calls fail with
+    /// [`CallError::NoServers`] then. A call that a server had taken when it died fails anyhow.
+    #[must_use]
+    pub fn follow(mut self, follow: bool) -> Self {
+        self.follow = follow;
+        self
+    }
+
+    /// How to wait for replies.
+    #[must_use]
+    pub fn waiting(mut self, waiting: Waiting) -> Self {
+        self.waiting = waiting;
+        self.waiter.set_waiting(waiting);
+        self
+    }
+
+    /// Id of the segment.
+    pub fn id(&self) -> i32 {
+        self.shared.channel.opened.id
+    }
+
+    /// Longest request, in bytes.
+    pub fn longest(&self) -> usize {
+        self.shared.channel.shape.longest_request()
+    }
+
+    /// Calls, and puts the reply into a buffer, whose content it replaces. Waits as long as it
+    /// takes.
+    ///
+    /// # Errors
+    /// See [`CallError`]; the buffer is left empty, but with [`CallError::Failed`].
+    #[inline]
+    pub fn call(&mut self, request: &[u8], reply: &mut Vec<u8>) -> Result<(), CallError> {
+        self.call_while(request, Patience::FOREVER, reply)
+    }
+
+    /// [`call`](Self::call) that waits no longer than `timeout` for the reply.
+    ///
+    /// # Errors
+    /// See [`CallError`]; the buffer is left empty, but with [`CallError::Failed`].
+    pub fn call_timeout(
+        &mut self,
+        request: &[u8],
+        timeout: Duration,
+        reply: &mut Vec<u8>,
+    ) -> Result<(), CallError> {
+        self.call_while(request, timeout.into(), reply)
+    }
+
+    #[inline]
+    fn call_while(
+        &mut self,
+        request: &[u8],
+        patience: Patience,
+        reply: &mut Vec<u8>,
+    ) -> Result<(), CallError> {
+        reply.clear();
+        self.shared.check(request.len())?;
+        let mut line = match self.line.take() {
+            Some(line) => line,
+            None => self.shared.line_or_error(self.waiter.peers())?,
+        };
+        self.shared.ask(&mut line, request);
+        self.count();
+        let ended = self
+            .shared
+            .wait(&line, self.follow, &mut self.waiter, patience);
+        match ended {
+            Some(Ok(())) => {
+                let read = self.shared.read(&line, reply);
+                self.line = Some(line);
+                read
+            }
+            Some(Err(error)) => {
+                self.shared.spare().push(line.slot);
+                Err(error)
+            }
+            None => {
+                let late = self.shared.give_up(&line, self.waiter.peers(), reply);
+                self.shared.spare().push(line.slot);
+                late
+            }
+        }
+    }
+
+    /// Begins a call, whose reply is [waited for](Pending::wait) later. So one client has several
+    /// calls at a time.
+    ///
+    /// # Errors
+    /// See [`CallError`]; nothing is asked then.
+    pub fn start(&mut self, request: &[u8]) -> Result<Pending, CallError> {
+        self.shared.check(request.len())?;
+        let mut line = self.shared.line_or_error(self.waiter.peers())?;
+        self.shared.ask(&mut line, request);
+        self.count();
+        let mut waiter = Waiter::new();
+        waiter.set_waiting(self.waiting);
+        Ok(Pending {
+            line,
+            follow: self.follow,
+            ended: None,
+            waiter,
+            shared: self.shared.clone(),
+        })
+    }
+
+    #[inline]
+    fn count(&mut self) {
+        self.calls = self.calls.wrapping_add(1);
+        if self.calls == MANY {
+            barrier::register();
+        }
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        if let Some(line) = self.line.take() {
+            self.shared.spare().push(line.slot);
+        }
+    }
+}
+
+/// A call that was started. Dropping it takes it back if no server has it, and throws its reply
+/// away otherwise.
+#[derive(Debug)]
+pub struct Pending {
+    line: Line,
+    follow: bool,
+    /// How it ended, if that is known.
+    ended: Option<Result<(), CallError>>,
+    waiter: Waiter,
+    shared: Arc<Shared>,
+}
+
+impl Pending {
+    /// Waits for the reply as long as it takes, and puts it into a buffer, whose content it
+    /// replaces.
+    ///
+    /// # Errors
+    /// See [`CallError`]; the buffer is left empty, but with [`CallError::Failed`].
+    pub fn wait(self, reply: &mut Vec<u8>) -> Result<(), CallError> {
+        self.finish(Patience::FOREVER, reply)
+    }
+
+    /// [`wait`](Self::wait) that waits no longer than `timeout`, and then gives the call up.
+    ///
+    /// # Errors
+    /// See [`CallError`]; the buffer is left empty, but with [`CallError::Failed`].
+    pub fn wait_timeout(self, timeout: Duration, reply: &mut Vec<u8>) -> Result<(), CallError> {
+        self.finish(timeout.into(), reply)
+    }
+
+    /// Whether [`wait`](Self::wait) would not have to wait any more; waits for that while
+    /// `patience` lasts.
+    ///
+    /// # Errors
+    /// [`CallError::Forked`] and [`CallError::Removed`].
+    pub fn is_over(&mut self, patience: Patience) -> Result<bool, CallError> {
+        self.shared.check(0)?;
+        self.look(patience);
+        Ok(self.ended.is_some())
+    }
+
+    fn look(&mut self, patience: Patience) {
+        let Self {
+            line,
+            follow,
+            ended,
+            waiter,
+            shared,
+        } = self;
+        if ended.is_none() {
+            *ended = shared.wait(line, *follow, waiter, patience);
+        }
+    }
+
+    fn finish(mut self, patience: Patience, reply: &mut Vec<u8>) -> Result<(), CallError> {
+        reply.clear();
+        self.shared.check(0)?;
+        self.look(patience);
+        match self.ended.clone() {
+            Some(Ok(())) => self.shared.read(&self.line, reply),
+            Some(Err(error)) => Err(error),
+            None => {
+                let late = self.shared.give_up(&self.line, self.waiter.peers(), reply);
+                self.ended = Some(late.clone());
+                late
+            }
+        }
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        // In a child that has it by a fork the call is still the parent's.
+        if self.shared.channel.is_mine() {
+            if self.ended.is_none() {
+                self.shared.take_back(&self.line, self.waiter.peers());
+            }
+            self.shared.spare().push(self.line.slot);
+        }
+    }
+}
+
+impl Shared {
+    #[inline]
+    fn slot(&self, slot: usize) -> Slot<'_> {
+        Slot {
+            shape: &self.channel.shape,
+            region: self.channel.region(),
+            slot,
+        }
+    }
+
+    fn spare(&self) -> MutexGuard<'_, Vec<usize>> {
+        // Numbers: whole whoever panicked.
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a request of so many bytes can be made.
+    #[inline]
+    fn check(&self, length: usize) -> Result<(), CallError> {
+        if !self.channel.is_mine() {
+            return Err(CallError::Forked);
+        }
+        let longest = self.channel.shape.longest_request();
+        if length > longest {
+            return Err(CallError::TooLong { length, longest });
+        }
+        if self.channel.has_ended() {
+            return Err(CallError::Removed);
+        }
+        Ok(())
+    }
+
+    /// A slot for a call: one of this client's that is quiet, or a further one.
+    #[cold]
+    fn line(&self, peers: &mut Peers) -> Option<Line> {
+        let (me, region) = (self.channel.me, self.channel.region());
+        let mut spare = self.spare();
+        let quiet = spare
+            .iter()
+            .position(|slot| self.slot(*slot).quieten(me, |taker| peers.is_dead(taker)));
+        let slot = match quiet {
+            Some(at) => spare.swap_remove(at),
+            None => take_slot(&self.channel.shape, region, me, |who| peers.is_dead(who))?,
+        };
+        let number = self.slot(slot).last();
+        Some(Line { slot, number })
+    }
+
+    fn line_or_error(&self, peers: &mut Peers) -> Result<Line, CallError> {
+        let limit = self.channel.shape.calls();
+        self.line(peers).ok_or(CallError::Crowded { limit })
+    }
+
+    #[inline]
+    fn ask(&self, line: &mut Line, request: &[u8]) {
+        let slot = self.slot(line.slot);
+        let fits = self.channel.region().copy_in(slot.room(), request);
+        // The slot lies inside the region, and the request was found to fit.
+        debug_assert!(fits.is_ok(), "{fits:?}");
+        line.number = line.number.wrapping_add(1);
+        slot.ask(line.number, request.len());
+        let door = self.channel.shape.door(self.channel.region());
+        door.ring_light(|| true);
+    }
+
+    /// Waits until there is a reply, or none to wait for; `None` if patience ended.
+    #[inline]
+    fn wait(
+        &self,
+        line: &Line,
+        follow: bool,
+        waiter: &mut Waiter,
+        patience: Patience,
+    ) -> Option<Result<(), CallError>> {
+        let slot = self.slot(line.slot);
+        let bell = self
+            .channel
+            .shape
+            .answered(self.channel.region(), line.slot);
+        waiter.wait(bell, patience, |moment, peers| {
+            if slot.is_answered(line.number) {
+                return Some(Ok(()));
+            }
+            match moment {
+                Moment::Spinning => None,
+                Moment::Parking => self.look(line, follow, peers),
+            }
+        })
+    }
+
+    /// Looks whether there is anybody to wait for.
+    #[cold]
+    fn look(&self, line: &Line, follow: bool, peers: &mut Peers) -> Option<Result<(), CallError>> {
+        let slot = self.slot(line.slot);
+        let fate = slot.fate(line.number, |taker| {
+            peers.watch(taker, slot.in_hand().1);
+            peers.is_dead(taker)
+        });
+        let nobody = match fate {
+            Fate::Answered => return Some(Ok(())),
+            Fate::Damaged => return Some(Err(CallError::Damaged)),
+            Fate::Died => true,
+            Fate::Waits if !follow => {
+                let (shape, region) = (&self.channel.shape, self.channel.region());
+                let server = somebody(shape, region, |server| peers.is_dead(server));
+                if let Some((server, pulse)) = server {
+                    peers.watch(server, pulse);
+                }
+                server.is_none()
+            }
+            _ => false,
+        };
+        let gone = self.channel.has_ended() || self.channel.is_gone();
+        if !nobody && !gone {
+            return None;
+        }
+        match self.take_back(line, peers) {
+            Fate::Answered => Some(Ok(())),
+            Fate::Died => Some(Err(CallError::ServerDied)),
+            _ if gone => Some(Err(CallError::Removed)),
+            Fate::TakenBack => Some(Err(CallError::NoServers)),
+            // A server has come just now.
+            _ => None,
+        }
+    }
+
+    fn take_back(&self, line: &Line, peers: &mut Peers) -> Fate {
+        let is_dead = |taker| peers.is_dead(taker);
+        self.slot(line.slot)
+            .take_back(self.channel.me, line.number, is_dead)
+    }
+
+    /// Ends a call whose time is over.
+    #[cold]
+    fn give_up(
+        &self,
+        line: &Line,
+        peers: &mut Peers,
+        reply: &mut Vec<u8>,
+    ) -> Result<(), CallError> {
+        match self.take_back(line, peers) {
+            Fate::Answered => self.read(line, reply),
+            Fate::TakenBack => Err(CallError::TimedOut { taken: false }),
+            Fate::Died => Err(CallError::ServerDied),
+            _ => Err(CallError::TimedOut { taken: true }),
+        }
+    }
+
+    /// Copies the reply out.
+    #[inline]
+    fn read(&self, line: &Line, reply: &mut Vec<u8>) -> Result<(), CallError> {
+        let answer = self.slot(line.slot).answer();
+        let answer = answer.map_err(|_| CallError::Damaged)?;
+        match answer.outcome {
+            Outcome::Reply | Outcome::Failed => {
+                let region = self.channel.region();
+                let fits = region.append_to(answer.offset, answer.length, reply);
+                // The slot lies inside the region, and the reply was found to fit.
+                debug_assert!(fits.is_ok(), "{fits:?}");
+            }
+            Outcome::Dropped => return Err(CallError::Dropped),
+            Outcome::Damaged => return Err(CallError::Damaged),
+        }
+        match answer.outcome {
+            Outcome::Failed => Err(CallError::Failed),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // In a child that has it by a fork the slots are still the parent's.
+        if self.channel.is_mine() {
+            let (shape, region) = (&self.channel.shape, self.channel.region());
+            for slot in self.spare().drain(..) {
+                leave_slot(shape, region, slot);
+            }
+        }
+    }
+}

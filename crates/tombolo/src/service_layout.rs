@@ -1,0 +1,306 @@
+//! What stands where in a `service`.
+
+#[cfg(not(loom))]
+use crate::channel;
+use crate::participant::{PARTICIPANT_SIZE, Place, layout as participant};
+#[cfg(not(loom))]
+use shmem::header::Kind;
+#[cfg(not(loom))]
+use shmem::open::Expected;
+#[cfg(not(loom))]
+use shmem::region::OutOfBounds;
+use shmem::region::{Region, View};
+use shmem::sync::Ordering;
+use shmem::wait::{BELL_SIZE, Bell};
+
+/// The channel's own part of the segment, behind the header.
+pub mod layout {
+    use super::BELL_SIZE;
+
+    shmem::layout! {
+        "service", 384;
+        CALLS: 4 @ 256, "the initialiser", "how many slots for calls there are, 1 to 4096";
+        SERVERS: 4 @ 260, "the initialiser", "how many servers there may be, 1 to 1024";
+        REQUEST: 4 @ 264, "the initialiser", "longest request, in bytes";
+        REPLY: 4 @ 268, "the initialiser", "longest reply, in bytes";
+        DOOR: (BELL_SIZE) @ 320, "servers register, clients ring", "rung when there is a new request, and when one can be taken again";
+        ATTENDED: 8 @ 328, "each server once, when it has its seat [SERVICE_GONE]", "how many servers there ever were";
+        USED: 4 @ 336, "each client, before it has a slot", "slots from this one on never had a client; servers need not look there";
+    }
+}
+
+/// One slot's own words; its messages stand apart.
+pub mod slot {
+    use super::{BELL_SIZE, PARTICIPANT_SIZE};
+
+    shmem::layout! {
+        "service slot", 128;
+        OWNER: (PARTICIPANT_SIZE) @ 0, "the client", "who calls; a dead one's if it died instead of leaving";
+        ANSWERED: (BELL_SIZE) @ 16, "the client registers, servers ring", "rung when there is a reply, and when a server leaves";
+        TAKER: 8 @ 64, "a server, or the client that takes its call back, by compare-exchange from 0 or from a dead one; 0 by itself when it is done [SERVICE_TAKE]", "identity of the process that has the slot's call in hand, 0 if there is none";
+        TAKEN: 8 @ 72, "the taker [SERVICE_TAKEN]", "number of the last call that was taken, by a server or back";
+        PULSE: 4 @ 80, "a server, when it has taken", "where the pulse of the taker's process is, 0 if it has none";
+    }
+}
+
+/// What stands before a request.
+pub mod request {
+    shmem::layout! {
+        "service request", 16;
+        NUMBER: 8 @ 0, "the client, last [SERVICE_ASK]", "number of the slot's last call; numbers of a slot never repeat";
+        LENGTH: 4 @ 8, "the client", "bytes of the request that follow";
+    }
+}
+
+/// What stands before a reply.
+pub mod reply {
+    shmem::layout! {
+        "service reply", 16;
+        NUMBER: 8 @ 0, "the taker, last [SERVICE_ANSWER]", "number of the call that this is the reply to";
+        LENGTH: 4 @ 8, "the taker", "bytes of the reply that follow";
+        OUTCOME: 4 @ 12, "the taker", "a reply 1, an error 2, none: let go 3, the request was damaged 4";
+    }
+}
+
+/// One seat in the table of servers.
+pub mod seat {
+    use super::PARTICIPANT_SIZE;
+
+    shmem::layout! {
+        "service seat", 64;
+        SERVER: (PARTICIPANT_SIZE) @ 0, "a server", "who serves";
+    }
+}
+
+/// Hash over everything above.
+pub const LAYOUT_HASH: u64 = shmem::header::layout_hash(&[
+    &layout::LAYOUT,
+    &slot::LAYOUT,
+    &request::LAYOUT,
+    &reply::LAYOUT,
+    &seat::LAYOUT,
+    &participant::LAYOUT,
+]);
+
+const SEATS: usize = layout::LAYOUT.size;
+/// Two cache lines: processors fetch them in pairs.
+const PAIR: usize = 128;
+/// Most slots for calls.
+pub const MOST_CALLS: usize = 4096;
+/// Most servers.
+pub const MOST_SERVERS: usize = 1024;
+/// Longest message, in bytes.
+pub const LONGEST: usize = 1 << 30;
+
+/// The shape of a service: private copies of what was checked at opening.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    calls: usize,
+    servers: usize,
+    request: usize,
+    reply: usize,
+}
+
+impl Shape {
+    /// A service with so many slots for calls and seats for servers, for requests and replies of
+    /// so many bytes, and how long a segment must be for it. `None` if no segment can be.
+    pub fn plan(
+        calls: usize,
+        servers: usize,
+        request: usize,
+        reply: usize,
+    ) -> Option<(Self, usize)> {
+        let shape = Self {
+            calls,
+            servers,
+            request,
+            reply,
+        };
+        Some((shape, shape.bytes()?))
+    }
+
+    /// Bytes of the segment, `None` if the numbers can't be.
+    fn bytes(&self) -> Option<usize> {
+        let counts =
+            (1..=MOST_CALLS).contains(&self.calls) && (1..=MOST_SERVERS).contains(&self.servers);
+        if !counts || self.request > LONGEST || self.reply > LONGEST {
+            return None;
+        }
+        let messages = self.request_room().checked_add(self.reply_room())?;
+        let length = messages
+            .checked_mul(self.calls)?
+            .checked_add(self.messages())?;
+        (length <= isize::MAX as usize).then_some(length)
+    }
+
+    fn request_room(&self) -> usize {
+        (request::LAYOUT.size + self.request).next_multiple_of(PAIR)
+    }
+
+    fn reply_room(&self) -> usize {
+        (reply::LAYOUT.size + self.reply).next_multiple_of(PAIR)
+    }
+
+    fn slots(&self) -> usize {
+        (SEATS + self.servers * seat::LAYOUT.size).next_multiple_of(PAIR)
+    }
+
+    /// Where the messages of the first slot begin.
+    fn messages(&self) -> usize {
+        self.slots() + self.calls * slot::LAYOUT.size
+    }
+
+    /// How many slots for calls there are.
+    pub fn calls(&self) -> usize {
+        self.calls
+    }
+
+    /// How many servers there may be.
+    pub fn servers(&self) -> usize {
+        self.servers
+    }
+
+    /// Longest request, in bytes.
+    pub fn longest_request(&self) -> usize {
+        self.request
+    }
+
+    /// Longest reply, in bytes.
+    pub fn longest_reply(&self) -> usize {
+        self.reply
+    }
+
+    /// The seat of a server.
+    #[inline]
+    pub fn seat(&self, seat: usize) -> Place {
+        Place(SEATS + seat * seat::LAYOUT.size + seat::SERVER)
+    }
+
+    /// Offset of a word of a slot, one of [`slot`]'s.
+    #[inline]
+    pub fn at(&self, slot: usize, word: usize) -> usize {
+        self.slots() + slot * slot::LAYOUT.size + word
+    }
+
+    /// The place of a slot's client.
+    #[inline]
+    pub fn owner(&self, slot: usize) -> Place {
+        Place(self.at(slot, slot::OWNER))
+    }
+
+    /// Offset of a slot's request, its header first.
+    #[inline]
+    pub fn request(&self, slot: usize) -> usize {
+        self.messages() + slot * (self.request_room() + self.reply_room())
+    }
+
+    /// Offset of a slot's reply, its header first.
+    #[inline]
+    pub fn reply(&self, slot: usize) -> usize {
+        self.request(slot) + self.request_room()
+    }
+
+    /// How many slots may have calls: a peer may begin to use another before the answer is used.
+    #[inline]
+    pub fn used(&self, view: &View) -> usize {
+        // Relaxed: who sees no client in a slot sees none of its requests; the bell orders it.
+        (view.load_u32(layout::USED, Ordering::Relaxed) as usize).min(self.calls)
+    }
+
+    /// The bell for servers that wait for requests.
+    #[inline]
+    pub fn door<'a>(&self, region: &'a Region) -> Bell<'a> {
+        Bell::light(region, layout::DOOR)
+    }
+
+    /// The bell for the client that waits for the reply in a slot.
+    #[inline]
+    pub fn answered<'a>(&self, region: &'a Region, slot: usize) -> Bell<'a> {
+        Bell::light(region, self.at(slot, slot::ANSWERED))
+    }
+}
+
+#[cfg(not(loom))]
+impl channel::Shape for Shape {
+    const EXPECTED: Expected = Expected {
+        kind: Kind::Service,
+        layout_hash: LAYOUT_HASH,
+        // Who has gone waits for no reply.
+        may_discard: |_| true,
+    };
+
+    fn length(&self) -> Option<usize> {
+        self.bytes()
+    }
+
+    fn format(&self, region: &Region) -> Result<(), OutOfBounds> {
+        for (at, number) in [
+            (layout::CALLS, self.calls),
+            (layout::SERVERS, self.servers),
+            (layout::REQUEST, self.request),
+            (layout::REPLY, self.reply),
+        ] {
+            region.copy_in(at, &(number as u32).to_ne_bytes())?;
+        }
+        Ok(())
+    }
+
+    fn open(view: &View) -> Option<Self> {
+        let number = |at| {
+            let mut bytes = [0; 4];
+            view.copy_out(at, &mut bytes).ok()?;
+            usize::try_from(u32::from_ne_bytes(bytes)).ok()
+        };
+        let (shape, length) = Self::plan(
+            number(layout::CALLS)?,
+            number(layout::SERVERS)?,
+            number(layout::REQUEST)?,
+            number(layout::REPLY)?,
+        )?;
+        (length <= view.len()).then_some(shape)
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use channel::Shape as _;
+
+    #[test]
+    fn a_shape_is_read_as_it_was_written() {
+        for (calls, servers, request, reply) in
+            [(1, 1, 0, 0), (3, 9, 300, 48), (256, 64, 4096, 112)]
+        {
+            let (shape, length) = Shape::plan(calls, servers, request, reply).unwrap();
+            let region = Region::heap(length);
+            shape.format(&region).unwrap();
+            assert_eq!(Shape::open(&region), Some(shape));
+            assert_eq!(Shape::open(&Region::heap(length - 1)), None);
+            let last = shape.reply(calls - 1);
+            assert!(last + reply::LAYOUT.size + shape.longest_reply() <= length);
+            assert!(shape.request(0) >= shape.at(calls - 1, slot::LAYOUT.size));
+            assert!(shape.reply(0) - shape.request(0) >= request::LAYOUT.size + request);
+        }
+        assert_eq!(Shape::plan(0, 1, 0, 0), None);
+        assert_eq!(Shape::plan(1, MOST_SERVERS + 1, 0, 0), None);
+        assert_eq!(Shape::plan(1, 1, usize::MAX, 0), None);
+    }
+
+    #[test]
+    fn a_hostile_shape_is_none() {
+        let (shape, length) = Shape::plan(2, 2, 100, 100).unwrap();
+        for at in [
+            layout::CALLS,
+            layout::SERVERS,
+            layout::REQUEST,
+            layout::REPLY,
+        ] {
+            for word in [4097u32, 1 << 20, u32::MAX] {
+                let region = Region::heap(length);
+                shape.format(&region).unwrap();
+                region.copy_in(at, &word.to_ne_bytes()).unwrap();
+                assert_eq!(Shape::open(&region), None, "{word} at {at}");
+            }
+        }
+    }
+}

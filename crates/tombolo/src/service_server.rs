@@ -1,0 +1,469 @@
+//! The server's side of `service`: taking requests, and replying.
+
+use crate::channel::Channel;
+use crate::service::{self, MANY, Options, ServeError};
+use crate::service_layout::Shape;
+use crate::service_members::{leave_seat, take_seat};
+use crate::service_slot::{Outcome, Slot, Taken};
+use shmem::wait::{Moment, Patience};
+use shmem::{Address, OpenError, OutOfBounds, Peers, Reason, Waiter, Waiting, barrier, pulse};
+use std::fmt;
+use std::time::Duration;
+
+/// How many calls in a row a server takes from one slot before it looks at the others first.
+const QUOTA: u32 = 64;
+/// How many times a server passes by a slot that somebody else has before it looks whether that
+/// one lives, which is a system call.
+const PATIENT: u32 = 1024;
+
+/// Serves: takes requests and replies.
+///
+/// Dropping it gives its seat back; when the last server leaves, clients learn of it.
+#[derive(Debug)]
+pub struct Server {
+    seat: usize,
+    round: Round,
+    /// What was handed out and is not answered.
+    held: Option<Taken>,
+    waiter: Waiter,
+    served: u32,
+    channel: Channel<Shape>,
+}
+
+impl Server {
+    /// Opens a service, or creates it as `options` say.
+    ///
+    /// # Errors
+    /// See [`Reason`]; [`Reason::Crowded`] if it has as many servers as it may.
+    pub fn open_or_create(
+        address: impl Into<Address>,
+        options: &Options,
+    ) -> Result<Self, OpenError> {
+        Self::of(service::open_or_create(address.into(), options)?)
+    }
+
+    /// Opens a service that exists.
+    ///
+    /// # Errors
+    /// As [`open_or_create`](Self::open_or_create).
+    pub fn open(address: impl Into<Address>) -> Result<Self, OpenError> {
+        Self::of(Channel::open(address.into())?)
+    }
+
+    fn of(channel: Channel<Shape>) -> Result<Self, OpenError> {
+        let mut waiter = Waiter::new();
+        let Channel { shape, me, .. } = channel;
+        let is_dead = |who| waiter.peers().is_dead(who);
+        let Some(seat) = take_seat(&shape, channel.region(), me, is_dead) else {
+            let (what, limit) = ("servers", shape.servers());
+            return Err(channel.error(Reason::Crowded { what, limit }));
+        };
+        Ok(Self {
+            seat,
+            round: Round {
+                first: 0,
+                left: QUOTA,
+                passed: 0,
+                pulse: pulse::mine(),
+            },
+            held: None,
+            waiter,
+            served: 0,
+            channel,
+        })
+    }
+
+    /// How to wait for requests.
+    #[must_use]
+    pub fn waiting(mut self, waiting: Waiting) -> Self {
+        self.waiter.set_waiting(waiting);
+        self
+    }
+
+    /// Id of the segment.
+    pub fn id(&self) -> i32 {
+        self.channel.opened.id
+    }
+
+    /// Longest reply, in bytes.
+    pub fn longest(&self) -> usize {
+        self.channel.shape.longest_reply()
+    }
+
+    /// Takes the next request. Waits as long as it takes.
+    ///
+    /// # Errors
+    /// See [`ServeError`].
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "a request borrows the server, which no iterator's item can"
+    )]
+    #[inline]
+    pub fn next(&mut self) -> Result<Request<'_>, ServeError> {
+        while !self.take(Some(Patience::FOREVER))? {}
+        Ok(Request { server: self })
+    }
+
+    /// Takes the next request if there is one now, `None` if not.
+    ///
+    /// # Errors
+    /// See [`ServeError`].
+    #[inline]
+    pub fn try_next(&mut self) -> Result<Option<Request<'_>>, ServeError> {
+        Ok(self.take(None)?.then_some(Request { server: self }))
+    }
+
+    /// [`next`](Self::next) that waits no longer than `timeout`, `None` if there was no request.
+    ///
+    /// # Errors
+    /// See [`ServeError`].
+    pub fn next_timeout(&mut self, timeout: Duration) -> Result<Option<Request<'_>>, ServeError> {
+        let taken = self.take(Some(timeout.into()))?;
+        Ok(taken.then_some(Request { server: self }))
+    }
+
+    /// Takes a request in hand; false if there is none. `wait` of `None` does not wait at all.
+    #[inline]
+    fn take(&mut self, wait: Option<Patience>) -> Result<bool, ServeError> {
+        if !self.channel.is_mine() {
+            return Err(ServeError::Forked);
+        }
+        // A guard that was forgotten, not dropped.
+        self.finish(Outcome::Dropped, 0);
+        let Self {
+            round,
+            held,
+            waiter,
+            channel,
+            ..
+        } = self;
+        *held = round.find_quickly(channel, waiter.peers());
+        if held.is_some() {
+            return Ok(true);
+        }
+        self.take_slowly(wait)
+    }
+
+    #[cold]
+    fn take_slowly(&mut self, wait: Option<Patience>) -> Result<bool, ServeError> {
+        let Self {
+            round,
+            held,
+            waiter,
+            channel,
+            ..
+        } = self;
+        let mut look = |moment, peers: &mut Peers| {
+            if moment == Moment::Spinning {
+                return round.find_quickly(channel, peers).map(Ok);
+            }
+            let found = round.find(channel, |slot, taker| {
+                peers.watch(taker, slot.in_hand().1);
+                peers.is_dead(taker)
+            });
+            if let Some(found) = found {
+                return Some(Ok(found));
+            }
+            let gone = channel.has_ended() || channel.is_gone();
+            gone.then_some(Err(ServeError::Removed))
+        };
+        let found = match wait {
+            None => look(Moment::Parking, waiter.peers()),
+            Some(patience) => {
+                let door = channel.shape.door(channel.region());
+                waiter.wait(door, patience, look)
+            }
+        };
+        *held = found.transpose()?;
+        Ok(held.is_some())
+    }
+
+    fn slot(&self, slot: usize) -> Slot<'_> {
+        Slot {
+            shape: &self.channel.shape,
+            region: self.channel.region(),
+            slot,
+        }
+    }
+
+    #[inline]
+    fn finish(&mut self, outcome: Outcome, length: usize) {
+        // In a child that has it by a fork the request is still the parent's.
+        if let Some(held) = self.held.take()
+            && self.channel.is_mine()
+        {
+            self.slot(held.slot).reply(&held, outcome, length);
+            self.served = self.served.wrapping_add(1);
+            if self.served == MANY {
+                barrier::register();
+            }
+        }
+    }
+}
+
+/// A server's way of going round the slots.
+#[derive(Debug)]
+struct Round {
+    /// The slot to look at first, and how many more times.
+    first: usize,
+    left: u32,
+    /// How many times it passed by a slot that somebody else has.
+    passed: u32,
+    pulse: u32,
+}
+
+impl Round {
+    /// Takes a request, asking the kernel seldom who lives.
+    #[inline]
+    fn find_quickly(&mut self, channel: &Channel<Shape>, peers: &mut Peers) -> Option<Taken> {
+        let mut passed = self.passed;
+        let found = self.find(channel, |_, taker| {
+            passed = passed.wrapping_add(1);
+            passed.is_multiple_of(PATIENT) && peers.is_dead(taker)
+        });
+        self.passed = passed;
+        found
+    }
+
+    /// Takes a request, `None` if there is none that nobody else has.
+    #[inline]
+    fn find(
+        &mut self,
+        channel: &Channel<Shape>,
+        mut is_dead: impl FnMut(&Slot<'_>, u64) -> bool,
+    ) -> Option<Taken> {
+        let (shape, region) = (&channel.shape, channel.region());
+        let used = shape.used(region);
+        let first = if self.first < used { self.first } else { 0 };
+        for slot in (first..used).chain(0..first) {
+            let at = Slot {
+                shape,
+                region,
+                slot,
+            };
+            let taken = at.take(channel.me, self.pulse, |taker| is_dead(&at, taker));
+            if taken.is_none() {
+                continue;
+            }
+            if slot != self.first {
+                (self.first, self.left) = (slot, QUOTA);
+            }
+            self.left -= 1;
+            if self.left == 0 {
+                (self.first, self.left) = (slot + 1, QUOTA);
+            }
+            return taken;
+        }
+        None
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.finish(Outcome::Dropped, 0);
+        if self.channel.is_mine() {
+            leave_seat(&self.channel.shape, self.channel.region(), self.seat);
+        }
+    }
+}
+
+/// A request in place, to be replied to. Dropping it tells the client that there is no reply.
+///
+/// Peers can still write its bytes: look at each once, or copy them out first.
+#[derive(Debug)]
+pub struct Request<'a> {
+    server: &'a mut Server,
+}
+
+impl<'a> Request<'a> {
+    #[inline]
+    fn taken(&self) -> &Taken {
+        let held = self.server.held.as_ref();
+        held.expect("a request is made when something is held")
+    }
+
+    /// Bytes of the request.
+    pub fn len(&self) -> usize {
+        self.taken().length
+    }
+
+    /// Whether it has no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Copies a part of the request out.
+    ///
+    /// # Errors
+    /// If the part is not inside the request; nothing is copied then.
+    pub fn copy_out(&self, offset: usize, to: &mut [u8]) -> Result<(), OutOfBounds> {
+        let start = inside(offset, to.len(), self.len())?;
+        let room = self.server.slot(self.taken().slot).room();
+        self.server.channel.region().copy_out(room + start, to)
+    }
+
+    /// Appends the request to a buffer.
+    #[inline]
+    pub fn append_to(&self, to: &mut Vec<u8>) {
+        let taken = self.taken();
+        let room = self.server.slot(taken.slot).room();
+        let region = self.server.channel.region();
+        let fits = region.append_to(room, taken.length, to);
+        // The slot lies inside the region, and the request was found to fit.
+        debug_assert!(fits.is_ok(), "{fits:?}");
+    }
+
+    /// Longest reply, in bytes.
+    pub fn longest_reply(&self) -> usize {
+        self.server.longest()
+    }
+
+    /// Replies.
+    ///
+    /// # Errors
+    /// If the reply is longer than one may be. The request comes back with the error.
+    #[inline]
+    pub fn reply(self, reply: &[u8]) -> Result<(), TooLong<'a>> {
+        self.answer(Outcome::Reply, reply)
+    }
+
+    /// Replies with an error, of which these bytes tell the client.
+    ///
+    /// # Errors
+    /// As [`reply`](Self::reply).
+    pub fn fail(self, error: &[u8]) -> Result<(), TooLong<'a>> {
+        self.answer(Outcome::Failed, error)
+    }
+
+    #[inline]
+    fn answer(self, outcome: Outcome, bytes: &[u8]) -> Result<(), TooLong<'a>> {
+        let mut reply = self.loan(bytes.len())?;
+        let fits = reply.copy_in(0, bytes);
+        // It was lent as long as they are.
+        debug_assert!(fits.is_ok(), "{fits:?}");
+        reply.end(outcome);
+        Ok(())
+    }
+
+    /// A place for a reply of `length` bytes, to be written in place. The request can be read
+    /// meanwhile.
+    ///
+    /// # Errors
+    /// As [`reply`](Self::reply).
+    #[inline]
+    pub fn loan(self, length: usize) -> Result<Reply<'a>, TooLong<'a>> {
+        let longest = self.longest_reply();
+        if length > longest {
+            return Err(TooLong {
+                request: self,
+                length,
+                longest,
+            });
+        }
+        Ok(Reply {
+            request: self,
+            length,
+        })
+    }
+}
+
+impl Drop for Request<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        // Nothing is held if it was answered.
+        self.server.finish(Outcome::Dropped, 0);
+    }
+}
+
+/// Checks that a part is inside a message; answers where it begins.
+fn inside(offset: usize, length: usize, message: usize) -> Result<usize, OutOfBounds> {
+    match offset.checked_add(length) {
+        Some(end) if end <= message => Ok(offset),
+        _ => Err(OutOfBounds {
+            offset,
+            length,
+            region: message,
+        }),
+    }
+}
+
+/// A place for a reply. Dropping it tells the client that there is none.
+#[derive(Debug)]
+pub struct Reply<'a> {
+    request: Request<'a>,
+    length: usize,
+}
+
+impl Reply<'_> {
+    /// The request that it will be the reply to.
+    pub fn request(&self) -> &Request<'_> {
+        &self.request
+    }
+
+    /// Bytes of the reply.
+    #[expect(
+        clippy::len_without_is_empty,
+        reason = "the caller has said how long it is"
+    )]
+    pub fn len(&self) -> usize {
+        self.length
+    }
+
+    /// Writes a part of the reply. What is never written holds the bytes of older replies.
+    ///
+    /// # Errors
+    /// If the part is not inside the reply; nothing is written then.
+    #[inline]
+    pub fn copy_in(&mut self, offset: usize, part: &[u8]) -> Result<(), OutOfBounds> {
+        let start = inside(offset, part.len(), self.length)?;
+        let server = &self.request.server;
+        let room = server.slot(self.request.taken().slot).reply_room();
+        server.channel.region().copy_in(room + start, part)
+    }
+
+    /// Replies.
+    #[inline]
+    pub fn send(self) {
+        self.end(Outcome::Reply);
+    }
+
+    #[inline]
+    fn end(self, outcome: Outcome) {
+        let length = self.length;
+        self.request.server.finish(outcome, length);
+    }
+}
+
+/// A reply is longer than one may be; the request comes back.
+pub struct TooLong<'a> {
+    /// What is still to be replied to.
+    pub request: Request<'a>,
+    /// Bytes of the reply.
+    pub length: usize,
+    /// Bytes that a reply may have.
+    pub longest: usize,
+}
+
+impl fmt::Debug for TooLong<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TooLong")
+            .field("length", &self.length)
+            .field("longest", &self.longest)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for TooLong<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            length, longest, ..
+        } = self;
+        write!(
+            f,
+            "a reply of {length} bytes is longer than the {longest} bytes that fit this service; \
+             create it with a larger capacity"
+        )
+    }
+}
+
+impl std::error::Error for TooLong<'_> {}

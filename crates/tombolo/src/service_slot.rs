@@ -1,0 +1,406 @@
+//! One slot of a `service`: a call at a time, asked by its client, taken by one server, answered.
+//!
+//! ```text
+//! client writes          one server at a time writes
+//! ┌─────────────────┐    ┌───────────────┐   ┌─────────────────┐
+//! │ NUMBER  request │    │ TAKER · TAKEN │   │ NUMBER  reply   │
+//! └─────────────────┘    └───────────────┘   └─────────────────┘
+//!   servers poll it       nobody polls it      the client polls it
+//! ```
+//!
+//! # Protocol
+//! The client writes the request, and NUMBER behind it, one more than the call before. A server
+//! that sees another NUMBER than TAKEN has found a call: it takes the slot (TAKER from 0 to its
+//! identity by compare-exchange), looks again, stores TAKEN, and hands the request out. It writes
+//! the reply, NUMBER behind it, and stores TAKER as 0. The client that sees its NUMBER there has
+//! its reply, and may ask again at once.
+//!
+//! What is polled is written once for each call, and TAKER and TAKEN stay in the cache of a server
+//! that is alone. So a small call is one line in each direction.
+//!
+//! - `[SERVICE_ASK]` Who sees a call's number sees its request, and that the client has read the
+//!   reply before: released by the store of the number, acquired by the load. Weaker, a server
+//!   hands out stale bytes, or writes over a reply that is being read.
+//! - `[SERVICE_ANSWER]` Who sees a reply's number sees the reply, and that the server has done with
+//!   the request: released by the store of the number, acquired by the load.
+//! - `[SERVICE_TAKE]` Who takes a slot, or sees that nobody has it, sees what the one before
+//!   stored: TAKEN above all, and the reply. TAKER is released by the store of 0 and acquired by
+//!   the compare-exchange and by looks at it. Weaker, a call is executed twice.
+//! - `[SERVICE_TAKEN]` Who sees a call as taken sees by whom: TAKEN is released, behind TAKER, and
+//!   acquired by the client before it looks at TAKER. Weaker, the client sees a call that was taken
+//!   by nobody.
+//!
+//! **Taking back.** A client that does not want to wait any longer takes the slot itself, and if
+//! its call was not taken stores TAKEN: no server will ever see it. If a server has the call in
+//! hand the slot is left alone until it is *quiet*: nobody has it, and its last call was taken.
+//! Only then there is a new call in it; so a late reply finds nobody, and its number is never
+//! another call's.
+//!
+//! # Crash
+//! A slot whose taker is dead is taken over by compare-exchange from that very identity; only one
+//! can win. By the taker's last store it died
+//!
+//! | after | the call | who goes on |
+//! | --- | --- | --- |
+//! | TAKER, before TAKEN | was not seen | another server takes it |
+//! | TAKEN, before the reply's NUMBER | may have been executed, in part | its client, which is told so; nobody executes it again |
+//! | the reply's NUMBER | is answered | whoever takes the next call |
+//!
+//! A client that dies leaves its slot to the next, which makes it quiet first: a call that no
+//! server has taken is taken back, one that a living server has in hand keeps the slot from being
+//! used.
+//!
+//! # Hostile bytes
+//! Lengths are checked against the private shape. Numbers are compared for equality only. A lie
+//! about them yields wrong messages, calls that are executed again, or a wait to the end of the
+//! caller's patience.
+
+use crate::service_layout::{Shape, reply, request, slot};
+use crate::service_members::had_others;
+use shmem::Region;
+use shmem::sync::Ordering;
+
+/// How a call ended, for its client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Outcome {
+    /// With a reply.
+    Reply = 1,
+    /// With an error, whose bytes are where a reply's would be.
+    Failed = 2,
+    /// The server let it go.
+    Dropped = 3,
+    /// The request was none that a client writes.
+    Damaged = 4,
+}
+
+impl Outcome {
+    fn from_number(number: u32) -> Option<Self> {
+        [Self::Reply, Self::Failed, Self::Dropped, Self::Damaged]
+            .into_iter()
+            .find(|outcome| *outcome as u32 == number)
+    }
+}
+
+/// A reply that is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// How the call ended.
+    pub outcome: Outcome,
+    /// Offset of the reply in the region, in bytes.
+    pub offset: usize,
+    /// Bytes of the reply.
+    pub length: usize,
+}
+
+/// The words of a reply are none that a server writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Damaged;
+
+/// A call that a server has in hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// Its slot.
+    pub slot: usize,
+    /// Its number.
+    pub number: u64,
+    /// Bytes of the request.
+    pub length: usize,
+}
+
+/// What has become of a call when its client looked closely.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// There is a reply.
+    Answered,
+    /// A server has taken it, or is just taking it.
+    InHand,
+    /// No server has taken it.
+    Waits,
+    /// The server that had taken it is dead; nobody will answer.
+    Died,
+    /// It was taken back; no server will ever see it.
+    TakenBack,
+    /// It was taken, nobody has it, and there is no reply.
+    Damaged,
+}
+
+/// One slot of a service, and the region that it is in.
+#[derive(Clone, Copy, Debug)]
+pub struct Slot<'a> {
+    pub shape: &'a Shape,
+    pub region: &'a Region,
+    pub slot: usize,
+}
+
+impl Slot<'_> {
+    #[inline]
+    fn request_at(&self) -> usize {
+        self.shape.request(self.slot)
+    }
+
+    #[inline]
+    fn reply_at(&self) -> usize {
+        self.shape.reply(self.slot)
+    }
+
+    #[inline]
+    fn at(&self, word: usize) -> usize {
+        self.shape.at(self.slot, word)
+    }
+
+    /// Number of the last call.
+    #[inline]
+    pub fn last(&self) -> u64 {
+        // [SERVICE_ASK] acquire.
+        self.region
+            .load_u64(self.request_at() + request::NUMBER, Ordering::Acquire)
+    }
+
+    #[inline]
+    fn taken(&self) -> u64 {
+        // [SERVICE_TAKEN] acquire.
+        self.region
+            .load_u64(self.at(slot::TAKEN), Ordering::Acquire)
+    }
+
+    #[inline]
+    fn taker(&self) -> u64 {
+        // [SERVICE_TAKE] acquire.
+        self.region
+            .load_u64(self.at(slot::TAKER), Ordering::Acquire)
+    }
+
+    /// The identity of who has the call in hand, 0 if nobody, and where its pulse is.
+    pub fn in_hand(&self) -> (u64, u32) {
+        // Relaxed: the pulse is a hint.
+        let pulse = self
+            .region
+            .load_u32(self.at(slot::PULSE), Ordering::Relaxed);
+        (self.taker(), pulse)
+    }
+
+    #[inline]
+    fn seize(&self, from: u64, me: u64) -> bool {
+        let taker = self.region.u64(self.at(slot::TAKER));
+        // [SERVICE_TAKE] acquire. Relaxed on failure: nothing is read then.
+        taker
+            .compare_exchange(from, me, Ordering::Acquire, Ordering::Relaxed)
+            .is_ok()
+    }
+
+    #[inline]
+    fn give_back(&self) {
+        // [SERVICE_TAKE] release.
+        self.region
+            .u64(self.at(slot::TAKER))
+            .store(0, Ordering::Release);
+    }
+
+    #[inline]
+    fn mark_taken(&self, number: u64) {
+        // [SERVICE_TAKEN] release.
+        self.region
+            .u64(self.at(slot::TAKEN))
+            .store(number, Ordering::Release);
+    }
+}
+
+/// The client's side.
+impl Slot<'_> {
+    /// Offset of the request's bytes.
+    #[inline]
+    pub fn room(&self) -> usize {
+        self.request_at() + request::LAYOUT.size
+    }
+
+    /// Asks: publishes the request of `length` bytes that is in [`room`](Self::room).
+    #[inline]
+    pub fn ask(&self, number: u64, length: usize) {
+        // Relaxed: released with the number.
+        self.region
+            .u32(self.request_at() + request::LENGTH)
+            .store(length as u32, Ordering::Relaxed);
+        // [SERVICE_ASK] release.
+        self.region
+            .u64(self.request_at() + request::NUMBER)
+            .store(number, Ordering::Release);
+    }
+
+    /// Whether a call has its reply.
+    #[inline]
+    pub fn is_answered(&self, number: u64) -> bool {
+        // [SERVICE_ANSWER] acquire.
+        let found = self
+            .region
+            .load_u64(self.reply_at() + reply::NUMBER, Ordering::Acquire);
+        found == number
+    }
+
+    /// The reply to a call that [is answered](Self::is_answered).
+    #[inline]
+    pub fn answer(&self) -> Result<Answer, Damaged> {
+        // Relaxed, both: acquired with the number.
+        let length =
+            self.region
+                .load_u32(self.reply_at() + reply::LENGTH, Ordering::Relaxed) as usize;
+        let outcome = self
+            .region
+            .load_u32(self.reply_at() + reply::OUTCOME, Ordering::Relaxed);
+        let outcome = Outcome::from_number(outcome).ok_or(Damaged)?;
+        if length > self.shape.longest_reply() {
+            return Err(Damaged);
+        }
+        let offset = self.reply_at() + reply::LAYOUT.size;
+        Ok(Answer {
+            outcome,
+            offset,
+            length,
+        })
+    }
+
+    /// What has become of a call, which is left as it is.
+    pub fn fate(&self, number: u64, is_dead: impl FnOnce(u64) -> bool) -> Fate {
+        if self.is_answered(number) {
+            return Fate::Answered;
+        }
+        if self.taken() != number {
+            return Fate::Waits;
+        }
+        match self.taker() {
+            // [SERVICE_TAKE]: what there is of a reply is to be seen now.
+            0 if self.is_answered(number) => Fate::Answered,
+            0 => Fate::Damaged,
+            taker if is_dead(taker) => Fate::Died,
+            _ => Fate::InHand,
+        }
+    }
+
+    /// Takes a call back, unless a living server has it in hand. `me` is the client.
+    ///
+    /// With [`Fate::Answered`], [`Fate::Died`] and [`Fate::TakenBack`] the slot is quiet.
+    pub fn take_back(&self, me: u64, number: u64, is_dead: impl FnOnce(u64) -> bool) -> Fate {
+        if self.is_answered(number) {
+            return Fate::Answered;
+        }
+        let taker = self.taker();
+        if taker != 0 && !is_dead(taker) || !self.seize(taker, me) {
+            return Fate::InHand;
+        }
+        let fate = if self.is_answered(number) {
+            Fate::Answered
+        } else if self.taken() == number {
+            Fate::Died
+        } else {
+            self.mark_taken(number);
+            Fate::TakenBack
+        };
+        self.give_back();
+        fate
+    }
+
+    /// Makes sure that nobody has the slot's last call in hand, nor will; false if somebody may.
+    pub fn quieten(&self, me: u64, is_dead: impl FnOnce(u64) -> bool) -> bool {
+        let taker = self.taker();
+        if taker == 0 && self.taken() == self.last() {
+            return true;
+        }
+        if taker != 0 && !is_dead(taker) || !self.seize(taker, me) {
+            return false;
+        }
+        self.mark_taken(self.last());
+        self.give_back();
+        true
+    }
+}
+
+/// The server's side.
+impl Slot<'_> {
+    /// Whether a call waits to be taken, as far as one can tell who has not taken the slot.
+    #[inline]
+    pub fn is_waiting(&self) -> bool {
+        // Relaxed: who takes the slot looks again. An old number of what was taken only shows a
+        // call that is taken by now.
+        let taken = self
+            .region
+            .load_u64(self.at(slot::TAKEN), Ordering::Relaxed);
+        self.last() != taken
+    }
+
+    /// Takes the call that waits, `None` if there is none, or somebody has it.
+    ///
+    /// `is_dead` says whether a taker is dead; it is asked only if a call waits and somebody has
+    /// the slot.
+    #[inline]
+    pub fn take(&self, me: u64, pulse: u32, is_dead: impl FnOnce(u64) -> bool) -> Option<Taken> {
+        if !self.is_waiting() {
+            return None;
+        }
+        let taker = self.taker();
+        if taker != 0 && !is_dead(taker) || !self.seize(taker, me) {
+            return None;
+        }
+        // Relaxed: a hint.
+        self.region
+            .u32(self.at(slot::PULSE))
+            .store(pulse, Ordering::Relaxed);
+        let number = self.last();
+        if number == self.taken() {
+            self.hand_on();
+            return None;
+        }
+        self.mark_taken(number);
+        // Relaxed: acquired with the number.
+        let length = self
+            .region
+            .load_u32(self.request_at() + request::LENGTH, Ordering::Relaxed);
+        let taken = Taken {
+            slot: self.slot,
+            number,
+            length: length as usize,
+        };
+        if taken.length > self.shape.longest_request() {
+            self.reply(&taken, Outcome::Damaged, 0);
+            return None;
+        }
+        Some(taken)
+    }
+
+    /// Offset of the reply's bytes.
+    #[inline]
+    pub fn reply_room(&self) -> usize {
+        self.reply_at() + reply::LAYOUT.size
+    }
+
+    /// Ends a call: publishes the reply of `length` bytes that is in
+    /// [`reply_room`](Self::reply_room), and gives the slot back.
+    #[inline]
+    pub fn reply(&self, taken: &Taken, outcome: Outcome, length: usize) {
+        let reply = self.reply_at();
+        // Relaxed, both: released with the number.
+        self.region
+            .u32(reply + reply::LENGTH)
+            .store(length as u32, Ordering::Relaxed);
+        self.region
+            .u32(reply + reply::OUTCOME)
+            .store(outcome as u32, Ordering::Relaxed);
+        // [SERVICE_ANSWER] release.
+        self.region
+            .u64(reply + reply::NUMBER)
+            .store(taken.number, Ordering::Release);
+        self.shape
+            .answered(self.region, self.slot)
+            .ring_light(|| true);
+        self.hand_on();
+    }
+
+    /// Gives the slot back. Another server may have gone to sleep over it while the client asked
+    /// again.
+    #[inline]
+    fn hand_on(&self) {
+        self.give_back();
+        self.shape
+            .door(self.region)
+            .ring_light(|| had_others(self.region) && self.is_waiting());
+    }
+}

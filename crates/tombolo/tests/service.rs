@@ -1,0 +1,305 @@
+//! A service as its users see it.
+
+use std::thread;
+use std::time::{Duration, Instant};
+use sysv::Mode;
+use tombolo::service::{self, CallError, Client, Options, ServeError, Server};
+use tombolo::shmem::Waiting;
+use tombolo::{Lifetime, Name, Patience, Reason};
+
+/// A name of this test's own, removed when it ends.
+struct Mine(Name);
+
+impl Mine {
+    fn new(what: &str) -> Self {
+        Self(Name::mine(&format!("test-service-{what}-{}", std::process::id())).unwrap())
+    }
+
+    fn server(&self) -> Server {
+        Server::open_or_create(self.0.clone(), &SMALL).unwrap()
+    }
+
+    fn client(&self) -> Client {
+        Client::open_or_create(self.0.clone(), &SMALL).unwrap()
+    }
+}
+
+impl Drop for Mine {
+    fn drop(&mut self) {
+        let _ = service::remove(self.0.clone());
+    }
+}
+
+const SMALL: Options = Options {
+    calls: 3,
+    servers: 2,
+    request: 100,
+    reply: 200,
+    mode: Mode::from_bits_truncate(0o600),
+    lifetime: Lifetime::WhileUsed,
+};
+
+const SHORT: Duration = Duration::from_millis(20);
+
+/// Serves what comes until the request is empty: the bytes backwards.
+fn backwards(mut server: Server) {
+    loop {
+        let request = server.next().unwrap();
+        let mut bytes = vec![];
+        request.append_to(&mut bytes);
+        bytes.reverse();
+        request.reply(&bytes).unwrap();
+        if bytes.is_empty() {
+            return;
+        }
+    }
+}
+
+#[test]
+fn replies_find_their_clients() {
+    for waiting in [Waiting::Adaptive, Waiting::Park, Waiting::Spin] {
+        let mine = Mine::new(&format!("calls-{waiting:?}").to_lowercase());
+        let server = mine.server().waiting(waiting);
+        let serving = thread::spawn(|| backwards(server));
+        thread::scope(|scope| {
+            for me in 0..2u8 {
+                let mut client = mine.client().waiting(waiting);
+                scope.spawn(move || {
+                    let mut reply = vec![];
+                    for number in 1..=100u8 {
+                        let request = vec![me, number, 7];
+                        client.call(&request, &mut reply).unwrap();
+                        assert_eq!(reply, [7, number, me]);
+                    }
+                });
+            }
+        });
+        mine.client().call(b"", &mut vec![1]).unwrap();
+        serving.join().unwrap();
+    }
+}
+
+#[test]
+fn several_calls_at_a_time() {
+    let mine = Mine::new("pending");
+    let mut server = mine.server();
+    let mut client = mine.client();
+    let mut reply = vec![];
+    let first = client.start(b"one").unwrap();
+    let mut second = client.start(b"two").unwrap();
+    let limit = SMALL.calls;
+    assert_eq!(
+        client.start(b"three").unwrap_err(),
+        CallError::Crowded { limit }
+    );
+    assert_eq!(second.is_over(Patience::none()), Ok(false));
+    for _ in 0..2 {
+        let request = server.next().unwrap();
+        let mut bytes = vec![];
+        request.append_to(&mut bytes);
+        bytes.push(b'!');
+        request.reply(&bytes).unwrap();
+    }
+    assert!(server.try_next().unwrap().is_none());
+    assert_eq!(second.is_over(Patience::none()), Ok(true));
+    second.wait(&mut reply).unwrap();
+    assert_eq!(reply, b"two!");
+    first.wait(&mut reply).unwrap();
+    assert_eq!(reply, b"one!");
+    // Dropped before anybody took it: never executed.
+    drop(client.start(b"never").unwrap());
+    assert!(server.try_next().unwrap().is_none());
+    // Dropped while a server has it: its reply goes nowhere.
+    let late = client.start(b"late").unwrap();
+    let request = server.next().unwrap();
+    drop(late);
+    let others: Vec<_> = (0..1).map(|_| client.start(b"other").unwrap()).collect();
+    assert!(client.start(b"too many").is_err());
+    request.reply(b"too late").unwrap();
+    let again = client.start(b"again").unwrap();
+    for _ in 0..2 {
+        server.next().unwrap().reply(b"in time").unwrap();
+    }
+    for pending in others.into_iter().chain([again]) {
+        pending.wait(&mut reply).unwrap();
+        assert_eq!(reply, b"in time");
+    }
+}
+
+#[test]
+fn calls_without_a_reply() {
+    let mine = Mine::new("errors");
+    let mut client = mine.client();
+    let mut reply = vec![1];
+    assert_eq!(client.call(b"?", &mut reply), Err(CallError::NoServers));
+    assert!(reply.is_empty());
+    let mut server = mine.server();
+    assert!(
+        server.try_next().unwrap().is_none(),
+        "what nobody took was taken back"
+    );
+    let too_long = CallError::TooLong {
+        length: 101,
+        longest: 100,
+    };
+    assert_eq!(client.call(&[0; 101], &mut reply), Err(too_long));
+    let start = Instant::now();
+    let late = client.call_timeout(b"?", SHORT, &mut reply);
+    assert_eq!(late, Err(CallError::TimedOut { taken: false }));
+    assert!(start.elapsed() >= SHORT);
+    assert!(server.try_next().unwrap().is_none());
+    thread::scope(|scope| {
+        let call = scope.spawn(|| {
+            let dropped = client.call(b"drop it", &mut reply);
+            assert_eq!(dropped, Err(CallError::Dropped));
+            let failed = client.call(b"fail", &mut reply);
+            assert_eq!(failed, Err(CallError::Failed));
+            assert_eq!(reply, b"so it is");
+            client.call(b"too long", &mut reply).unwrap();
+            assert_eq!(reply, [9; 200]);
+        });
+        drop(server.next().unwrap());
+        server.next().unwrap().fail(b"so it is").unwrap();
+        let refused = server.next().unwrap().reply(&[9; 201]).unwrap_err();
+        assert!(refused.to_string().contains("201 bytes"), "{refused}");
+        refused.request.reply(&[9; 200]).unwrap();
+        call.join().unwrap();
+    });
+    // A call that a server has when time is over; the next one has another slot meanwhile.
+    thread::scope(|scope| {
+        let call = scope.spawn(|| {
+            let late = client.call_timeout(b"slow", SHORT, &mut reply);
+            assert_eq!(late, Err(CallError::TimedOut { taken: true }));
+            client.call(b"next", &mut reply).unwrap();
+            assert_eq!(reply, b"reply to next");
+        });
+        let mut other = mine.server();
+        let slow = server.next().unwrap();
+        let request = other.next().unwrap();
+        let mut bytes = b"reply to ".to_vec();
+        request.append_to(&mut bytes);
+        slow.reply(b"late").unwrap();
+        request.reply(&bytes).unwrap();
+        call.join().unwrap();
+    });
+}
+
+#[test]
+fn the_last_server_leaves() {
+    let mine = Mine::new("leaves");
+    let mut client = mine.client().waiting(Waiting::Park);
+    let (mut reply, first) = (vec![], mine.server());
+    let second = mine.server();
+    thread::scope(|scope| {
+        let call = scope.spawn(|| client.call(b"?", &mut reply));
+        // Whenever: one is still there until it is gone too.
+        drop(first);
+        assert!(!call.is_finished());
+        drop(second);
+        assert_eq!(call.join().unwrap(), Err(CallError::NoServers));
+    });
+    let mut client = client.follow(true);
+    thread::scope(|scope| {
+        let call = scope.spawn(|| client.call(b"?", &mut reply));
+        let mut server = mine.server();
+        server.next().unwrap().reply(b"!").unwrap();
+        call.join().unwrap().unwrap();
+    });
+    assert_eq!(reply, b"!");
+}
+
+#[test]
+fn in_place() {
+    let mine = Mine::new("place");
+    let mut client = mine.client();
+    let mut server = mine.server();
+    let pending = client.start(b"0123456789").unwrap();
+    let request = server.next().unwrap();
+    let mut part = [0; 3];
+    request.copy_out(4, &mut part).unwrap();
+    assert_eq!((&part, request.len()), (b"456", 10));
+    assert!(request.copy_out(8, &mut part).is_err());
+    let mut loan = request.loan(6).unwrap();
+    loan.copy_in(0, b"abc").unwrap();
+    assert!(loan.copy_in(4, b"xyz").is_err());
+    loan.request().copy_out(7, &mut part).unwrap();
+    loan.copy_in(3, &part).unwrap();
+    assert_eq!(loan.len(), 6);
+    loan.send();
+    let mut reply = vec![];
+    pending.wait(&mut reply).unwrap();
+    assert_eq!(reply, b"abc789");
+    // A loan that is dropped is no reply; nor is a request that is forgotten.
+    let pending = client.start(b"").unwrap();
+    drop(server.next().unwrap().loan(3).unwrap());
+    assert_eq!(pending.wait(&mut reply), Err(CallError::Dropped));
+    let pending = client.start(b"").unwrap();
+    std::mem::forget(server.next().unwrap());
+    drop(server);
+    assert_eq!(pending.wait(&mut reply), Err(CallError::Dropped));
+}
+
+#[test]
+fn places_are_limited() {
+    let mine = Mine::new("crowded");
+    let servers = [mine.server(), mine.server()];
+    let third = Server::open(mine.0.clone()).unwrap_err();
+    let what = "servers";
+    assert!(matches!(third.reason(), Reason::Crowded { what: w, limit: 2 } if *w == what));
+    let mut clients: Vec<_> = (0..3).map(|_| mine.client()).collect();
+    let fourth = Client::open(mine.0.clone()).unwrap_err();
+    assert!(fourth.to_string().contains("3 calls already"), "{fourth}");
+    clients.pop();
+    let late = mine.client();
+    drop((servers, clients, late));
+    let gone = Client::open(mine.0.clone());
+    assert!(gone.is_err_and(|error| error.is_not_found()));
+    let huge = Options {
+        request: usize::MAX,
+        ..SMALL
+    };
+    let refused = Server::open_or_create(mine.0.clone(), &huge).unwrap_err();
+    assert!(matches!(refused.reason(), Reason::Capacity(_)));
+}
+
+#[test]
+fn who_waits_learns_of_the_removal() {
+    let mine = Mine::new("removed");
+    let mut server = mine.server();
+    let mut client = mine.client();
+    thread::scope(|scope| {
+        let serves = scope.spawn(|| server.next().map(drop));
+        let calls = scope.spawn(|| {
+            let mut reply = vec![];
+            // Dropped before, and removed after.
+            while client.call(b"?", &mut reply) == Err(CallError::Dropped) {}
+            client.call(b"?", &mut reply)
+        });
+        assert_eq!(serves.join().unwrap(), Ok(()));
+        service::remove(mine.0.clone()).unwrap();
+        assert_eq!(calls.join().unwrap(), Err(CallError::Removed));
+    });
+    assert_eq!(server.next().map(drop), Err(ServeError::Removed));
+    assert_eq!(server.try_next().map(drop), Err(ServeError::Removed));
+    assert_eq!(client.start(b"").unwrap_err(), CallError::Removed);
+}
+
+#[test]
+fn messages_of_any_length() {
+    let mine = Mine::new("lengths");
+    let options = Options::default();
+    let server = Server::open_or_create(mine.0.clone(), &options).unwrap();
+    let mut client = Client::open(mine.0.clone()).unwrap();
+    let longest = client.longest();
+    assert_eq!((longest, server.longest()), (256 << 10, 256 << 10));
+    let serving = thread::spawn(|| backwards(server));
+    let mut reply = vec![];
+    for length in [1, 47, 48, 49, 64, 4096, longest - 1, longest] {
+        let request: Vec<_> = (0..length).map(|at| (at % 251) as u8).collect();
+        client.call(&request, &mut reply).unwrap();
+        reply.reverse();
+        assert_eq!(reply, request);
+    }
+    client.call(b"", &mut reply).unwrap();
+    serving.join().unwrap();
+}

@@ -139,6 +139,17 @@ pub fn killed_after<P>(changes: u64, prepare: impl FnOnce() -> P, act: impl FnOn
     stepped.kill();
 }
 
+/// Does something in a process of its own that is killed at the first change after which `now`
+/// holds.
+pub fn killed_when<P>(now: impl Fn() -> bool, prepare: impl FnOnce() -> P, act: impl FnOnce(P)) {
+    let mut stepped = Stepped::new(prepare, act).expect("a stepped process");
+    while !now() {
+        let change = stepped.step(Grain::Change);
+        assert!(!matches!(change, Some(Change::Ended(_))), "it ended before");
+    }
+    stepped.kill();
+}
+
 /// What all kills of one operation add up to.
 #[derive(Default)]
 pub struct Survey {

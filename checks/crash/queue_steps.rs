@@ -1,6 +1,6 @@
 //! One process of a queue killed after each change that it makes.
 
-use crate::kill::{Operation, Survey, everywhere, killed_after};
+use crate::kill::{Operation, Survey, everywhere, killed_after, killed_when};
 use checks::message::{check, message};
 use checks::process::shared_words;
 use checks::space::{assert_nothing_left, left};
@@ -18,6 +18,7 @@ pub const CASES: &[Case] = &[
     case("queue::send_inherited", send_inherited),
     case("queue::consumer_opens", consumer_opens),
     case("queue::recv", recv),
+    case("queue::recv_kept", recv_kept),
     case("queue::receive", receive),
     case("queue::recv_batch", recv_batch),
     case("queue::recv_inherited", recv_inherited),
@@ -352,6 +353,32 @@ fn recv() -> Outcome {
     })
 }
 
+/// The consumer is alone and so keeps the lane: it gets its second message without taking it again.
+fn recv_kept() -> Outcome {
+    everywhere(&Operation {
+        scene: &|| {
+            let mut scene = Scene::waiting();
+            scene.consumer = None;
+            scene
+        },
+        prepare: &|scene| {
+            let (mut consumer, mut bytes) = (consumer(), vec![]);
+            consumer.recv(&mut bytes).expect("recv");
+            scene.see(&bytes);
+            consumer
+        },
+        act: &|scene, mut consumer| {
+            let mut bytes = vec![];
+            for _ in 0..2 {
+                consumer.recv(&mut bytes).expect("recv");
+                scene.see(&bytes);
+            }
+        },
+        survive: &received(1),
+        each: 1,
+    })
+}
+
 fn take(scene: &Scene, consumer: &mut Consumer) {
     let mut bytes = vec![];
     let delivery = consumer
@@ -399,7 +426,10 @@ fn recv_inherited() -> Outcome {
     everywhere(&Operation {
         scene: &|| {
             let scene = Scene::waiting();
-            killed_after(2, consumer, |mut consumer| take(&scene, &mut consumer));
+            let seen = || scene.seen.load(Ordering::SeqCst) == 1;
+            killed_when(seen, consumer, |mut consumer| take(&scene, &mut consumer));
+            // Its, not that of whoever is killed next.
+            scene.seen.store(0, Ordering::SeqCst);
             scene
         },
         prepare: &|_| consumer(),

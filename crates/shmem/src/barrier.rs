@@ -32,9 +32,9 @@ const REGISTERED: u32 = 1;
 #[cfg(not(loom))]
 const REFUSED: u32 = 2;
 
-/// The publisher's side.
+/// The side that passes often: a full fence, or what the other side makes one of.
 #[inline]
-pub(crate) fn light() {
+pub fn light() {
     #[cfg(not(loom))]
     // Relaxed: the kernel knows of the registration since before the word was stored.
     if STATE.load(Ordering::Relaxed) == REGISTERED {
@@ -46,16 +46,30 @@ pub(crate) fn light() {
     fence(Ordering::SeqCst);
 }
 
-/// The waiter's side: a system call.
-pub(crate) fn heavy() {
-    // [BELL_PARK] for publishers that are not registered.
+/// The side that passes seldom: a full fence here and in every process that passes [`light`]. A
+/// system call; false if it is refused, and then only the fence here is sure.
+pub fn heavy() -> bool {
+    // [BELL_PARK] for who is not registered.
     fence(Ordering::SeqCst);
     #[cfg(not(loom))]
     {
         use rustix::thread::{MembarrierCommand, membarrier};
-        // [BELL_PARK] for those that are. Refused, see the limits.
-        let _ = membarrier(MembarrierCommand::GlobalExpedited);
+        // [BELL_PARK] for who is.
+        membarrier(MembarrierCommand::GlobalExpedited).is_ok()
     }
+    #[cfg(loom)]
+    true
+}
+
+/// Whether [`heavy`] is to be had on this machine.
+pub fn is_available() -> bool {
+    #[cfg(not(loom))]
+    {
+        rustix::thread::membarrier_query()
+            .contains(rustix::thread::MembarrierQuery::GLOBAL_EXPEDITED)
+    }
+    #[cfg(loom)]
+    true
 }
 
 /// Makes this process's publications cheap from here on; see the module for the price.

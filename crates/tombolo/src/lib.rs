@@ -20,6 +20,7 @@ mod participant;
 pub mod queue;
 #[cfg(not(loom))]
 mod queue_consumer;
+mod queue_hold;
 #[cfg_attr(
     loom,
     expect(dead_code, reason = "loom models a shape without its segment")

@@ -71,8 +71,6 @@ use sysv::Mode;
 pub use crate::queue_consumer::{Consumer, Delivery, Message, Received};
 pub use crate::queue_producer::{Loan, Producer};
 
-/// How soon who waits notices a death.
-pub(crate) const SLICE: Duration = Duration::from_millis(50);
 /// After so many messages a handle registers its process for cheap publication.
 pub(crate) const MANY: u32 = 10_000;
 

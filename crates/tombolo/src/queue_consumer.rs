@@ -1,12 +1,15 @@
 //! The consumer's side of `queue`: receiving, one by one, in batches and in place.
 
 use crate::channel::Channel;
-use crate::queue::{self, MANY, Options, RecvError, SLICE, Watch, is_dead};
+use crate::lane::Damaged;
+use crate::queue::{self, MANY, Options, RecvError, Watch, is_dead};
 use crate::queue_layout::Shape;
-use crate::queue_members::{End, end, leave_seat, take_seat};
+use crate::queue_members::{End, end, leave_seat, take_seat, watch_the_others};
 use crate::queue_taker::{Held, Taking};
+use shmem::Peers;
 use shmem::wait::{Moment, Patience};
 use shmem::{Address, OpenError, OutOfBounds, Reason, Region, barrier};
+use shmem::{Waiter, Waiting};
 use std::time::Duration;
 
 /// Receives messages.
@@ -17,8 +20,9 @@ pub struct Consumer {
     follow: bool,
     seat: usize,
     taking: Taking,
-    /// What was handed out and is not finished.
-    held: Option<Held>,
+    /// Whether a message is in hand.
+    holds: bool,
+    waiter: Waiter,
     watch: Watch,
     received: u32,
     channel: Channel<Shape>,
@@ -61,8 +65,9 @@ impl Consumer {
         Ok(Self {
             follow: false,
             seat,
-            taking: Taking::new(shape, me, seat % shape.lanes()),
-            held: None,
+            taking: Taking::new(shape, seat),
+            holds: false,
+            waiter: Waiter::new(),
             watch: Watch::default(),
             received: 0,
             channel,
@@ -74,6 +79,13 @@ impl Consumer {
     #[must_use]
     pub fn follow(mut self, follow: bool) -> Self {
         self.follow = follow;
+        self
+    }
+
+    /// How to wait: see [`Waiting`].
+    #[must_use]
+    pub fn waiting(mut self, waiting: Waiting) -> Self {
+        self.waiter.set_waiting(waiting);
         self
     }
 
@@ -164,21 +176,16 @@ impl Consumer {
         // Finishes what was handed out, also if `each` panics.
         let batch = Delivery { consumer: self };
         let Self {
-            channel,
-            taking,
-            held,
-            ..
+            channel, taking, ..
         } = &mut *batch.consumer;
-        let (region, Some(held)) = (channel.region(), held.as_mut()) else {
-            return Ok(0);
-        };
-        let count = taking.take_more(region, held, most);
+        let region = channel.region();
+        let count = taking.take_more(region, most);
         for number in 1..=count {
+            let held = taking.held();
             each(Message { region, held });
             // A hostile peer may have changed what follows.
-            match taking.next(region, held).filter(|_| number < count) {
-                Some(record) => (held.record, held.end) = (record, record.end),
-                None => return Ok(number),
+            if number == count || !taking.step(region) {
+                return Ok(number);
             }
         }
         Ok(count)
@@ -193,65 +200,62 @@ impl Consumer {
         // A guard that was forgotten, not dropped.
         self.finish();
         let found = self.taking.find(self.channel.region(), self.watch.look());
-        let found = match found {
-            Some(found) => Some(found.map_err(|_| RecvError::Damaged)),
-            None => self.take_slowly(wait),
+        self.holds = match found {
+            Some(Ok(())) => true,
+            Some(Err(Damaged)) => return Err(RecvError::Damaged),
+            None => self.take_slowly(wait)?,
         };
-        self.held = found.transpose()?;
-        Ok(self.held.is_some())
+        Ok(self.holds)
     }
 
     #[cold]
-    fn take_slowly(&mut self, wait: Option<Patience>) -> Option<Result<Held, RecvError>> {
+    fn take_slowly(&mut self, wait: Option<Patience>) -> Result<bool, RecvError> {
         let Self {
             follow,
+            seat,
             taking,
+            waiter,
             watch,
             channel,
             ..
         } = self;
-        let region = channel.region();
-        let mut look = |moment| {
-            let mut due = None;
-            let mut is_due = || *due.get_or_insert_with(|| watch.is_due());
-            if let Some(found) = taking.find(region, |word| is_due() && is_dead(word)) {
-                return Some(found.map_err(|_| RecvError::Damaged));
+        let Channel { shape, .. } = *channel;
+        let (region, seat, follow) = (channel.region(), *seat, *follow);
+        let mut look = |moment, peers: &mut Peers| {
+            let parking = moment == Moment::Parking;
+            let found = taking.find(region, |word| parking && peers.is_dead(word));
+            if let Some(found) = found {
+                return Some(found.map_err(|Damaged| RecvError::Damaged));
             }
-            if moment == Moment::Spinning {
+            if !parking {
                 return None;
             }
-            if channel.has_ended() {
+            if channel.has_ended() || watch.is_due() && channel.is_gone() {
                 return Some(Err(RecvError::Removed));
             }
-            let due = is_due();
-            if due && channel.is_gone() {
-                return Some(Err(RecvError::Removed));
+            let end = end(&shape, region, |word| peers.is_dead(word)).filter(|_| !follow);
+            if end.is_none() {
+                watch_the_others(&shape, region, seat, peers);
+                shape.seat(seat).set_asleep(region, true);
             }
-            if *follow {
-                return None;
-            }
-            let end = end(&channel.shape, region, |word| due && is_dead(word));
             end.map(|end| match end {
                 End::Closed => Err(RecvError::Closed),
                 End::Died => Err(RecvError::ProducerDied),
             })
         };
-        match wait {
-            None => look(Moment::Parking),
-            Some(patience) => channel
-                .shape
-                .data(region)
-                .wait_in_slices(SLICE, patience, look),
-        }
+        let found = match wait {
+            None => look(Moment::Parking, waiter.peers()),
+            Some(patience) => waiter.wait(shape.data(region), patience, look),
+        };
+        shape.seat(seat).set_asleep(region, false);
+        found.transpose().map(|found| found.is_some())
     }
 
     #[inline]
     fn finish(&mut self) {
         // In a child that has it by a fork the message is still the parent's.
-        if let Some(held) = self.held.take()
-            && self.channel.is_mine()
-        {
-            self.taking.finish(self.channel.region(), &held);
+        if std::mem::take(&mut self.holds) && self.channel.is_mine() {
+            self.taking.finish(self.channel.region());
             self.received = self.received.wrapping_add(1);
             if self.received == MANY {
                 barrier::register();
@@ -264,6 +268,7 @@ impl Drop for Consumer {
     fn drop(&mut self) {
         self.finish();
         if self.channel.is_mine() {
+            self.taking.leave(self.channel.region());
             leave_seat(
                 &self.channel.shape,
                 self.channel.region(),
@@ -302,7 +307,7 @@ impl Message<'_> {
     /// Whether a consumer had it in hand when it died.
     pub fn redelivered(&self) -> bool {
         // Positions: what ends before the mark was handed out.
-        self.held.again >= self.held.end
+        self.held.again >= self.held.record.end
     }
 
     /// Copies a part of the message out.
@@ -342,14 +347,9 @@ impl Delivery<'_> {
     /// The message.
     #[inline]
     pub fn message(&self) -> Message<'_> {
-        let held = self
-            .consumer
-            .held
-            .as_ref()
-            .expect("a delivery is made when something is held");
         Message {
             region: self.consumer.channel.region(),
-            held,
+            held: self.consumer.taking.held(),
         }
     }
 

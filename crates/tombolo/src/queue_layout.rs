@@ -40,11 +40,11 @@ pub mod lane {
     shmem::layout! {
         "queue lane", 256;
         OWNER: (PARTICIPANT_SIZE) @ 0, "the producer [QUEUE_OWNER]", "who produces; a dead one's if it died instead of leaving";
-        TAKER: 8 @ 64, "a consumer, by compare-exchange from 0 or from a dead one; 0 by itself when it is done [QUEUE_TAKE]", "identity of the process that is taking messages now, 0 if there is none";
-        PROGRESS: 8 @ 72, "the taker", "position up to which messages are finished";
-        HAND: 8 @ 80, "the taker, before it hands out", "position behind what was handed out last: what lies between PROGRESS and it, a dead taker may have seen";
-        RELEASED: 8 @ 128, "the taker [LANE_RELEASE]", "position up to which the producer may write again; PROGRESS or less";
-        SPACE: (BELL_SIZE) @ 136, "the producer registers, takers ring", "rung when there is more room";
+        TAKER: 8 @ 64, "consumers [QUEUE_TAKE] [QUEUE_KEEP]", "who takes messages now, see `queue_hold`";
+        PROGRESS: 8 @ 72, "who holds the lane", "position up to which messages are finished";
+        HAND: 8 @ 80, "who holds the lane, before it hands out", "position behind what was handed out last: what lies between PROGRESS and it, a dead holder may have seen";
+        RELEASED: 8 @ 128, "who holds the lane [LANE_RELEASE]", "position up to which the producer may write again; PROGRESS or less";
+        SPACE: (BELL_SIZE) @ 136, "the producer registers, consumers ring", "rung when there is more room";
     }
 }
 
@@ -54,7 +54,8 @@ pub mod seat {
 
     shmem::layout! {
         "queue seat", 64;
-        CONSUMER: (PARTICIPANT_SIZE) @ 0, "a consumer", "who consumes";
+        CONSUMER: (PARTICIPANT_SIZE) @ 0, "a consumer [QUEUE_HUNG]", "who consumes";
+        BUSY: 4 @ 16, "the consumer [QUEUE_KEEP]", "number of the lane that it is inside, and 1; 0 if none; a dead one's until the seat is taken again";
     }
 }
 
@@ -144,6 +145,12 @@ impl Shape {
     #[inline]
     pub fn seat(&self, seat: usize) -> Place {
         Place(SEATS + seat * seat::LAYOUT.size + seat::CONSUMER)
+    }
+
+    /// Offset of a seat's BUSY.
+    #[inline]
+    pub fn busy(&self, seat: usize) -> usize {
+        SEATS + seat * seat::LAYOUT.size + seat::BUSY
     }
 
     /// The place of a lane's producer.

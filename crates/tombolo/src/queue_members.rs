@@ -3,7 +3,7 @@
 //! # Protocol
 //! - A producer has a lane: OWNER is its identity. It takes one from a dead producer if there is
 //!   any, so that what that one left open is closed by its successor; otherwise a free one.
-//! - A consumer has a seat, which only serves for counting who is left.
+//! - A consumer has a seat, by which it is known while it holds lanes.
 //!
 //! - `[QUEUE_OWNER]` Who sees a lane as left sees all messages in it: released by the store of 0 to
 //!   OWNER, acquired by who looks for the end. Weaker, the end is announced while messages wait.
@@ -23,8 +23,10 @@
 //! its seat, for the next one to take. One that dies while it leaves, or comes, leaves HUNG as it
 //! was; then producers find out when they run out of room.
 
+use crate::participant::Place;
 use crate::queue_layout::{Shape, layout};
-use crate::queue_taker::is_empty;
+use crate::queue_taker::{is_empty, settle};
+use shmem::Peers;
 use shmem::Region;
 use shmem::sync::Ordering;
 
@@ -106,6 +108,7 @@ pub fn take_seat(
         let wanted = |from| from == 0 || is_dead(from);
         shape.seat(*seat).take(region, me, wanted)
     })?;
+    settle(shape, region, seat);
     // [QUEUE_HUNG] SeqCst, after the seat.
     region.u64(layout::ATTENDED).fetch_add(1, Ordering::SeqCst);
     Some(seat)
@@ -168,4 +171,42 @@ pub fn is_deserted(
     // Acquire: as in `is_hung`.
     let came = region.load_u64(layout::ATTENDED, Ordering::Acquire) != missed;
     came && !is_attended(shape, region, is_dead)
+}
+
+/// How many other consumers one watches while it sleeps.
+const NEXT: usize = 16;
+
+/// Watches those whose death a consumer must notice while it sleeps: one living producer, because
+/// the end comes when none is left, and who wakes over its death looks for another; and the next
+/// few consumers in the table, which may die with a lane in hand.
+pub fn watch_the_others(shape: &Shape, region: &Region, mine: usize, peers: &mut Peers) {
+    watch_one(
+        (0..shape.used(region)).map(|lane| shape.owner(lane)),
+        region,
+        peers,
+    );
+    let others = (mine + 1..shape.seats()).chain(0..mine);
+    let places = others.map(|seat| shape.seat(seat));
+    for place in places.filter(|place| place.who(region) != 0).take(NEXT) {
+        peers.watch(place.who(region), place.pulse(region));
+    }
+}
+
+/// Watches one living consumer: a producer must learn when none is left.
+pub fn watch_consumers(shape: &Shape, region: &Region, peers: &mut Peers) {
+    watch_one(
+        (0..shape.seats()).map(|seat| shape.seat(seat)),
+        region,
+        peers,
+    );
+}
+
+fn watch_one(mut places: impl Iterator<Item = Place>, region: &Region, peers: &mut Peers) {
+    let living = places.find(|place| {
+        let who = place.who(region);
+        who != 0 && !peers.is_dead(who)
+    });
+    if let Some(place) = living {
+        peers.watch(place.who(region), place.pulse(region));
+    }
 }

@@ -2,11 +2,13 @@
 
 use crate::channel::Channel;
 use crate::lane::{Claim, Tail};
-use crate::queue::{self, BatchError, MANY, Options, SLICE, SendError, Watch, is_dead};
+use crate::queue::{self, BatchError, MANY, Options, SendError, Watch, is_dead};
 use crate::queue_layout::{Shape, lane};
-use crate::queue_members::{is_deserted, is_hung, leave_lane, missed, take_lane};
+use crate::queue_members::{is_deserted, is_hung, leave_lane, missed, take_lane, watch_consumers};
+use shmem::Peers;
 use shmem::wait::{Moment, Patience};
 use shmem::{Address, OpenError, OutOfBounds, Reason, barrier};
+use shmem::{Waiter, Waiting};
 use std::time::Duration;
 
 /// Sends messages.
@@ -20,6 +22,7 @@ pub struct Producer {
     lane: usize,
     tail: Tail,
     longest: usize,
+    waiter: Waiter,
     watch: Watch,
     sent: u32,
     channel: Channel<Shape>,
@@ -57,14 +60,14 @@ impl Producer {
             return Err(channel.error(Reason::Shape(channel.opened.id)));
         };
         let missed = missed(&shape, region, is_dead);
-        let (follow, watch) = (false, Watch::default());
         Ok(Self {
-            follow,
+            follow: false,
             missed,
             lane,
             tail,
             longest: ring.longest(),
-            watch,
+            waiter: Waiter::new(),
+            watch: Watch::default(),
             sent: 0,
             channel,
         })
@@ -75,6 +78,13 @@ impl Producer {
     #[must_use]
     pub fn follow(mut self, follow: bool) -> Self {
         self.follow = follow;
+        self
+    }
+
+    /// How to wait for room: see [`Waiting`].
+    #[must_use]
+    pub fn waiting(mut self, waiting: Waiting) -> Self {
+        self.waiter.set_waiting(waiting);
         self
     }
 
@@ -198,13 +208,15 @@ impl Producer {
             follow,
             lane,
             tail,
+            waiter,
             watch,
             missed,
             channel,
             ..
         } = self;
-        let (region, follow, missed) = (channel.region(), *follow, *missed);
-        let mut look = |moment| {
+        let Channel { shape, .. } = *channel;
+        let (region, follow, missed, lane) = (channel.region(), *follow, *missed, *lane);
+        let mut look = |moment, peers: &mut Peers| {
             if let Ok(claim) = tail.claim(region, length) {
                 return Some(Ok(claim));
             }
@@ -214,22 +226,24 @@ impl Producer {
             if !follow && is_hung(region, missed) {
                 return Some(Err(SendError::NoConsumers));
             }
-            if moment == Moment::Spinning || !watch.is_due() {
+            if moment == Moment::Spinning {
                 return None;
             }
-            if channel.is_gone() {
+            if watch.is_due() && channel.is_gone() {
                 return Some(Err(SendError::Removed));
             }
-            let deserted = !follow && is_deserted(&channel.shape, region, missed, is_dead);
-            deserted.then_some(Err(SendError::NoConsumers))
+            if !follow && is_deserted(&shape, region, missed, |word| peers.is_dead(word)) {
+                return Some(Err(SendError::NoConsumers));
+            }
+            watch_consumers(&shape, region, peers);
+            shape.owner(lane).set_asleep(region, true);
+            None
         };
         let found = match wait {
-            None => look(Moment::Parking),
-            Some(patience) => channel
-                .shape
-                .space(region, *lane)
-                .wait_in_slices(SLICE, patience, look),
+            None => look(Moment::Parking, waiter.peers()),
+            Some(patience) => waiter.wait(shape.space(region, lane), patience, look),
         };
+        shape.owner(lane).set_asleep(region, false);
         found.unwrap_or(Err(SendError::Full))
     }
 

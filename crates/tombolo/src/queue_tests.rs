@@ -4,11 +4,14 @@
 use crate::lane::Full;
 use crate::lane::Tail;
 use crate::queue_layout::{Shape, lane};
-use crate::queue_taker::{Held, Taking};
+use crate::queue_members::take_seat;
+use crate::queue_taker::Taking;
 use shmem::Region;
 
+const SEATS: usize = 3;
+
 fn queue(lanes: usize, capacity: usize) -> (Shape, Region) {
-    let (shape, length) = Shape::plan(lanes, 2, capacity).unwrap();
+    let (shape, length) = Shape::plan(lanes, SEATS, capacity).unwrap();
     (shape, Region::heap(length))
 }
 
@@ -16,19 +19,32 @@ fn tail(shape: &Shape, region: &Region, lane: usize) -> Tail {
     Tail::open(shape.ring(lane), region, shape.at(lane, lane::RELEASED)).unwrap()
 }
 
+/// A consumer that takes a seat, from who is dead by its number if it must.
+fn sit(shape: &Shape, region: &Region, me: u64) -> Taking {
+    let seat = take_seat(shape, region, me, |word| word == 9).unwrap();
+    Taking::new(*shape, seat)
+}
+
+/// Whether a consumer that died had the message in hand.
+fn again(taking: &Taking) -> bool {
+    taking.held().again >= taking.held().record.end
+}
+
 /// The first word of a message in hand.
 #[cfg(loom)]
-fn word(region: &Region, held: &Held) -> u64 {
+fn word(region: &Region, taking: &Taking) -> u64 {
     let mut bytes = [0; 8];
-    region.copy_out(held.record.offset, &mut bytes).unwrap();
+    region
+        .copy_out(taking.held().record.offset, &mut bytes)
+        .unwrap();
     u64::from_ne_bytes(bytes)
 }
 
 #[cfg(loom)]
 mod models {
     use super::*;
-    use crate::queue_layout::layout;
-    use crate::queue_members::{End, end, is_hung, leave_lane, leave_seat, take_lane, take_seat};
+    use crate::queue_hold::Hold;
+    use crate::queue_members::{End, end, is_hung, leave_lane, leave_seat, take_lane};
     use loom::thread;
     use shmem::sync::Ordering;
     use shmem::wait::Patience;
@@ -54,19 +70,19 @@ mod models {
                     leave_lane(&shape, &region, lane);
                 })
             };
-            let mut taking = Taking::new(shape, 7, 0);
+            let mut taking = sit(&shape, &region, 7);
             let mut expected = 1;
             let last = loop {
                 let found = shape.data(&region).wait(Patience::FOREVER, |_| {
                     match taking.find(&region, |_| false) {
-                        Some(held) => Some(Ok(held.unwrap())),
+                        Some(found) => Some(Ok(found.unwrap())),
                         None => end(&shape, &region, |_| false).map(Err),
                     }
                 });
                 match found.unwrap() {
-                    Ok(held) => {
-                        assert_eq!(word(&region, &held), expected);
-                        taking.finish(&region, &held);
+                    Ok(()) => {
+                        assert_eq!(word(&region, &taking), expected);
+                        taking.finish(&region);
                         expected += 1;
                     }
                     Err(end) => break end,
@@ -77,68 +93,160 @@ mod models {
         });
     }
 
+    /// Who was there before the two consumers that try one lane.
+    enum Before {
+        Nobody,
+        /// One that died with the first message handed out, or just before.
+        Dead {
+            kept: bool,
+            handed_out: bool,
+        },
+    }
+
     /// Two consumers try one lane; who has taken messages from it does not see them again.
-    fn share(first_taker: u64, handed_out: bool) {
-        let mut model = loom::model::Builder::new();
-        model.preemption_bound = Some(3);
-        model.check(move || {
-            let (shape, region) = queue(1, 256);
-            let lane = take_lane(&shape, &region, 5, |_| false).unwrap();
-            let mut tail = tail(&shape, &region, lane);
-            for number in 1..=2u64 {
-                tail.send(&region, &number.to_ne_bytes()).unwrap();
-            }
+    fn share(before: &Before) {
+        let (shape, region) = queue(1, 256);
+        let lane = take_lane(&shape, &region, 5, |_| false).unwrap();
+        let mut tail = tail(&shape, &region, lane);
+        for number in 1..=2u64 {
+            tail.send(&region, &number.to_ne_bytes()).unwrap();
+        }
+        let mut marked = false;
+        let sitting: Vec<_> = (1..=2).map(|me| sit(&shape, &region, me)).collect();
+        if let Before::Dead { kept, handed_out } = *before {
+            let seat = take_seat(&shape, &region, 9, |_| false).unwrap();
             region
                 .u64(shape.at(0, lane::TAKER))
-                .store(first_taker, Ordering::Relaxed);
-            if handed_out {
-                region
-                    .u64(shape.at(0, lane::HAND))
-                    .store(64, Ordering::Relaxed);
-            }
-            let threads: Vec<_> = (1..=2)
-                .map(|me| {
-                    let region = region.clone();
-                    thread::spawn(move || {
-                        let mut taking = Taking::new(shape, me, 0);
-                        let mut got = Vec::new();
-                        for _ in 0..2 {
-                            if let Some(held) = taking.find(&region, |word| word == 9) {
-                                let held = held.unwrap();
-                                let again = held.again >= held.end;
-                                got.push((word(&region, &held), again));
-                                taking.finish(&region, &held);
-                            }
+                .store(Hold::default().taken(seat, kept).word(), Ordering::Relaxed);
+            region.u32(shape.busy(seat)).store(1, Ordering::Relaxed);
+            marked = handed_out;
+            let hand = if handed_out { 64 } else { 0 };
+            region
+                .u64(shape.at(0, lane::HAND))
+                .store(hand, Ordering::Relaxed);
+        }
+        let threads: Vec<_> = sitting
+            .into_iter()
+            .map(|mut taking| {
+                let region = region.clone();
+                thread::spawn(move || {
+                    let mut got = Vec::new();
+                    for _ in 0..2 {
+                        if let Some(found) = taking.find(&region, |word| word == 9) {
+                            found.unwrap();
+                            got.push((word(&region, &taking), again(&taking)));
+                            taking.finish(&region);
                         }
-                        got
-                    })
+                    }
+                    got
                 })
-                .collect();
-            let mut got: Vec<_> = threads
-                .into_iter()
-                .flat_map(|t| t.join().unwrap())
-                .collect();
-            let mut taking = Taking::new(shape, 3, 0);
-            while let Some(held) = taking.find(&region, |word| word == 9) {
-                let held = held.unwrap();
-                got.push((word(&region, &held), held.again >= held.end));
-                taking.finish(&region, &held);
-            }
-            got.sort_unstable();
-            assert_eq!(got, [(1, handed_out), (2, false)]);
-        });
+            })
+            .collect();
+        let mut got: Vec<_> = threads
+            .into_iter()
+            .flat_map(|t| t.join().unwrap())
+            .collect();
+        let mut taking = sit(&shape, &region, 3);
+        while let Some(found) = taking.find(&region, |word| word == 9) {
+            found.unwrap();
+            got.push((word(&region, &taking), again(&taking)));
+            taking.finish(&region);
+        }
+        got.sort_unstable();
+        assert_eq!(got, [(1, marked), (2, false)]);
+    }
+
+    fn bounded(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
+        let mut builder = loom::model::Builder::new();
+        builder.preemption_bound = Some(preemptions);
+        builder.check(model);
     }
 
     /// [QUEUE_TAKE]
     #[test]
     fn each_message_goes_to_one_consumer() {
-        share(0, false);
+        bounded(3, || share(&Before::Nobody));
     }
 
     #[test]
     fn one_takes_over_from_the_dead() {
-        share(9, false);
-        share(9, true);
+        for (kept, handed_out) in [(false, false), (false, true), (true, true)] {
+            bounded(3, move || share(&Before::Dead { kept, handed_out }));
+        }
+    }
+
+    /// [QUEUE_KEEP]: one keeps the lane, another comes and takes it over, and back.
+    #[test]
+    fn a_kept_lane_is_taken_over() {
+        bounded(3, || {
+            let (shape, region) = queue(1, 512);
+            let lane = take_lane(&shape, &region, 5, |_| false).unwrap();
+            let mut tail = tail(&shape, &region, lane);
+            for number in 1..=4u64 {
+                tail.send(&region, &number.to_ne_bytes()).unwrap();
+            }
+            let mut keeper = sit(&shape, &region, 1);
+            keeper.set_alone(true);
+            let mut other = sit(&shape, &region, 2);
+            // It keeps the lane from its first message on.
+            keeper.find(&region, |_| false).unwrap().unwrap();
+            keeper.finish(&region);
+            let take = |taking: &mut Taking, region: &Region, tries| {
+                let mut got = vec![];
+                for _ in 0..tries {
+                    if let Some(found) = taking.find(region, |_| false) {
+                        found.unwrap();
+                        assert!(!again(taking), "nobody died");
+                        got.push(word(region, taking));
+                        taking.finish(region);
+                    }
+                }
+                got
+            };
+            let thread = {
+                let region = region.clone();
+                thread::spawn(move || take(&mut other, &region, 2))
+            };
+            let mut got = take(&mut keeper, &region, 2);
+            got.extend(thread.join().unwrap());
+            let mut third = sit(&shape, &region, 3);
+            got.extend(take(&mut third, &region, 4));
+            got.sort_unstable();
+            assert_eq!(got, [2, 3, 4]);
+        });
+    }
+
+    /// [QUEUE_KEEP] and [BELL_PARK]: who finds the keeper inside sleeps, and is woken by it.
+    #[test]
+    fn a_sleeper_gets_what_a_keeper_leaves() {
+        bounded(3, || {
+            // Room enough that none is given back: that would pass a fence.
+            let (shape, region) = queue(1, 1024);
+            let lane = take_lane(&shape, &region, 5, |_| false).unwrap();
+            let mut tail = tail(&shape, &region, lane);
+            for number in 1..=3u64 {
+                tail.send(&region, &number.to_ne_bytes()).unwrap();
+            }
+            let mut keeper = sit(&shape, &region, 1);
+            keeper.set_alone(true);
+            let mut other = sit(&shape, &region, 2);
+            keeper.find(&region, |_| false).unwrap().unwrap();
+            keeper.finish(&region);
+            let thread = {
+                let region = region.clone();
+                thread::spawn(move || {
+                    if let Some(found) = keeper.find(&region, |_| false) {
+                        found.unwrap();
+                        keeper.finish(&region);
+                    }
+                })
+            };
+            let find = |_| other.find(&region, |_| false);
+            let found = shape.data(&region).wait(Patience::FOREVER, find);
+            found.unwrap().unwrap();
+            other.finish(&region);
+            thread.join().unwrap();
+        });
     }
 
     /// [BELL_PARK] of a lane that is given back: who slept over it wakes, or would for ever.
@@ -146,7 +254,7 @@ mod models {
     fn a_sleeper_gets_what_another_leaves() {
         loom::model(|| {
             let (shape, region) = queue(1, 256);
-            region.u64(layout::ATTENDED).store(2, Ordering::Relaxed);
+            let (mut first, mut second) = (sit(&shape, &region, 1), sit(&shape, &region, 2));
             let lane = take_lane(&shape, &region, 5, |_| false).unwrap();
             let mut tail = tail(&shape, &region, lane);
             for number in 1..=2u64 {
@@ -155,16 +263,16 @@ mod models {
             let other = {
                 let region = region.clone();
                 thread::spawn(move || {
-                    let mut taking = Taking::new(shape, 1, 0);
-                    if let Some(held) = taking.find(&region, |_| false) {
-                        taking.finish(&region, &held.unwrap());
+                    if let Some(found) = first.find(&region, |_| false) {
+                        found.unwrap();
+                        first.finish(&region);
                     }
                 })
             };
-            let mut taking = Taking::new(shape, 2, 0);
-            let find = |_| taking.find(&region, |_| false);
+            let find = |_| second.find(&region, |_| false);
             let found = shape.data(&region).wait(Patience::FOREVER, find);
-            taking.finish(&region, &found.unwrap().unwrap());
+            found.unwrap().unwrap();
+            second.finish(&region);
             other.join().unwrap();
         });
     }
@@ -194,8 +302,8 @@ mod models {
 mod tests {
     use super::*;
     use crate::queue_layout::layout;
+    use crate::queue_members::take_lane;
     use crate::queue_members::{End, end, is_deserted, is_hung, leave_lane, leave_seat};
-    use crate::queue_members::{take_lane, take_seat};
     use shmem::sync::Ordering;
     use std::collections::VecDeque;
 
@@ -213,8 +321,10 @@ mod tests {
     }
 
     struct Consumer {
+        me: u64,
         taking: Taking,
-        held: Option<(Held, usize)>,
+        /// In which lane, and how many.
+        held: Option<(usize, usize)>,
     }
 
     /// Several producers and consumers against plain queues: sizes, wrap-around, deaths of both.
@@ -228,14 +338,15 @@ mod tests {
             let longest = shape.ring(0).longest();
             let mut tails: Vec<_> = (0..lanes).map(|lane| tail(&shape, &region, lane)).collect();
             let mut models = vec![VecDeque::new(); lanes];
-            let mut next_identity = 10;
+            let mut next_identity = 100;
             let mut consumers: Vec<Consumer> = (0..3)
                 .map(|i| Consumer {
-                    taking: Taking::new(shape, i + 1, i as usize),
+                    me: i + 1,
+                    taking: sit(&shape, &region, i + 1),
                     held: None,
                 })
                 .collect();
-            let mut dead = vec![];
+            let mut dead: Vec<u64> = vec![];
             let (mut state, mut received, mut marked) = (capacity as u64, 0, 0);
             for number in 0..60_000u64 {
                 let lane = random(&mut state) as usize % lanes;
@@ -254,36 +365,35 @@ mod tests {
                     }
                     9..17 => match consumer.held.take() {
                         // Finishes what it has; the model has forgotten it by then.
-                        Some((held, count)) => {
-                            models[held.lane].drain(..count);
-                            consumer.taking.finish(&region, &held);
+                        Some((lane, count)) => {
+                            models[lane].drain(..count);
+                            consumer.taking.finish(&region);
                         }
                         None => {
                             let found = consumer.taking.find(&region, |word| dead.contains(&word));
                             let Some(found) = found else { continue };
-                            let mut held = found.unwrap();
+                            found.unwrap();
+                            let taking = &mut consumer.taking;
+                            let lane = taking.held().lane;
                             let most = 1 + random(&mut state) as usize % 4;
-                            let count = consumer.taking.take_more(&region, &held, most);
-                            let handed = models[held.lane].iter().take(count).enumerate();
-                            for (at, (bytes, again)) in handed {
+                            let count = taking.take_more(&region, most);
+                            let handed = models[lane].iter().take(count).enumerate();
+                            for (at, (bytes, marked_again)) in handed {
                                 let mut got = vec![];
-                                let record = held.record;
+                                let record = taking.held().record;
                                 region
                                     .append_to(record.offset, record.length, &mut got)
                                     .unwrap();
                                 assert_eq!(&got, bytes);
-                                assert_eq!(held.again >= held.end, *again);
-                                marked += usize::from(*again);
-                                if at + 1 < count {
-                                    held.record = consumer.taking.next(&region, &held).unwrap();
-                                    held.end = held.record.end;
-                                }
+                                assert_eq!(again(taking), *marked_again);
+                                marked += usize::from(*marked_again);
+                                assert!(at + 1 == count || taking.step(&region));
                             }
                             received += count;
-                            for (_, again) in models[held.lane].iter_mut().take(count) {
+                            for (_, again) in models[lane].iter_mut().take(count) {
                                 *again = true;
                             }
-                            consumer.held = Some((held, count));
+                            consumer.held = Some((lane, count));
                         }
                     },
                     17 => {
@@ -297,10 +407,16 @@ mod tests {
                     _ => {
                         // A consumer dies with what it has in hand; another comes.
                         next_identity += 1;
-                        let gone = Taking::new(shape, next_identity, lane);
-                        let gone = std::mem::replace(&mut consumer.taking, gone);
-                        consumer.held = None;
-                        dead.push(gone.me());
+                        dead.push(consumer.me);
+                        let is_dead = |word| dead.contains(&word);
+                        let seat = take_seat(&shape, &region, next_identity, is_dead).unwrap();
+                        *consumer = Consumer {
+                            me: next_identity,
+                            taking: Taking::new(shape, seat),
+                            held: None,
+                        };
+                        // Sometimes it keeps lanes, as if it were alone, and loses them again.
+                        consumer.taking.set_alone(number % 2 == 0);
                     }
                 }
             }
@@ -330,14 +446,14 @@ mod tests {
             None,
             "a message waits"
         );
-        let mut taking = Taking::new(shape, 1, 0);
-        let held = taking.find(&region, living).unwrap().unwrap();
+        let mut taking = sit(&shape, &region, 1);
+        taking.find(&region, living).unwrap().unwrap();
         assert_eq!(
             end(&shape, &region, |word| word == 6),
             None,
             "and is in hand"
         );
-        taking.finish(&region, &held);
+        taking.finish(&region);
         assert_eq!(end(&shape, &region, |word| word == 6), Some(End::Died));
         // The successor takes the dead one's lane, though another is free.
         assert_eq!(
@@ -355,7 +471,9 @@ mod tests {
         assert!(!is_hung(&region, 0) && !is_deserted(&shape, &region, 0, living));
         let first = take_seat(&shape, &region, 1, living).unwrap();
         let second = take_seat(&shape, &region, 2, living).unwrap();
-        assert_eq!(take_seat(&shape, &region, 3, living), None);
+        let third = take_seat(&shape, &region, 3, living).unwrap();
+        assert_eq!(take_seat(&shape, &region, 4, living), None);
+        leave_seat(&shape, &region, third, living);
         leave_seat(&shape, &region, first, living);
         assert!(!is_hung(&region, 0) && !is_deserted(&shape, &region, 0, living));
         assert!(is_deserted(&shape, &region, 0, |word| word == 2));
@@ -393,7 +511,8 @@ mod tests {
                 let region = Region::heap(region.len());
                 region.u32(layout::USED).store(2, Ordering::Relaxed);
                 let mut tails = [tail(&shape, &region, 0), tail(&shape, &region, 1)];
-                let mut taking = Taking::new(shape, 1, 0);
+                let mut taking = sit(&shape, &region, 1);
+                taking.set_alone(value % 2 == 0);
                 for round in 0..12 {
                     if round == 3 {
                         region.u64(at).store(value, Ordering::Relaxed);
@@ -408,20 +527,19 @@ mod tests {
                         }
                     }
                     let found = taking.find(&region, |word| word != 1);
-                    if let Some(Ok(mut held)) = found {
-                        let count = taking.take_more(&region, &held, 10);
+                    if let Some(Ok(())) = found {
+                        let count = taking.take_more(&region, 10);
                         for _ in 0..count {
                             let mut got = vec![];
-                            let record = held.record;
+                            let record = taking.held().record;
                             region
                                 .append_to(record.offset, record.length, &mut got)
                                 .unwrap();
-                            let Some(next) = taking.next(&region, &held) else {
+                            if !taking.step(&region) {
                                 break;
-                            };
-                            (held.record, held.end) = (next, next.end);
+                            }
                         }
-                        taking.finish(&region, &held);
+                        taking.finish(&region);
                     }
                     end(&shape, &region, |word| word > 9);
                     is_hung(&region, 0);

@@ -14,7 +14,7 @@
 //! has left. The messages of one producer are received in their order.
 //!
 //! Each producer has a **lane** of its own, so producers do not get into each other's way, and the
-//! death of one stops nobody. A consumer takes a lane for the time of one receipt; the protocol,
+//! death of one stops nobody. A consumer holds a lane while it takes a message from it; the protocol,
 //! and what a death leaves, are told in `queue_taker` and `queue_members`.
 //!
 //! **The end.** When all producers have left and everything is received, consumers get
@@ -35,10 +35,14 @@
 //! **Fork.** A handle that a child inherited is refused there ([`SendError::Forked`],
 //! [`RecvError::Forked`]): open the channel again.
 //!
-//! **Limits.** The capacity and the numbers of producers and consumers are fixed at creation. Who
-//! waits notices a death within 50 ms, and that of a process of several GiB when the kernel has
-//! freed it; waking at once by robust futexes is to come. A ring wakes all who wait, of whom one
-//! gets the message. Everybody needs write permission.
+//! **Waiting.** A handle spins for a short time, which adapts to what spinning has been good for, and
+//! then sleeps; [`Waiting`](shmem::Waiting) chooses otherwise. Who sleeps is woken by the death of
+//! those it waits for.
+//!
+//! **Limits.** The capacity and the numbers of producers and consumers are fixed at creation. A ring
+//! wakes all who wait, of whom one gets the message. Where `membarrier` is refused (a seccomp
+//! filter), a lane that a consumer kept while it was alone is given up at its next receipt only.
+//! Everybody needs write permission.
 //!
 //! # Examples
 //! ```

@@ -6,6 +6,9 @@
 //! - `stopped`: a writer that is stopped, not dead
 //! - `presence`: who counts as alive
 //! - `watching`: who sleeps while a peer dies
+//! - `pulses`: the word that wakes them, and who might forge it
+//! - `mutexes`: that the C library's own robust mutexes stay robust
+//! - `parked`: what many cost that sleep
 //! - `board`: what these share
 //! - `race`: many that create one name at once
 //! - `watch`: readers that watch while writers put, grow and die
@@ -20,9 +23,12 @@
 mod board;
 mod kill;
 mod lifetime;
+mod mutexes;
 mod names;
 mod operations;
+mod parked;
 mod presence;
+mod pulses;
 mod queue_crowd;
 mod queue_deaths;
 mod queue_steps;
@@ -41,6 +47,9 @@ fn main() -> ExitCode {
         stopped::CASES,
         presence::CASES,
         watching::CASES,
+        pulses::CASES,
+        mutexes::CASES,
+        parked::CASES,
         race::CASES,
         watch::CASES,
         lifetime::CASES,

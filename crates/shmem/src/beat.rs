@@ -81,12 +81,9 @@ impl Beat {
         self.view.word(pulse::BEAT)
     }
 
-    /// Whether the process is dead although its presence is there, which the kernel takes away
-    /// only after its memory. Costs a few system calls for each thread.
-    pub(crate) fn is_dead(&mut self, process: Identity) -> bool {
-        let State::Died(since) = self.look() else {
-            return false;
-        };
+    /// Whether the process is dead, whose pulse has died although its presence is there, which the
+    /// kernel takes away only after its memory. Costs a few system calls for each thread.
+    pub(crate) fn is_dead(&self, process: Identity, since: Duration) -> bool {
         match process.pid().map(is_exiting) {
             // Gone in this moment, or we are in another name space now: the next look tells.
             None => false,

@@ -7,14 +7,15 @@
 //! | presence | pulse | |
 //! | --- | --- | --- |
 //! | gone | | dead |
-//! | there | not died, or none | alive |
+//! | there | none | alive |
+//! | asked every 2 s only | beats | alive |
 //! | there | died | the kernel frees its memory, which takes 60 ms for each GiB, or a single thread died in an odd way. Dead if all threads of the process are on their way out, by `/proc`. Where its number means nothing (another PID name space): dead after 50 ms |
 //!
 //! # How long a sleep is
 //! | peers watched | longest sleep |
 //! | --- | --- |
 //! | none | 500 ms |
-//! | all have pulses | 100 ms, 200, 400, 800, and then 1 s: nothing should come to light by that. Shorter at first, because a wake-up may be lost: the kernel wakes one sleeper, and that one may be killed in the same moment |
+//! | all have pulses | 100 ms, 400 ms, 1.6 s, and then 2 s: nothing should come to light by that. Shorter at first, because a wake-up may be lost: the kernel wakes one sleeper, and that one may be killed in the same moment |
 //! | one has no pulse, or more than 127 have, or the kernel can't wait for several words | 50 ms |
 //! | one's pulse has ended and it is not dead | as long ago as that was, 1 to 50 ms |
 //!
@@ -29,13 +30,13 @@ use crate::wait::futex_wait;
 use rustix::io::Errno;
 use rustix::thread::{ClockId, futex};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How soon who waits notices the death of a peer that nothing wakes it for.
 const SLICE: Duration = Duration::from_millis(50);
 /// First and longest sleep of one who will be woken.
 const FIRST: Duration = Duration::from_millis(100);
-const LONGEST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(2);
 /// The kernel waits for as many words at a time, of which one is the bell's.
 const MOST: usize = 128 - 1;
 /// A peer that was not watched in so many looks is forgotten, and its pulse detached.
@@ -50,8 +51,11 @@ pub struct Peers {
     known: Vec<Peer>,
     /// Where in `known` the next peer probably is: they come in the same order each time.
     next: usize,
-    /// Sleeps of this wait that came to their end.
+    /// Sleeps of this wait.
     slept: u32,
+    /// When presence was last asked about those whose pulses beat; and whether it is asked now.
+    asked: Option<Instant>,
+    asks: bool,
     judge: fn(u64) -> bool,
 }
 
@@ -66,11 +70,12 @@ struct Peer {
 
 impl Peers {
     pub(crate) fn new(judge: fn(u64) -> bool) -> Self {
-        let (known, next, slept) = (Vec::new(), 0, 0);
         Self {
-            known,
-            next,
-            slept,
+            known: Vec::new(),
+            next: 0,
+            slept: 0,
+            asked: None,
+            asks: true,
             judge,
         }
     }
@@ -102,19 +107,25 @@ impl Peers {
     }
 
     /// Whether the process that a word from the segment names is dead; so is one that names none.
-    /// A system call.
+    /// A system call, unless it is watched and has a pulse.
     pub fn is_dead(&mut self, identity: u64) -> bool {
-        if (self.judge)(identity) {
-            return true;
-        }
-        let Some(process) = Identity::from_word(identity) else {
-            return false;
-        };
-        let mut peers = self
+        let asks = self.asks;
+        let mut beats = self
             .known
             .iter_mut()
             .filter(|peer| peer.identity == identity);
-        peers.any(|peer| peer.beat.as_mut().is_some_and(|beat| beat.is_dead(process)))
+        let mut beat = beats.find_map(|peer| peer.beat.as_mut());
+        let state = beat.as_mut().map(|beat| beat.look());
+        if !asks && matches!(state, Some(State::Beats(_))) {
+            return false;
+        }
+        if (self.judge)(identity) {
+            return true;
+        }
+        match (Identity::from_word(identity), beat, state) {
+            (Some(process), Some(beat), Some(State::Died(since))) => beat.is_dead(process, since),
+            _ => false,
+        }
     }
 
     /// Begins a look: nobody is watched.
@@ -122,6 +133,13 @@ impl Peers {
         self.next = 0;
         self.known.iter_mut().for_each(|peer| peer.idle += 1);
         self.known.retain(|peer| peer.idle < FORGET);
+        let now = Instant::now();
+        self.asks = self
+            .asked
+            .is_none_or(|asked| now.duration_since(asked) >= LONGEST);
+        if self.asks {
+            self.asked = Some(now);
+        }
     }
 
     /// Begins a wait.
@@ -133,7 +151,7 @@ impl Peers {
     /// than `most`.
     pub(crate) fn sleep(&mut self, view: &View, offset: usize, expected: u32, most: Duration) {
         let mut waits = vec![wait(view.word(offset), expected)];
-        let mut slice = LONGEST.min(FIRST * (1 << self.slept.min(4)));
+        let mut slice = LONGEST.min(FIRST * (1 << (2 * self.slept.min(3))));
         let mut alone = true;
         for peer in self.known.iter_mut().filter(|peer| peer.idle == 0) {
             alone = false;

@@ -56,6 +56,8 @@ const MIRI: [(&str, &[&str]); 2] = [
             "queue_tests::",
             "service_layout::",
             "service_tests::",
+            "topic_layout::",
+            "topic_tests::",
             "value_slots::",
         ],
     ),

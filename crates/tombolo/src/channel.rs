@@ -25,14 +25,14 @@ pub(crate) trait Shape: Copy {
 
 /// An open channel.
 #[derive(Debug)]
-pub(crate) struct Channel<S> {
+pub(crate) struct Channel<S, M = Region> {
     pub(crate) shape: S,
     /// This process's identity when it opened the channel.
     pub(crate) me: u64,
-    pub(crate) opened: Opened<Region>,
+    pub(crate) opened: Opened<M>,
     pub(crate) address: Address,
     // Behind the memory: see `Leaving`.
-    _leaving: Leaving,
+    leaving: Leaving,
 }
 
 impl<S: Shape> Channel<S> {
@@ -73,8 +73,70 @@ impl<S: Shape> Channel<S> {
     }
 
     fn of(address: Address, opened: Opened<Region>) -> Result<Self, OpenError> {
-        let shape = S::open(&opened.memory)
-            .ok_or_else(|| OpenError::new(&address, Reason::Shape(opened.id)))?;
+        let shape = S::open(&opened.memory);
+        Self::shaped(address, opened, shape)
+    }
+
+    #[inline]
+    pub(crate) fn region(&self) -> &Region {
+        &self.opened.memory
+    }
+
+    /// Whether the channel was removed, as its remover says. One load.
+    #[inline]
+    pub(crate) fn has_ended(&self) -> bool {
+        has_ended(self.region())
+    }
+
+    /// For who only reads messages, and the memory for what else it does.
+    pub(crate) fn into_reader(self) -> (Channel<S, View>, Region) {
+        let Self {
+            shape,
+            me,
+            opened,
+            address,
+            leaving,
+        } = self;
+        let opened_view = Opened {
+            memory: opened.memory.view(),
+            id: opened.id,
+            header: opened.header,
+            creator_uid: opened.creator_uid,
+        };
+        let reader = Channel {
+            shape,
+            me,
+            opened: opened_view,
+            address,
+            leaving,
+        };
+        (reader, opened.memory)
+    }
+}
+
+impl<S: Shape> Channel<S, View> {
+    /// Opens one that exists for reading only.
+    pub(crate) fn open_read_only(address: Address) -> Result<Self, OpenError> {
+        let opened = open::open_read_only(&address, &S::EXPECTED)?;
+        let shape = S::open(&opened.memory);
+        Self::shaped(address, opened, shape)
+    }
+
+    #[inline]
+    pub(crate) fn view(&self) -> &View {
+        &self.opened.memory
+    }
+
+    /// Whether the channel was removed, as its remover says. One load.
+    #[inline]
+    pub(crate) fn has_ended(&self) -> bool {
+        has_ended(self.view())
+    }
+}
+
+impl<S: Shape, M> Channel<S, M> {
+    fn shaped(address: Address, opened: Opened<M>, shape: Option<S>) -> Result<Self, OpenError> {
+        let shape = shape.ok_or_else(|| OpenError::new(&address, Reason::Shape(opened.id)))?;
         let leaving = Leaving::new(&opened, &S::EXPECTED);
         let me = presence::mine()
             .map_err(|error| OpenError::new(&address, Reason::presence(error)))?
@@ -84,7 +146,7 @@ impl<S: Shape> Channel<S> {
             me,
             opened,
             address,
-            _leaving: leaving,
+            leaving,
         })
     }
 
@@ -93,21 +155,10 @@ impl<S: Shape> Channel<S> {
         OpenError::new(&self.address, reason)
     }
 
-    #[inline]
-    pub(crate) fn region(&self) -> &Region {
-        &self.opened.memory
-    }
-
     /// Whether this process opened it, and did not inherit it by a fork.
     #[inline]
     pub(crate) fn is_mine(&self) -> bool {
         presence::is_mine(self.me)
-    }
-
-    /// Whether the channel was removed, as its remover says. One load.
-    #[inline]
-    pub(crate) fn has_ended(&self) -> bool {
-        has_ended(self.region())
     }
 
     /// Whether the channel was removed, by whatever means. A system call.

@@ -5,6 +5,7 @@
 //!
 //! - [`queue`]: the bounded buffer; each message goes to one consumer.
 //! - [`service`]: requests with replies; each reply finds who asked.
+//! - [`topic`]: one to many; each message goes to every subscriber.
 //! - [`value`]: the latest message, readable any number of times.
 //! - [`sysv`]: every System V call itself, safely.
 //! - [`shmem`]: what channels are made of.
@@ -51,6 +52,33 @@ mod service_slot;
 #[cfg(test)]
 mod service_tests;
 #[cfg(not(loom))]
+pub mod topic;
+#[cfg(not(loom))]
+mod topic_delivery;
+#[cfg_attr(loom, allow(dead_code, reason = "loom models parts of it"))]
+mod topic_head;
+#[cfg_attr(
+    loom,
+    allow(dead_code, reason = "loom models a shape without its segment")
+)]
+mod topic_layout;
+#[cfg_attr(loom, allow(dead_code, reason = "loom models what is raced for"))]
+mod topic_members;
+#[cfg(all(test, loom))]
+mod topic_models;
+#[cfg_attr(loom, allow(dead_code, reason = "loom models parts of it"))]
+mod topic_policy;
+#[cfg(not(loom))]
+mod topic_publisher;
+#[cfg(test)]
+mod topic_reader;
+#[cfg(not(loom))]
+mod topic_subscriber;
+#[cfg_attr(loom, allow(dead_code, reason = "loom models parts of it"))]
+mod topic_tail;
+#[cfg(all(test, not(loom)))]
+mod topic_tests;
+#[cfg(not(loom))]
 pub mod value;
 #[cfg(not(loom))]
 mod value_reader;
@@ -64,7 +92,7 @@ pub use shmem::{Address, Name, OpenError, Reason, header::Lifetime, wait::Patien
 pub use {shmem, sysv};
 
 /// The layouts that this crate puts into segments, for `docs/layout.md`.
-pub const LAYOUTS: [&shmem::layout::Layout; 11] = [
+pub const LAYOUTS: [&shmem::layout::Layout; 15] = [
     &participant::layout::LAYOUT,
     &value_slots::layout::LAYOUT,
     &value_slots::slot::LAYOUT,
@@ -76,4 +104,8 @@ pub const LAYOUTS: [&shmem::layout::Layout; 11] = [
     &service_layout::request::LAYOUT,
     &service_layout::reply::LAYOUT,
     &service_layout::seat::LAYOUT,
+    &topic_layout::layout::LAYOUT,
+    &topic_layout::lane::LAYOUT,
+    &topic_layout::seat::LAYOUT,
+    &topic_layout::cursor::LAYOUT,
 ];

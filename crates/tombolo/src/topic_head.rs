@@ -1,0 +1,308 @@
+//! The subscriber's end of a topic's lane: finding where to begin, taking records, and noticing
+//! that the publisher has lapped it. The protocol is told in `topic_tail`.
+//!
+//! Everything here needs to read only.
+//!
+//! # Hostile bytes
+//! Positions are masked to lines and into the ring, walks end after a ring, tries are counted: a
+//! lie yields wrong messages of that lane, wrong counts, or damage.
+
+use crate::lane::{Damaged, Header, LINE, Record};
+use crate::topic_layout::{Ring, Shape, lane};
+use crate::topic_policy::{Policy, Start};
+use shmem::View;
+use shmem::sync::{Ordering, fence};
+
+/// How many times who is being overtaken starts over, before it tries again at its next look.
+const TRIES: u64 = if cfg!(loom) { 2 } else { 16 };
+/// Most marks.
+const MARKS: usize = 16;
+
+/// A place in a lane: where a record begins, or will, and its number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Point {
+    /// Position of the record.
+    pub position: u64,
+    /// Its number among the messages of the lane, from 0.
+    pub number: u64,
+}
+
+/// Where a lane ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct End {
+    /// Where the next message will be.
+    pub tail: Point,
+    /// Position of the last one that was walked over, if there was any.
+    pub last: Option<u64>,
+    /// The newest mark.
+    pub marked: Option<u64>,
+}
+
+/// What a subscriber finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Nothing yet.
+    Nothing,
+    /// What it wants next may be gone.
+    Lapped,
+    /// A record, which counts only when [`Head::verify`] says so after its use.
+    Record(Record),
+}
+
+/// Why a record does not count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unfit {
+    /// It may have been written over.
+    Lapped,
+    /// It is not what a publisher writes.
+    Damaged,
+}
+
+/// A subscriber's end of a lane.
+#[derive(Clone, Copy, Debug)]
+pub struct Head {
+    shape: Shape,
+    ring: Ring,
+    lane: usize,
+    /// What it wants next.
+    next: Point,
+    /// What it wants next is known to be gone.
+    lapped: bool,
+}
+
+impl Head {
+    /// The end of a lane that begins at `start`, as far as that is still there. The publisher may
+    /// lap it before the answer is used, above all if `attempt` is small.
+    pub fn seek(
+        shape: Shape,
+        view: &View,
+        lane: usize,
+        start: Start,
+        attempt: u64,
+    ) -> Option<Self> {
+        let next = seek(&shape, view, lane, start, attempt)?;
+        let ring = shape.ring(lane);
+        Some(Self {
+            shape,
+            ring,
+            lane,
+            next,
+            lapped: false,
+        })
+    }
+
+    /// What it wants next.
+    #[inline]
+    pub fn point(&self) -> Point {
+        self.next
+    }
+
+    /// The next record. A publisher may write over it before the answer is used.
+    #[inline]
+    pub fn next(&self, view: &View) -> Result<Next, Damaged> {
+        if self.lapped {
+            return Ok(Next::Lapped);
+        }
+        match self.ring.record(view, self.next.position) {
+            Ok(Some(record)) => Ok(Next::Record(record)),
+            _ if self.is_lapped(view) => Ok(Next::Lapped),
+            Ok(None) => Ok(Next::Nothing),
+            Err(damaged) => Err(damaged),
+        }
+    }
+
+    /// Says whether all that was read of the record, since [`next`](Self::next) answered it, is of
+    /// the message that is next.
+    #[inline]
+    pub fn verify(&self, view: &View, record: &Record) -> Result<(), Unfit> {
+        let number = number_of(view, record);
+        if self.is_lapped(view) {
+            Err(Unfit::Lapped)
+        } else if number != self.next.number {
+            Err(Unfit::Damaged)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Goes on behind a record that was found.
+    #[inline]
+    pub fn pass(&mut self, record: &Record) {
+        self.next = Point {
+            position: record.end,
+            number: self.next.number.wrapping_add(1),
+        };
+    }
+
+    /// Takes note that [`verify`](Self::verify) found it lapped.
+    pub fn lap(&mut self) {
+        self.lapped = true;
+    }
+
+    /// Goes on, after having been lapped, with the oldest message that will stay for a while, and
+    /// answers how many were lost; `None` if the publisher is faster again.
+    #[cold]
+    pub fn resume(&mut self, view: &View) -> Option<u64> {
+        for attempt in 0..TRIES {
+            let margin = self.shape.capacity() / 4 + attempt * self.shape.step();
+            let found = oldest(&self.shape, view, self.lane, margin);
+            if let Some(found) = found {
+                // A lie is no gain.
+                let lost = found.number.saturating_sub(self.next.number);
+                (self.next, self.lapped) = (found, false);
+                return Some(lost);
+            }
+        }
+        None
+    }
+
+    /// Whether nothing is next, as far as one can tell without taking it.
+    pub fn is_empty(&self, view: &View) -> bool {
+        matches!(self.next(view), Ok(Next::Nothing))
+    }
+
+    /// Whether the publisher may have written over what is next, whatever the policy.
+    #[inline]
+    pub fn is_beyond_reach(&self, view: &View) -> bool {
+        is_lapped(&self.shape, view, self.lane, self.next.position)
+    }
+
+    #[inline]
+    fn is_lapped(&self, view: &View) -> bool {
+        // Who is waited for can't be: [TOPIC_HOLD].
+        self.shape.policy() == Policy::Overrun && self.is_beyond_reach(view)
+    }
+}
+
+/// The number of a record's message.
+#[inline]
+fn number_of(view: &View, record: &Record) -> u64 {
+    // Relaxed: acquired with the header.
+    view.load_u64(record.offset - 8, Ordering::Relaxed)
+}
+
+/// Whether what was read at a position, and behind it in the same record, may be from later.
+#[inline]
+fn is_lapped(shape: &Shape, view: &View, lane: usize, position: u64) -> bool {
+    // [TOPIC_TEAR] acquire: what was read before the claim.
+    fence(Ordering::Acquire);
+    // [TOPIC_MARK] acquire.
+    let claimed = view.load_u64(shape.at(lane, lane::CLAIMED), Ordering::Acquire);
+    claimed.wrapping_sub(position) > shape.capacity()
+}
+
+/// Positions of the marks that lie within a ring and `margin` of the claim, as it is now.
+fn marks(shape: &Shape, view: &View, lane: usize, margin: u64) -> ([u64; MARKS], usize) {
+    // [TOPIC_MARK] acquire.
+    let claimed = view.load_u64(shape.at(lane, lane::CLAIMED), Ordering::Acquire);
+    let (mut found, mut count) = ([0; MARKS], 0);
+    for mark in 0..shape.marks().min(MARKS as u64) {
+        // [TOPIC_MARK] acquire.
+        let word = view.load_u64(shape.mark(lane, mark), Ordering::Acquire);
+        let Some(position) = word.checked_sub(1) else {
+            continue;
+        };
+        let position = position & !(LINE - 1);
+        if claimed.wrapping_sub(position) <= shape.capacity().saturating_sub(margin) {
+            found[count] = position;
+            count += 1;
+        }
+    }
+    found[..count].sort_unstable();
+    (found, count)
+}
+
+/// Walks along the records from a position on, to the tail or to the first whose number is at
+/// least `until`; also answers the position of the last record that it passed. What it walked over
+/// may be nonsense if the publisher has lapped `from` meanwhile.
+fn walk(
+    shape: &Shape,
+    view: &View,
+    lane: usize,
+    from: u64,
+    until: Option<u64>,
+) -> Option<(Point, Option<u64>)> {
+    let ring = shape.ring(lane);
+    let (mut position, mut number, mut last) = (from, 0, None);
+    // No more than a ring full of lines, whatever a hostile peer writes meanwhile.
+    for _ in 0..=shape.capacity() / LINE {
+        match ring.header(view, position).ok()? {
+            Header::Nothing => return Some((Point { position, number }, last)),
+            Header::Padding { end } => position = end,
+            Header::Message(record) => {
+                let this = number_of(view, &record);
+                if until.is_some_and(|until| this >= until) {
+                    let number = this;
+                    return Some((Point { position, number }, last));
+                }
+                (number, last, position) = (this.wrapping_add(1), Some(position), record.end);
+            }
+        }
+    }
+    None
+}
+
+/// Where a lane ends; `None` if its publisher is faster, again and again, or if it is damaged.
+pub fn end_of(shape: &Shape, view: &View, lane: usize) -> Option<End> {
+    (0..TRIES).find_map(|_| {
+        let (marks, count) = marks(shape, view, lane, 0);
+        let marked = marks[..count].last().copied();
+        // A lane without marks has no more than one record.
+        let from = marked.unwrap_or(0);
+        let (tail, last) = walk(shape, view, lane, from, None)?;
+        let whole = !is_lapped(shape, view, lane, from) && (marked.is_none() || last.is_some());
+        whole.then_some(End { tail, last, marked })
+    })
+}
+
+/// The oldest record with a mark that lies within a ring less `margin` of the claim, or the newest
+/// one with a mark; `None` if there is none, or the publisher is faster.
+fn oldest(shape: &Shape, view: &View, lane: usize, margin: u64) -> Option<Point> {
+    let (safe, count) = marks(shape, view, lane, margin);
+    let position = match safe[..count].first() {
+        Some(position) => *position,
+        None => {
+            let (all, count) = marks(shape, view, lane, 0);
+            *all[..count].last()?
+        }
+    };
+    point_at(shape, view, lane, position)
+}
+
+/// The record at a mark.
+fn point_at(shape: &Shape, view: &View, lane: usize, position: u64) -> Option<Point> {
+    let Ok(Header::Message(record)) = shape.ring(lane).header(view, position) else {
+        return None;
+    };
+    let number = number_of(view, &record);
+    (!is_lapped(shape, view, lane, position)).then_some(Point { position, number })
+}
+
+fn seek(shape: &Shape, view: &View, lane: usize, start: Start, attempt: u64) -> Option<Point> {
+    let tail = end_of(shape, view, lane)?.tail;
+    let until = match start {
+        Start::Now => return Some(tail),
+        Start::Last(count) => tail.number.saturating_sub(count),
+        Start::Oldest => 0,
+    };
+    if until == tail.number {
+        return Some(tail);
+    }
+    // The newest mark at or before it, or the oldest that there is.
+    let (marks, count) = marks(shape, view, lane, attempt * shape.step());
+    let points = marks[..count].iter();
+    let mut points = points.filter_map(|position| point_at(shape, view, lane, *position));
+    let mut from = match points.next() {
+        Some(first) => first,
+        // All in the first step of a new lane, or nothing stays.
+        None if tail.number > 0 && tail.position <= shape.step() => Point::default(),
+        None => return Some(tail),
+    };
+    for point in points {
+        if point.number <= until {
+            from = point;
+        }
+    }
+    let (found, _) = walk(shape, view, lane, from.position, Some(until))?;
+    (!is_lapped(shape, view, lane, from.position)).then_some(found)
+}

@@ -1,0 +1,327 @@
+//! The publisher's side of `topic`: publishing, one by one, in batches and in place.
+
+use crate::channel::Channel;
+use crate::lane::Claim;
+use crate::topic::{self, BatchError, MANY, Options, Policy, PublishError};
+use crate::topic_layout::Shape;
+use crate::topic_members::{free_seat, leave_lane, take_lane};
+use crate::topic_tail::Tail;
+use shmem::wait::{Moment, Patience};
+use shmem::{Address, OpenError, OutOfBounds, Peers, Reason, Waiter, Waiting, barrier};
+use std::time::Duration;
+
+/// Publishes messages.
+///
+/// Dropping it closes its lane: subscribers that have received everything learn that it left.
+#[derive(Debug)]
+pub struct Publisher {
+    lane: usize,
+    tail: Tail,
+    longest: usize,
+    waiter: Waiter,
+    published: u32,
+    channel: Channel<Shape>,
+}
+
+impl Publisher {
+    /// Opens a topic, or creates it as `options` say.
+    ///
+    /// # Errors
+    /// See [`Reason`]; [`Reason::Crowded`] if it has as many publishers as it may.
+    pub fn open_or_create(
+        address: impl Into<Address>,
+        options: &Options,
+    ) -> Result<Self, OpenError> {
+        Self::of(topic::open_or_create(address.into(), options)?)
+    }
+
+    /// Opens a topic that exists.
+    ///
+    /// # Errors
+    /// As [`open_or_create`](Self::open_or_create).
+    pub fn open(address: impl Into<Address>) -> Result<Self, OpenError> {
+        Self::of(Channel::open(address.into())?)
+    }
+
+    fn of(channel: Channel<Shape>) -> Result<Self, OpenError> {
+        let (shape, region) = (channel.shape, channel.region());
+        let mut waiter = Waiter::new();
+        let lane = take_lane(&shape, region, channel.me, |who| {
+            waiter.peers().is_dead(who)
+        });
+        let Some(lane) = lane else {
+            let (what, limit) = ("publishers", shape.lanes());
+            return Err(channel.error(Reason::Crowded { what, limit }));
+        };
+        let Ok(tail) = Tail::open(shape, region, lane) else {
+            leave_lane(&shape, region, lane);
+            return Err(channel.error(Reason::Shape(channel.opened.id)));
+        };
+        Ok(Self {
+            lane,
+            tail,
+            longest: shape.longest(),
+            waiter,
+            published: 0,
+            channel,
+        })
+    }
+
+    /// How to wait for room.
+    #[must_use]
+    pub fn waiting(mut self, waiting: Waiting) -> Self {
+        self.waiter.set_waiting(waiting);
+        self
+    }
+
+    /// Id of the segment.
+    pub fn id(&self) -> i32 {
+        self.channel.opened.id
+    }
+
+    /// Longest message, in bytes.
+    pub fn longest(&self) -> usize {
+        self.longest
+    }
+
+    /// What the topic does about slow subscribers.
+    pub fn policy(&self) -> Policy {
+        self.channel.shape.policy()
+    }
+
+    /// Publishes a message. Where slow subscribers are waited for, it waits for room as long as it
+    /// takes.
+    ///
+    /// # Errors
+    /// See [`PublishError`]; nothing is published then.
+    #[inline]
+    pub fn publish(&mut self, message: &[u8]) -> Result<(), PublishError> {
+        self.publish_one(message, Some(Patience::FOREVER))
+    }
+
+    /// Publishes a message if there is room for it now.
+    ///
+    /// # Errors
+    /// See [`PublishError`]; nothing is published then.
+    #[inline]
+    pub fn try_publish(&mut self, message: &[u8]) -> Result<(), PublishError> {
+        self.publish_one(message, None)
+    }
+
+    /// [`publish`](Self::publish) that waits no longer than `timeout`.
+    ///
+    /// # Errors
+    /// See [`PublishError`]; nothing is published then.
+    pub fn publish_timeout(
+        &mut self,
+        message: &[u8],
+        timeout: Duration,
+    ) -> Result<(), PublishError> {
+        self.publish_one(message, Some(timeout.into()))
+    }
+
+    #[inline]
+    fn publish_one(&mut self, message: &[u8], wait: Option<Patience>) -> Result<(), PublishError> {
+        let claim = self.claim(message.len(), wait)?;
+        self.write(claim, message);
+        self.ring();
+        Ok(())
+    }
+
+    /// Publishes messages one after the other, and wakes subscribers once. Where slow subscribers
+    /// are waited for, it waits for room as long as it takes. Answers how many there were.
+    ///
+    /// # Errors
+    /// The first [`PublishError`], and how many messages were published before.
+    pub fn publish_batch<M: AsRef<[u8]>>(
+        &mut self,
+        messages: impl IntoIterator<Item = M>,
+    ) -> Result<usize, BatchError> {
+        let mut published = 0;
+        let mut rung = true;
+        let mut result = Ok(());
+        for message in messages {
+            let message = message.as_ref();
+            let mut claim = self.claim(message.len(), None);
+            if claim == Err(PublishError::Full) {
+                self.ring();
+                claim = self.claim(message.len(), Some(Patience::FOREVER));
+            }
+            match claim {
+                Ok(claim) => self.write(claim, message),
+                Err(error) => {
+                    result = Err(BatchError { published, error });
+                    break;
+                }
+            }
+            (published, rung) = (published + 1, false);
+        }
+        if !rung {
+            self.ring();
+        }
+        result.map(|()| published)
+    }
+
+    /// A place for a message of `length` bytes, to be written in place. Where slow subscribers are
+    /// waited for, it waits for room as long as `patience` lasts.
+    ///
+    /// # Errors
+    /// See [`PublishError`].
+    pub fn loan(&mut self, length: usize, patience: Patience) -> Result<Loan<'_>, PublishError> {
+        let claim = self.claim(length, Some(patience))?;
+        Ok(Loan {
+            publisher: self,
+            claim,
+        })
+    }
+
+    #[inline]
+    fn claim(&mut self, length: usize, wait: Option<Patience>) -> Result<Claim, PublishError> {
+        if !self.channel.is_mine() {
+            return Err(PublishError::Forked);
+        }
+        if length > self.longest {
+            return Err(PublishError::TooLong {
+                length,
+                longest: self.longest,
+            });
+        }
+        if self.channel.has_ended() {
+            return Err(PublishError::Removed);
+        }
+        match self.tail.claim(self.channel.region(), length) {
+            Ok(claim) => Ok(claim),
+            Err(_) => self.claim_slowly(length, wait),
+        }
+    }
+
+    #[cold]
+    fn claim_slowly(
+        &mut self,
+        length: usize,
+        wait: Option<Patience>,
+    ) -> Result<Claim, PublishError> {
+        let Self {
+            lane,
+            tail,
+            waiter,
+            channel,
+            ..
+        } = self;
+        let (region, shape, me) = (channel.region(), &channel.shape, channel.me);
+        let owner = shape.owner(*lane);
+        let mut look = |moment, peers: &mut Peers| {
+            if let Ok(claim) = tail.claim(region, length) {
+                return Some(Ok(claim));
+            }
+            if channel.has_ended() {
+                return Some(Err(PublishError::Removed));
+            }
+            if moment == Moment::Spinning {
+                return None;
+            }
+            if channel.is_gone() {
+                return Some(Err(PublishError::Removed));
+            }
+            let mut freed = false;
+            for seat in tail.held_by(region, length) {
+                let subscriber = shape.seat(seat);
+                let who = subscriber.who(region);
+                if who != 0 && !peers.is_dead(who) {
+                    peers.watch(who, subscriber.pulse(region));
+                } else {
+                    freed |= free_seat(shape, region, seat, me, |who| peers.is_dead(who));
+                }
+            }
+            let claim = freed.then(|| tail.claim(region, length).ok()).flatten();
+            owner.set_asleep(region, claim.is_none());
+            claim.map(Ok)
+        };
+        let found = match wait {
+            None => look(Moment::Parking, waiter.peers()),
+            Some(patience) => waiter.wait(shape.space(region, *lane), patience, look),
+        };
+        owner.set_asleep(region, false);
+        found.unwrap_or(Err(PublishError::Full))
+    }
+
+    #[inline]
+    fn write(&mut self, claim: Claim, message: &[u8]) {
+        let region = self.channel.region();
+        let fits = region.copy_in(claim.offset, message);
+        // The ring lies inside the region, and the claim inside the ring.
+        debug_assert!(fits.is_ok(), "{fits:?}");
+        self.tail.publish(region, claim);
+    }
+
+    #[inline]
+    fn ring(&mut self) {
+        self.channel
+            .shape
+            .data(self.channel.region())
+            .ring_light(|| true);
+        self.published = self.published.wrapping_add(1);
+        if self.published == MANY {
+            barrier::register();
+        }
+    }
+}
+
+impl Drop for Publisher {
+    fn drop(&mut self) {
+        // In a child that has it by a fork the lane is still the parent's.
+        if self.channel.is_mine() {
+            leave_lane(&self.channel.shape, self.channel.region(), self.lane);
+        }
+    }
+}
+
+/// A place for a message, claimed and not yet published. Dropping it means that nothing happened.
+#[derive(Debug)]
+pub struct Loan<'a> {
+    publisher: &'a mut Publisher,
+    claim: Claim,
+}
+
+impl Loan<'_> {
+    /// Bytes of the message.
+    #[expect(
+        clippy::len_without_is_empty,
+        reason = "the caller has said how long it is"
+    )]
+    pub fn len(&self) -> usize {
+        self.claim.length
+    }
+
+    /// Writes a part of the message. What is never written holds the bytes of older messages.
+    ///
+    /// # Errors
+    /// If the part is not inside the message; nothing is written then.
+    pub fn copy_in(&mut self, offset: usize, part: &[u8]) -> Result<(), OutOfBounds> {
+        let Claim {
+            offset: start,
+            length,
+        } = self.claim;
+        if offset
+            .checked_add(part.len())
+            .is_none_or(|end| end > length)
+        {
+            return Err(OutOfBounds {
+                offset,
+                length: part.len(),
+                region: length,
+            });
+        }
+        self.publisher
+            .channel
+            .region()
+            .copy_in(start + offset, part)
+    }
+
+    /// Publishes the message.
+    pub fn publish(self) {
+        let Self { publisher, claim } = self;
+        publisher.tail.publish(publisher.channel.region(), claim);
+        publisher.ring();
+    }
+}

@@ -1,0 +1,499 @@
+//! The subscriber's side of `topic`: receiving, one by one, in batches and in place.
+
+use crate::channel::Channel;
+use crate::queue::Watch;
+use crate::topic::{self, MANY, Options, Policy, RecvError, Start};
+use crate::topic_delivery::{Delivery, Found, Received};
+use crate::topic_head::{Head, Next, Unfit};
+use crate::topic_layout::{Shape, layout, seat};
+use crate::topic_members::{Ended, ended, hold, leave_seat, move_cursor, take_seat};
+use shmem::sync::Ordering;
+use shmem::wait::{Moment, Patience};
+use shmem::{Address, OpenError, Peers, Reason, Region, View, Waiter, Waiting, barrier};
+use std::time::Duration;
+
+/// How often a subscriber that publishers outrun looks for a place to start.
+const ATTEMPTS: u64 = 1000;
+/// How often a subscriber whose patience is over starts anew when it is lapped.
+const TRIES: u32 = 16;
+/// How many receipts a subscriber stays on a lane that always has messages.
+const QUOTA: u32 = 64;
+
+/// Receives messages.
+///
+/// Dropping it gives its seat back: publishers do not wait for it any more.
+#[derive(Debug)]
+pub struct Subscriber {
+    follow: bool,
+    pub(crate) heads: Vec<Head>,
+    /// Where to look first, and for how many receipts.
+    lane: usize,
+    left: u32,
+    /// How many messages were lost in each lane that nobody was told of.
+    pub(crate) untold: Vec<u64>,
+    lost: u64,
+    seat: Option<usize>,
+    /// Up to where each lane's messages are given back, as the cursors say.
+    released: Vec<u64>,
+    waiter: Waiter,
+    watch: Watch,
+    received: u32,
+    /// A copy of a message, for batches.
+    copy: Vec<u8>,
+    /// The same memory for writing: seat and bell. `None` for who may only read.
+    door: Option<Region>,
+    pub(crate) channel: Channel<Shape, View>,
+}
+
+/// Whether to look for as long as patience lasts, or once.
+type Wait = Option<Patience>;
+
+impl Subscriber {
+    /// Opens a topic, or creates it as `options` say, and starts at `start`.
+    ///
+    /// # Errors
+    /// See [`Reason`]; [`Reason::Crowded`] if subscribers are waited for and all seats are taken.
+    pub fn open_or_create(
+        address: impl Into<Address>,
+        options: &Options,
+        start: Start,
+    ) -> Result<Self, OpenError> {
+        let address = address.into();
+        let opened = topic::open_or_create(address.clone(), options);
+        Self::of(address, opened, start)
+    }
+
+    /// Opens a topic that exists, and starts at `start`.
+    ///
+    /// # Errors
+    /// As [`open_or_create`](Self::open_or_create).
+    pub fn open(address: impl Into<Address>, start: Start) -> Result<Self, OpenError> {
+        let address = address.into();
+        let opened = Channel::open(address.clone());
+        Self::of(address, opened, start)
+    }
+
+    /// Opens a topic, waiting until there is one, and starts at `start`. It looks for it in slices
+    /// of up to 10 ms.
+    ///
+    /// # Errors
+    /// As [`open_or_create`](Self::open_or_create); not found when patience ends.
+    pub fn wait(
+        address: impl Into<Address>,
+        patience: Patience,
+        start: Start,
+    ) -> Result<Self, OpenError> {
+        let address = address.into();
+        let opened = Channel::wait(address.clone(), patience);
+        Self::of(address, opened, start)
+    }
+
+    fn of(
+        address: Address,
+        opened: Result<Channel<Shape>, OpenError>,
+        start: Start,
+    ) -> Result<Self, OpenError> {
+        let (channel, door) = match opened {
+            Ok(channel) => {
+                let (channel, region) = channel.into_reader();
+                (channel, Some(region))
+            }
+            // Who may only read can be overrun, but not be waited for.
+            Err(error) if matches!(error.reason(), Reason::Denied(_)) => {
+                let channel = Channel::<Shape, View>::open_read_only(address)?;
+                if channel.shape.policy() == Policy::WaitForSlowest {
+                    return Err(error);
+                }
+                (channel, None)
+            }
+            Err(error) => return Err(error),
+        };
+        let Channel { shape, me, .. } = channel;
+        let mut waiter = Waiter::new();
+        let seat = door
+            .as_ref()
+            .and_then(|region| take_seat(&shape, region, me, |who| waiter.peers().is_dead(who)));
+        let waited_for = shape.policy() == Policy::WaitForSlowest;
+        let mut heads = Vec::with_capacity(shape.lanes());
+        for lane in 0..shape.lanes() {
+            let head = match (&door, seat) {
+                (Some(region), Some(seat)) => hold(&shape, region, seat, lane, start, ATTEMPTS),
+                _ if waited_for => {
+                    let (what, limit) = ("subscribers", shape.seats());
+                    return Err(channel.error(Reason::Crowded { what, limit }));
+                }
+                _ => (0..ATTEMPTS)
+                    .find_map(|attempt| Head::seek(shape, channel.view(), lane, start, attempt)),
+            };
+            match head {
+                Some(head) => heads.push(head),
+                None => {
+                    if let (Some(region), Some(seat)) = (&door, seat) {
+                        leave_seat(&shape, region, seat);
+                    }
+                    return Err(channel.error(Reason::Shape(channel.opened.id)));
+                }
+            }
+        }
+        Ok(Self {
+            follow: false,
+            lane: 0,
+            left: QUOTA,
+            untold: vec![0; shape.lanes()],
+            lost: 0,
+            seat,
+            released: heads.iter().map(|head| head.point().position).collect(),
+            heads,
+            waiter,
+            watch: Watch::default(),
+            received: 0,
+            copy: Vec::new(),
+            door,
+            channel,
+        })
+    }
+
+    /// Whether to wait for the next publisher when the last one is gone; otherwise receiving ends
+    /// with [`RecvError::Closed`] or [`RecvError::PublisherDied`] then.
+    #[must_use]
+    pub fn follow(mut self, follow: bool) -> Self {
+        self.follow = follow;
+        self
+    }
+
+    /// How to wait for messages.
+    #[must_use]
+    pub fn waiting(mut self, waiting: Waiting) -> Self {
+        self.waiter.set_waiting(waiting);
+        self
+    }
+
+    /// Id of the segment.
+    pub fn id(&self) -> i32 {
+        self.channel.opened.id
+    }
+
+    /// What the topic does about slow subscribers.
+    pub fn policy(&self) -> Policy {
+        self.channel.shape.policy()
+    }
+
+    /// How many messages it has lost so far, of all publishers, as far as it has noticed.
+    pub fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    /// Receives a message into a buffer, whose content it replaces. Waits as long as it takes.
+    ///
+    /// # Errors
+    /// See [`RecvError`]; the buffer is left empty.
+    #[inline]
+    pub fn recv(&mut self, to: &mut Vec<u8>) -> Result<Received, RecvError> {
+        loop {
+            if let Some(received) = self.copy(Some(Patience::FOREVER), to)? {
+                return Ok(received);
+            }
+        }
+    }
+
+    /// Receives a message if there is one now, `None` if not.
+    ///
+    /// # Errors
+    /// See [`RecvError`]; the buffer is left empty.
+    #[inline]
+    pub fn try_recv(&mut self, to: &mut Vec<u8>) -> Result<Option<Received>, RecvError> {
+        self.copy(None, to)
+    }
+
+    /// [`recv`](Self::recv) that waits no longer than `timeout`, `None` if there was no message.
+    ///
+    /// # Errors
+    /// See [`RecvError`]; the buffer is left empty.
+    pub fn recv_timeout(
+        &mut self,
+        to: &mut Vec<u8>,
+        timeout: Duration,
+    ) -> Result<Option<Received>, RecvError> {
+        self.copy(Some(timeout.into()), to)
+    }
+
+    /// Receives up to `most` messages of one publisher, at least one, and calls `each` with a copy
+    /// of each, one after the other. Answers how many there were: 0 if there was none while
+    /// `patience` lasted.
+    ///
+    /// # Errors
+    /// See [`RecvError`].
+    pub fn recv_batch(
+        &mut self,
+        most: usize,
+        patience: Patience,
+        mut each: impl FnMut(&[u8], Received),
+    ) -> Result<usize, RecvError> {
+        let mut bytes = std::mem::take(&mut self.copy);
+        let mut count = 0;
+        let mut result = Ok(());
+        if most > 0 {
+            match self.copy(Some(patience), &mut bytes) {
+                Ok(Some(received)) => {
+                    each(&bytes, received);
+                    count = 1;
+                    while count < most
+                        && let Ok(Next::Record(record)) =
+                            self.heads[received.lane].next(self.channel.view())
+                    {
+                        let lane = received.lane;
+                        bytes.clear();
+                        // What was lost or damaged is left for the next receipt.
+                        let Ok(received) = self.take(&Found { lane, record }, &mut bytes) else {
+                            break;
+                        };
+                        each(&bytes, received);
+                        count += 1;
+                    }
+                    self.release(received.lane);
+                }
+                Ok(None) => {}
+                Err(error) => result = Err(error),
+            }
+        }
+        self.copy = bytes;
+        result.map(|()| count)
+    }
+
+    /// Receives a message in place, `None` if there is none while `patience` lasts.
+    ///
+    /// # Errors
+    /// See [`RecvError`].
+    pub fn receive(&mut self, patience: Patience) -> Result<Option<Delivery<'_>>, RecvError> {
+        for attempt in 0u32.. {
+            let Some(found) = self.find(Some(patience))? else {
+                break;
+            };
+            let head = &mut self.heads[found.lane];
+            let received = match head.verify(self.channel.view(), &found.record) {
+                Ok(()) => self.received(&found),
+                Err(Unfit::Damaged) => return Err(RecvError::Damaged),
+                Err(Unfit::Lapped) => {
+                    head.lap();
+                    if attempt >= TRIES && patience.is_over() {
+                        break;
+                    }
+                    continue;
+                }
+            };
+            return Ok(Some(Delivery {
+                subscriber: self,
+                found,
+                received,
+                lapped: false,
+            }));
+        }
+        Ok(None)
+    }
+
+    #[inline]
+    fn copy(&mut self, wait: Wait, to: &mut Vec<u8>) -> Result<Option<Received>, RecvError> {
+        for attempt in 0u32.. {
+            to.clear();
+            let Some(found) = self.find(wait)? else {
+                return Ok(None);
+            };
+            match self.take(&found, to) {
+                Ok(received) => {
+                    self.release_much(found.lane);
+                    return Ok(Some(received));
+                }
+                Err(unfit) => {
+                    to.clear();
+                    if unfit == Unfit::Damaged {
+                        return Err(RecvError::Damaged);
+                    }
+                    // A liar, or a publisher that is always faster, must not keep it busy for ever.
+                    if attempt >= TRIES && wait.is_none_or(|patience| patience.is_over()) {
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Copies a message and goes behind it, if the copy is whole.
+    #[inline]
+    fn take(&mut self, found: &Found, to: &mut Vec<u8>) -> Result<Received, Unfit> {
+        let Found { lane, record } = *found;
+        let view = self.channel.view();
+        let fits = view.append_to(record.offset, record.length, to);
+        // The ring lies inside the region, and a record inside the ring.
+        debug_assert!(fits.is_ok(), "{fits:?}");
+        let head = &mut self.heads[lane];
+        if let Err(unfit) = head.verify(view, &record) {
+            if unfit == Unfit::Lapped {
+                head.lap();
+            }
+            return Err(unfit);
+        }
+        let received = self.received(found);
+        self.heads[lane].pass(&record);
+        Ok(received)
+    }
+
+    #[inline]
+    fn received(&mut self, found: &Found) -> Received {
+        let lane = found.lane;
+        let number = self.heads[lane].point().number;
+        let lost = std::mem::take(&mut self.untold[lane]);
+        Received { lane, number, lost }
+    }
+
+    /// Finds a message.
+    #[inline]
+    fn find(&mut self, wait: Wait) -> Result<Option<Found>, RecvError> {
+        if !self.channel.is_mine() {
+            return Err(RecvError::Forked);
+        }
+        if self.left > 0
+            && let Ok(Next::Record(record)) = self.heads[self.lane].next(self.channel.view())
+        {
+            self.left -= 1;
+            let lane = self.lane;
+            return Ok(Some(Found { lane, record }));
+        }
+        self.find_slowly(wait)
+    }
+
+    #[cold]
+    fn find_slowly(&mut self, wait: Wait) -> Result<Option<Found>, RecvError> {
+        // Nothing is kept back from a publisher whose messages are all received.
+        for lane in 0..self.channel.shape.used(self.channel.view()) {
+            self.release(lane);
+        }
+        let Self {
+            follow,
+            heads,
+            lane,
+            left,
+            untold,
+            lost,
+            seat,
+            waiter,
+            watch,
+            door,
+            channel,
+            ..
+        } = self;
+        let (shape, view) = (channel.shape, channel.view());
+        let (follow, first, before) = (*follow, *lane + 1, *lost);
+        let place = door.as_ref().zip(seat.map(|seat| shape.seat(seat)));
+        let mut look = |moment, peers: &mut Peers| {
+            let used = shape.used(view);
+            let first = if first < used { first } else { 0 };
+            for at in (first..used).chain(0..first) {
+                let mut next = heads[at].next(view);
+                if next == Ok(Next::Lapped)
+                    && let Some(gone) = heads[at].resume(view)
+                {
+                    untold[at] = untold[at].saturating_add(gone);
+                    *lost = lost.saturating_add(gone);
+                    next = heads[at].next(view);
+                }
+                match next {
+                    Ok(Next::Record(record)) => {
+                        (*lane, *left) = (at, QUOTA - 1);
+                        return Some(Ok(Found { lane: at, record }));
+                    }
+                    // A damaged lane does not keep a subscriber from the others.
+                    Err(_) => {
+                        (*lane, *left) = (at, 0);
+                        return Some(Err(RecvError::Damaged));
+                    }
+                    Ok(Next::Nothing | Next::Lapped) => {}
+                }
+            }
+            if moment == Moment::Spinning {
+                return None;
+            }
+            let due = wait.is_some() || watch.is_due();
+            if channel.has_ended() || due && channel.is_gone() {
+                return Some(Err(RecvError::Removed));
+            }
+            if !follow {
+                let is_empty = |lane: usize| heads[lane].is_empty(view);
+                let end = ended(&shape, view, |who| due && peers.is_dead(who), is_empty);
+                if let Some(end) = end {
+                    return Some(Err(match end {
+                        Ended::Closed => RecvError::Closed,
+                        Ended::Died => RecvError::PublisherDied,
+                    }));
+                }
+            }
+            for publisher in (0..used).map(|lane| shape.owner(lane)) {
+                let who = publisher.who(view);
+                if who != 0 && !follow {
+                    peers.watch(who, publisher.pulse(view));
+                }
+            }
+            if let Some((region, place)) = place {
+                place.set_asleep(region, true);
+            }
+            None
+        };
+        let found = match (wait, &*door) {
+            (None, _) => look(Moment::Parking, waiter.peers()),
+            (Some(patience), Some(region)) => waiter.wait(shape.data(region), patience, look),
+            (Some(patience), None) => waiter.wait_unregistered(view, layout::DATA, patience, look),
+        };
+        if let Some((region, place)) = place {
+            place.set_asleep(region, false);
+        }
+        if let (Some(region), Some(at)) = (&*door, *seat)
+            && *lost != before
+        {
+            // Relaxed: for who looks from outside.
+            region
+                .u64(shape.seat_at(at) + seat::LOST)
+                .store(*lost, Ordering::Relaxed);
+        }
+        found.transpose()
+    }
+
+    /// Gives back what was received in a lane, if it is much: so that publishers that wait for room
+    /// do not get it by the line.
+    #[inline]
+    pub(crate) fn release_much(&mut self, lane: usize) {
+        let position = self.heads[lane].point().position;
+        if position.wrapping_sub(self.released[lane]) >= self.channel.shape.capacity() / 8 {
+            self.release(lane);
+        }
+        self.received = self.received.wrapping_add(1);
+        if self.received == MANY && self.policy() == Policy::WaitForSlowest {
+            barrier::register();
+        }
+    }
+
+    /// Gives back what was received in a lane.
+    fn release(&mut self, lane: usize) {
+        let position = self.heads[lane].point().position;
+        if let (Some(region), Some(seat)) = (&self.door, self.seat)
+            && self.released[lane] != position
+        {
+            self.released[lane] = position;
+            let shape = &self.channel.shape;
+            move_cursor(shape, region, seat, lane, &self.heads[lane]);
+            if shape.policy() == Policy::WaitForSlowest {
+                shape.space(region, lane).ring_light(|| true);
+            }
+        }
+    }
+}
+
+impl Drop for Subscriber {
+    fn drop(&mut self) {
+        // In a child that has it by a fork the seat is still the parent's.
+        if let (Some(region), Some(seat)) = (&self.door, self.seat)
+            && self.channel.is_mine()
+        {
+            leave_seat(&self.channel.shape, region, seat);
+        }
+    }
+}

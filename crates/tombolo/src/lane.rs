@@ -234,6 +234,13 @@ impl Tail {
         Ok(this)
     }
 
+    /// Position behind the last record.
+    #[inline]
+    #[cfg_attr(loom, expect(dead_code, reason = "for who looks from outside"))]
+    pub fn position(&self) -> u64 {
+        self.tail
+    }
+
     /// Finds a place for a message of `length` bytes.
     #[inline]
     pub fn claim(&mut self, region: &Region, length: usize) -> Result<Claim, Full> {

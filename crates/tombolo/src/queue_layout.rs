@@ -40,9 +40,12 @@ pub mod lane {
     shmem::layout! {
         "queue lane", 256;
         OWNER: (PARTICIPANT_SIZE) @ 0, "the producer [QUEUE_OWNER]", "who produces; a dead one's if it died instead of leaving";
+        SENT: 8 @ 16, "the producer", "how many messages were published, as far as a producer that died has told: for who looks from outside";
+        TAIL: 8 @ 24, "the producer", "position behind the last of them";
         TAKER: 8 @ 64, "consumers [QUEUE_TAKE] [QUEUE_KEEP]", "who takes messages now, see `queue_hold`";
         PROGRESS: 8 @ 72, "who holds the lane", "position up to which messages are finished";
         HAND: 8 @ 80, "who holds the lane, before it hands out", "position behind what was handed out last: what lies between PROGRESS and it, a dead holder may have seen";
+        RECEIVED: 8 @ 88, "who holds the lane", "how many messages were finished: for who looks from outside";
         RELEASED: 8 @ 128, "who holds the lane [LANE_RELEASE]", "position up to which the producer may write again; PROGRESS or less";
         SPACE: (BELL_SIZE) @ 136, "the producer registers, consumers ring", "rung when there is more room";
     }

@@ -6,6 +6,7 @@ use crate::queue::{self, BatchError, MANY, Options, SendError, Watch, is_dead};
 use crate::queue_layout::{Shape, lane};
 use crate::queue_members::{is_deserted, is_hung, leave_lane, missed, take_lane, watch_consumers};
 use shmem::Peers;
+use shmem::sync::Ordering;
 use shmem::wait::{Moment, Patience};
 use shmem::{Address, OpenError, OutOfBounds, Reason, barrier};
 use shmem::{Waiter, Waiting};
@@ -24,7 +25,10 @@ pub struct Producer {
     longest: usize,
     waiter: Waiter,
     watch: Watch,
-    sent: u32,
+    /// Messages that went through this lane.
+    sent: u64,
+    /// Rings until this process registers for cheap ones.
+    until_many: u32,
     channel: Channel<Shape>,
 }
 
@@ -60,6 +64,8 @@ impl Producer {
             return Err(channel.error(Reason::Shape(channel.opened.id)));
         };
         let missed = missed(&shape, region, is_dead);
+        // Relaxed: for who looks from outside.
+        let sent = region.load_u64(shape.at(lane, lane::SENT), Ordering::Relaxed);
         Ok(Self {
             follow: false,
             missed,
@@ -68,7 +74,8 @@ impl Producer {
             longest: ring.longest(),
             waiter: Waiter::new(),
             watch: Watch::default(),
-            sent: 0,
+            sent,
+            until_many: MANY,
             channel,
         })
     }
@@ -253,17 +260,34 @@ impl Producer {
         let fits = region.copy_in(claim.offset, message);
         // The ring lies inside the region, and the claim inside the ring.
         debug_assert!(fits.is_ok(), "{fits:?}");
-        self.tail.publish(region, claim);
+        self.publish(claim);
+    }
+
+    #[inline]
+    fn publish(&mut self, claim: Claim) {
+        self.tail.publish(self.channel.region(), claim);
+        self.sent = self.sent.wrapping_add(1);
     }
 
     #[inline]
     fn ring(&mut self) {
-        self.channel
-            .shape
-            .data(self.channel.region())
-            .ring_light(|| true);
-        self.sent = self.sent.wrapping_add(1);
-        if self.sent == MANY {
+        let (region, shape) = (self.channel.region(), &self.channel.shape);
+        // Relaxed, both: for who looks from outside.
+        let told = |word, value| {
+            let word = region.u64(shape.at(self.lane, word));
+            word.store(value, Ordering::Relaxed);
+        };
+        told(lane::SENT, self.sent);
+        told(lane::TAIL, self.tail.position());
+        shape.data(region).ring_light(|| true);
+        if self.until_many > 0 {
+            self.count_down();
+        }
+    }
+
+    fn count_down(&mut self) {
+        self.until_many -= 1;
+        if self.until_many == 0 {
             barrier::register();
         }
     }
@@ -320,7 +344,7 @@ impl Loan<'_> {
     /// Sends the message.
     pub fn publish(self) {
         let Self { producer, claim } = self;
-        producer.tail.publish(producer.channel.region(), claim);
+        producer.publish(claim);
         producer.ring();
     }
 }

@@ -70,6 +70,8 @@ pub struct Held {
     pub record: Record,
     /// What lies before this position was handed out to a consumer that died.
     pub again: u64,
+    /// How many messages are finished with this one.
+    count: u64,
     /// What TAKER was made.
     hold: Hold,
 }
@@ -127,6 +129,7 @@ impl Taking {
                 end: 0,
             },
             again: 0,
+            count: 0,
             hold: Hold::default(),
         };
         Self {
@@ -274,6 +277,7 @@ impl Taking {
         self.held.record.length = record.length;
         self.held.record.end = record.end;
         self.held.again = again;
+        self.held.count = 1;
         self.held.hold = hold;
     }
 
@@ -474,6 +478,7 @@ impl Taking {
         self.held.record.offset = record.offset;
         self.held.record.length = record.length;
         self.held.record.end = record.end;
+        self.held.count += 1;
         true
     }
 
@@ -487,6 +492,12 @@ impl Taking {
         region
             .u64(self.shape.at(lane, lane::PROGRESS))
             .store(end, Ordering::Relaxed);
+        // Relaxed, both: for who looks from outside; only who holds the lane stores it.
+        let received = region.u64(self.shape.at(lane, lane::RECEIVED));
+        let count = received
+            .load(Ordering::Relaxed)
+            .wrapping_add(self.held.count);
+        received.store(count, Ordering::Relaxed);
         if !hold.is_kept() {
             return self.finish_and_free(region, lane, end, hold);
         }

@@ -23,7 +23,7 @@ use crate::bare_in_band::InBand;
 use crate::bare_index::{IndexBatches, IndexLines};
 use crate::body::OneWay;
 use crate::raw::{self, Map};
-use crate::transport::{About, Job, Link, Role, Runner, Task, Topology, Wire};
+use crate::transport::{About, Job, Link, Runner, Seat, Task, Topology, Wire};
 use anyhow::{Context, Result};
 use std::hint::spin_loop;
 use std::sync::atomic::AtomicU64;
@@ -153,8 +153,8 @@ impl Runner for BySize {
         self.open(task)?.wires(task, unique)
     }
 
-    fn open(&self, task: &Task, role: Role, links: &[Link]) -> Result<Job> {
-        self.open(task)?.open(task, role, links)
+    fn open(&self, task: &Task, seat: &Seat) -> Result<Job> {
+        self.open(task)?.open(task, seat)
     }
 }
 

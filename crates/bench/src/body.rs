@@ -12,13 +12,16 @@ use crate::clock;
 use crate::content::{END, Payload, Verifier, end, first, sum_of};
 use crate::stats::RoundTrips;
 use crate::transport::{
-    About, Caller, Job, Link, Outcome, Receiver, Responder, Role, Runner, Sender, Service, Task,
+    About, Caller, Job, Outcome, Receiver, Responder, Role, Runner, Seat, Sender, Service, Task,
     Topology, Transport, Wire,
 };
 use anyhow::{Result, bail, ensure};
 
 /// Sends messages until the time is over.
-fn send_stream(sender: &mut impl Sender, task: &Task, place: usize) -> Result<Outcome> {
+///
+/// # Errors
+/// What the transport says, or the verifier.
+pub fn send_stream(sender: &mut impl Sender, task: &Task, place: usize) -> Result<Outcome> {
     let mut payload = Payload::new(task.length, task.thorough);
     let mut next = first(place);
     let over = clock::now() + clock::ticks(task.duration + warm(task));
@@ -42,7 +45,10 @@ fn warm(task: &Task) -> std::time::Duration {
 }
 
 /// Receives messages until all senders have ended.
-fn recv_stream(receiver: &mut impl Receiver, task: &Task) -> Result<Outcome> {
+///
+/// # Errors
+/// What the transport says, or the verifier.
+pub fn recv_stream(receiver: &mut impl Receiver, task: &Task) -> Result<Outcome> {
     let mut verifier = Verifier::new(task.length, task.producers)
         .thorough(task.thorough)
         .shared(task.consumers > 1);
@@ -75,7 +81,11 @@ fn recv_chunk(receiver: &mut impl Receiver, verifier: &mut Verifier, chunk: u64)
     Ok(!verifier.is_over())
 }
 
-fn ask(caller: &mut impl Caller, task: &Task) -> Result<Outcome> {
+/// Asks until the time is over, and takes the time of each round.
+///
+/// # Errors
+/// What the transport says, or the verifier.
+pub fn ask(caller: &mut impl Caller, task: &Task) -> Result<Outcome> {
     let mut payload = Payload::new(task.length, task.thorough);
     let mut verifier = Verifier::new(task.length, 1).thorough(task.thorough);
     let mut next = 0;
@@ -108,7 +118,11 @@ fn ask(caller: &mut impl Caller, task: &Task) -> Result<Outcome> {
     })
 }
 
-fn answer(responder: &mut impl Responder, task: &Task) -> Result<Outcome> {
+/// Answers until there are no more questions.
+///
+/// # Errors
+/// What the transport says, or the verifier.
+pub fn answer(responder: &mut impl Responder, task: &Task) -> Result<Outcome> {
     let mut payload = Payload::new(task.length, task.thorough);
     let mut verifier = Verifier::new(task.length, 1).thorough(task.thorough);
     while !verifier.is_over() {
@@ -122,9 +136,12 @@ fn answer(responder: &mut impl Responder, task: &Task) -> Result<Outcome> {
 }
 
 /// Two wires make a service.
-struct Both<S, R> {
-    sender: S,
-    receiver: R,
+#[derive(Debug)]
+pub struct Both<S, R> {
+    /// What goes out.
+    pub sender: S,
+    /// What comes in.
+    pub receiver: R,
 }
 
 impl<S: Sender, R: Receiver> Caller for Both<S, R> {
@@ -194,9 +211,9 @@ where
         })
     }
 
-    fn open(&self, task: &Task, role: Role, links: &[Link]) -> Result<Job> {
+    fn open(&self, task: &Task, seat: &Seat) -> Result<Job> {
         let task = task.clone();
-        Ok(match (role, links) {
+        Ok(match (seat.role, &*seat.links) {
             (Role::Sender(place), [there]) => {
                 let mut sender = self.0.sender(&task, there)?;
                 job(move || send_stream(&mut sender, &task, place))
@@ -218,7 +235,7 @@ where
                 let mut both = Both { sender, receiver };
                 job(move || answer(&mut both, &task))
             }
-            _ => bail!("{} wires instead of one or two", links.len()),
+            (_, links) => bail!("{} wires instead of one or two", links.len()),
         })
     }
 }
@@ -245,12 +262,12 @@ where
         Ok(vec![self.0.wire(task, unique)?])
     }
 
-    fn open(&self, task: &Task, role: Role, links: &[Link]) -> Result<Job> {
+    fn open(&self, task: &Task, seat: &Seat) -> Result<Job> {
         let task = task.clone();
-        let [link] = links else {
-            bail!("{} wires instead of one", links.len());
+        let [link] = &*seat.links else {
+            bail!("{} wires instead of one", seat.links.len());
         };
-        Ok(match role {
+        Ok(match seat.role {
             Role::Sender(_) => {
                 let mut caller = self.0.caller(&task, link)?;
                 job(move || ask(&mut caller, &task))

@@ -3,7 +3,7 @@
 use crate::place::processors;
 use crate::raw;
 use crate::registry::LENGTHS;
-use crate::run::{Options, Record, run};
+use crate::run::{Options, Record, Skipped, run};
 use crate::table;
 use crate::transport::{Runner, Topology};
 use anyhow::{Context, Result, ensure};
@@ -43,9 +43,20 @@ pub struct Command {
     /// `cargo bench` says so
     #[arg(long, hide = true)]
     pub bench: bool,
+    #[arg(skip)]
+    absent: Vec<Skipped>,
 }
 
 impl Command {
+    /// Names a transport that is not there, and why.
+    pub fn absent(&mut self, transport: &str, reason: &str) {
+        self.absent.push(Skipped {
+            transport: transport.to_owned(),
+            task: "all".to_owned(),
+            reason: reason.to_owned(),
+        });
+    }
+
     /// Does what was asked for and prints the table.
     pub fn run(&self, runners: &[Box<dyn Runner>]) -> ExitCode {
         match self.try_run(runners) {
@@ -62,7 +73,7 @@ impl Command {
         // Refused to most users; the wires clean up behind themselves.
         raw::leave_name_space();
         let terminal = std::io::stderr().is_terminal();
-        let record = run(runners, &options, |what| {
+        let mut record = run(runners, &options, |what| {
             if terminal {
                 eprint!("\r\x1b[K{what}");
             }
@@ -70,6 +81,7 @@ impl Command {
         if terminal {
             eprint!("\r\x1b[K");
         }
+        record.skipped.extend(self.absent.iter().cloned());
         print!("{}", table::text(&record));
         if let Some(path) = &self.json {
             write(&record, path)?;

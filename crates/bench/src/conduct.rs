@@ -18,7 +18,7 @@
 
 use crate::place::{self, PROBE, Placement, pin};
 use crate::raw::{self, Map};
-use crate::transport::{Link, Outcome, Role, Runner, Task, Wire};
+use crate::transport::{Outcome, Role, Runner, Seat, Task, Wire};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
@@ -39,9 +39,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 struct Spec {
     runner: String,
     task: Task,
-    role: Role,
-    links: Vec<Link>,
-    processors: Vec<usize>,
+    seat: Seat,
+    pinned: Vec<usize>,
     probe: i32,
 }
 
@@ -75,18 +74,18 @@ fn play(runners: &[Box<dyn Runner>]) -> Result<()> {
     let mut lines = std::io::stdin().lock().lines();
     let mut hear = || lines.next().transpose().map(Option::unwrap_or_default);
     let spec: Spec = serde_json::from_str(&hear()?).context("the part to play")?;
-    pin(&spec.processors)?;
+    pin(&spec.pinned)?;
     let map = Map::new(&raw::inherited(spec.probe)?)?;
     let runner = runners
         .iter()
         .find(|runner| runner.about().name == spec.runner)
         .with_context(|| format!("no transport {}", spec.runner))?;
-    let mut job = Some(runner.open(&spec.task, spec.role, &spec.links)?);
+    let mut job = Some(runner.open(&spec.task, &spec.seat)?);
     say(&Answer::Ready);
     loop {
         match hear()?.as_str() {
             "probe" => {
-                let first = matches!(spec.role, Role::Sender(_));
+                let first = matches!(spec.seat.role, Role::Sender(_));
                 say(&Answer::Probed(place::probe(&map, first)));
             }
             "run" => {
@@ -227,7 +226,7 @@ pub fn sample(runner: &dyn Runner, task: &Task, processors: [usize; 2]) -> Resul
     let wires = runner.wires(task, &unique())?;
     let probe = Wire::default().hand_on(raw::memory(PROBE)?)?;
     let start = |role| {
-        let processors = match role {
+        let pinned = match role {
             Role::Sender(0) => vec![processors[0]],
             Role::Receiver(0) => vec![processors[1]],
             _ => processors.to_vec(),
@@ -235,9 +234,12 @@ pub fn sample(runner: &dyn Runner, task: &Task, processors: [usize; 2]) -> Resul
         End::start(&Spec {
             runner: runner.about().name,
             task: task.clone(),
-            role,
-            links: wires.iter().map(|wire| wire.link.clone()).collect(),
-            processors,
+            seat: Seat {
+                role,
+                links: wires.iter().map(|wire| wire.link.clone()).collect(),
+                processors,
+            },
+            pinned,
             probe: probe.link.descriptors[0],
         })
     };

@@ -156,6 +156,17 @@ pub struct Link {
     pub descriptors: Vec<i32>,
 }
 
+/// What an end is told.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Seat {
+    /// Its part.
+    pub role: Role,
+    /// Its wires.
+    pub links: Vec<Link>,
+    /// The two processors of the sample.
+    pub processors: [usize; 2],
+}
+
 /// A way from one process to another, as the conductor holds it.
 #[derive(Default)]
 pub struct Wire {
@@ -358,5 +369,5 @@ pub trait Runner: Sync {
     ///
     /// # Errors
     /// What is missing.
-    fn open(&self, task: &Task, role: Role, links: &[Link]) -> Result<Job>;
+    fn open(&self, task: &Task, seat: &Seat) -> Result<Job>;
 }

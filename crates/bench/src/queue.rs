@@ -1,12 +1,13 @@
 //! Tombolo's `queue` as a transport.
 
-use crate::bare::{look, no_batches, not_in_place};
+use crate::bare::{no_batches, not_in_place};
 use crate::content::{Payload, Verifier, array};
 use crate::transport::{About, Family, Link, Receiver, Sender, Task, Transport, Waits, Way, Wire};
 use anyhow::{Result, ensure};
 use std::ops::Range;
 use tombolo::Patience;
-use tombolo::queue::{self, Consumer, Options, Producer, RecvError, SendError};
+use tombolo::queue::{self, Consumer, Options, Producer, RecvError};
+use tombolo::shmem::Waiting;
 
 /// A `queue`.
 #[derive(Clone, Copy, Debug)]
@@ -15,6 +16,24 @@ pub struct Queue {
     pub waits: Waits,
     /// How messages are handed over.
     pub way: Way,
+}
+
+/// Tombolo's name for it.
+pub fn waiting(waits: Waits) -> Waiting {
+    match waits {
+        Waits::Spin => Waiting::Spin,
+        Waits::Adaptive => Waiting::Adaptive,
+        Waits::Block => Waiting::Park,
+    }
+}
+
+/// What is added to a channel's name.
+pub fn suffix(waits: Waits) -> &'static str {
+    match waits {
+        Waits::Spin => ", spinning",
+        Waits::Adaptive => "",
+        Waits::Block => ", parking",
+    }
 }
 
 /// Messages of one call where many go by one.
@@ -43,8 +62,8 @@ impl Sender for QueueSender {
     #[inline]
     fn send(&mut self, number: u64, payload: &mut Payload) -> Result<()> {
         let producer = &mut self.producer;
-        match (self.transport.way, self.transport.waits) {
-            (Way::InPlace, _) => {
+        match self.transport.way {
+            Way::InPlace => {
                 let length = payload.length();
                 let mut loan = producer.loan(length, Patience::FOREVER)?;
                 let mut fits = Ok(());
@@ -53,13 +72,6 @@ impl Sender for QueueSender {
                 });
                 fits?;
                 loan.publish();
-            }
-            (_, Waits::Spin) => {
-                let message = payload.bytes(number);
-                look(|| match producer.try_send(message) {
-                    Err(SendError::Full) => None,
-                    result => Some(result),
-                })?;
             }
             _ => producer.send(payload.bytes(number))?,
         }
@@ -93,8 +105,8 @@ impl Receiver for QueueReceiver {
         let Self {
             consumer, buffer, ..
         } = self;
-        let result = match (self.transport.way, self.transport.waits) {
-            (Way::Batch, _) => {
+        let result = match self.transport.way {
+            Way::Batch => {
                 let mut fault = Ok(());
                 let check = |message: queue::Message<'_>| {
                     let result =
@@ -105,7 +117,7 @@ impl Receiver for QueueReceiver {
                 fault?;
                 result.map(|_| ())
             }
-            (Way::InPlace, _) => match consumer.receive(Patience::FOREVER) {
+            Way::InPlace => match consumer.receive(Patience::FOREVER) {
                 Ok(Some(delivery)) => {
                     let message = delivery.message();
                     verifier.check_words(message.len(), |offset| word(&message, offset))?;
@@ -114,12 +126,8 @@ impl Receiver for QueueReceiver {
                 Ok(None) => return Ok(true),
                 Err(error) => Err(error),
             },
-            (Way::OneByOne, waits) => {
-                let result = if waits == Waits::Spin {
-                    look(|| consumer.try_recv(buffer).transpose())
-                } else {
-                    consumer.recv(buffer)
-                };
+            Way::OneByOne => {
+                let result = consumer.recv(buffer);
                 if let Ok(received) = &result {
                     ensure!(!received.redelivered, "a message came twice");
                     verifier.check(buffer)?;
@@ -150,11 +158,7 @@ impl Transport for Queue {
     type Receiver = QueueReceiver;
 
     fn about(&self) -> About {
-        let waits = match self.waits {
-            Waits::Spin => ", spinning",
-            Waits::Adaptive => "",
-            Waits::Block => ", parking",
-        };
+        let waits = suffix(self.waits);
         let way = match self.way {
             Way::OneByOne => "",
             Way::Batch => ", batches",
@@ -183,7 +187,8 @@ impl Transport for Queue {
     fn sender(&self, task: &Task, link: &Link) -> Result<QueueSender> {
         let name: tombolo::Name = link.name.parse()?;
         Ok(QueueSender {
-            producer: Producer::open_or_create(name, &Self::options(task))?,
+            producer: Producer::open_or_create(name, &Self::options(task))?
+                .waiting(waiting(self.waits)),
             transport: *self,
         })
     }
@@ -191,7 +196,8 @@ impl Transport for Queue {
     fn receiver(&self, task: &Task, link: &Link) -> Result<QueueReceiver> {
         let name: tombolo::Name = link.name.parse()?;
         Ok(QueueReceiver {
-            consumer: Consumer::open_or_create(name, &Self::options(task))?,
+            consumer: Consumer::open_or_create(name, &Self::options(task))?
+                .waiting(waiting(self.waits)),
             transport: *self,
             buffer: Vec::with_capacity(task.length),
         })

@@ -1,12 +1,14 @@
 //! What is measured.
 
 use crate::bare;
-use crate::body::OneWay;
+use crate::body::{Asked, OneWay};
 use crate::fd::{Descriptor, Kind};
 use crate::queue::Queue;
 use crate::queues::{Posix, SystemV};
+use crate::service::Service;
 use crate::signalled::{Signal, Signalled};
 use crate::transport::{Runner, Waits, Way};
+use crate::value::Value;
 
 /// Lengths of messages, in bytes.
 pub const LENGTHS: [usize; 5] = [8, 64, 1024, 64 * 1024, 1024 * 1024];
@@ -17,12 +19,17 @@ pub fn runners() -> Vec<Box<dyn Runner>> {
     let queues = [
         (Waits::Spin, Way::OneByOne),
         (Waits::Adaptive, Way::OneByOne),
+        (Waits::Block, Way::OneByOne),
         (Waits::Adaptive, Way::Batch),
         (Waits::Adaptive, Way::InPlace),
     ];
     for (waits, way) in queues {
         all.push(Box::new(OneWay(Queue { waits, way })));
     }
+    for waits in [Waits::Spin, Waits::Adaptive, Waits::Block] {
+        all.push(Box::new(Asked(Service { waits })));
+    }
+    all.push(Box::new(OneWay(Value)));
     let descriptors = [
         (Kind::Pipe, true),
         (Kind::Pipe, false),

@@ -11,6 +11,8 @@ pub mod anchor;
 pub mod arena;
 pub mod barrier;
 #[cfg(not(loom))]
+pub mod bytes;
+#[cfg(not(loom))]
 mod direct;
 pub mod header;
 #[cfg(not(loom))]
@@ -56,6 +58,8 @@ pub mod name;
 pub mod open;
 
 #[cfg(not(loom))]
+pub use bytes::{Bytes, BytesMut, WrongSize};
+#[cfg(not(loom))]
 pub use error::{OpenError, Reason};
 pub use name::{BadName, Name};
 #[cfg(not(loom))]
@@ -63,3 +67,5 @@ pub use open::Address;
 pub use peers::Peers;
 pub use region::{OutOfBounds, Region, View};
 pub use waiter::{Waiter, Waiting};
+/// The traits by which messages are values: plain bytes in, plain bytes out.
+pub use zerocopy;

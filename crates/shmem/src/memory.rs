@@ -141,7 +141,7 @@ impl Memory {
     /// # Safety
     /// `offset` is no further than the length.
     #[inline]
-    unsafe fn at(&self, offset: usize) -> *mut u8 {
+    pub(crate) unsafe fn at(&self, offset: usize) -> *mut u8 {
         // SAFETY: inside the mapping or one past it, as the caller promises.
         unsafe { self.base.add(offset) }
     }

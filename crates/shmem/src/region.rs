@@ -81,7 +81,8 @@ impl View {
         self.memory.u64(offset).load(ordering)
     }
 
-    fn check(&self, offset: usize, length: usize) -> Result<(), OutOfBounds> {
+    #[inline]
+    pub(crate) fn check(&self, offset: usize, length: usize) -> Result<(), OutOfBounds> {
         match offset.checked_add(length) {
             Some(end) if end <= self.len() => Ok(()),
             _ => Err(OutOfBounds {
@@ -129,6 +130,20 @@ impl View {
         // SAFETY: there is room, and the bytes were just written.
         unsafe { to.set_len(to.len() + length) };
         Ok(())
+    }
+
+    /// The bytes as a slice.
+    ///
+    /// # Safety
+    /// They are inside the view, and nobody writes them while the slice lives.
+    #[cfg(not(loom))]
+    #[inline]
+    pub(crate) unsafe fn slice(&self, offset: usize, length: usize) -> &[u8] {
+        // SAFETY: the caller's promise.
+        let start = unsafe { self.memory.at(offset) };
+        // SAFETY: valid for `length` bytes as long as the memory, which the borrow keeps; not
+        // written, by the caller's promise.
+        unsafe { std::slice::from_raw_parts(start, length) }
     }
 
     #[cfg(not(loom))]
@@ -241,6 +256,23 @@ impl Region {
         // of this process that nobody writes.
         unsafe { self.0.memory.write(offset, from.as_ptr(), from.len()) };
         Ok(())
+    }
+}
+
+#[cfg(not(loom))]
+impl Region {
+    /// The bytes as a slice for writing.
+    ///
+    /// # Safety
+    /// They are inside the region, and nobody else reads or writes them while the slice lives.
+    #[inline]
+    #[expect(clippy::mut_from_ref, reason = "who asks promises to be the only one")]
+    pub(crate) unsafe fn slice_mut(&self, offset: usize, length: usize) -> &mut [u8] {
+        // SAFETY: the caller's promise.
+        let start = unsafe { self.memory.at(offset) };
+        // SAFETY: writable by the type's invariant, valid for `length` bytes as long as the memory,
+        // which the borrow keeps; not shared, by the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(start, length) }
     }
 }
 

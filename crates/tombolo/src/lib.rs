@@ -87,6 +87,7 @@ mod value_slots;
 #[cfg(not(loom))]
 mod value_writer;
 
+pub use shmem::zerocopy;
 #[cfg(not(loom))]
 pub use shmem::{Address, Name, OpenError, Reason, header::Lifetime, wait::Patience};
 pub use {shmem, sysv};

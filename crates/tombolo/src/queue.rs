@@ -68,7 +68,7 @@ use crate::channel::{self, Channel};
 use crate::queue_layout::Shape;
 use shmem::header::Lifetime;
 use shmem::presence::Identity;
-use shmem::{Address, OpenError, Reason};
+use shmem::{Address, OpenError, Reason, WrongSize};
 use std::time::{Duration, Instant};
 use sysv::Mode;
 
@@ -161,6 +161,9 @@ pub enum RecvError {
     /// A lane of its segment holds what no producer writes.
     #[error("the queue's segment is damaged; remove it and create it anew")]
     Damaged,
+    /// The message is not of the type that was asked for.
+    #[error(transparent)]
+    WrongSize(WrongSize),
     /// The queue was removed.
     #[error("the queue was removed; open it again")]
     Removed,

@@ -8,7 +8,8 @@ use crate::queue_members::{End, end, leave_seat, take_seat, watch_the_others};
 use crate::queue_taker::{Held, Taking};
 use shmem::Peers;
 use shmem::wait::{Moment, Patience};
-use shmem::{Address, OpenError, OutOfBounds, Reason, Region, barrier};
+use shmem::zerocopy::{FromBytes, IntoBytes};
+use shmem::{Address, Bytes, OpenError, OutOfBounds, Reason, Region, barrier};
 use shmem::{Waiter, Waiting};
 use std::time::Duration;
 
@@ -146,6 +147,30 @@ impl Consumer {
         Ok(Some(received))
     }
 
+    /// Receives a message that is one value. Waits as long as it takes.
+    ///
+    /// A peer can send any bytes; the type accepts them all.
+    ///
+    /// ```
+    /// # use tombolo::queue::{Consumer, Options, Producer};
+    /// # let name: tombolo::Name = format!("doc-typed-{}", std::process::id()).parse()?;
+    /// let mut producer = Producer::open_or_create(name.clone(), &Options::default())?;
+    /// let mut consumer = Consumer::open(name)?;
+    /// producer.send_value(&[1.5f64, 2.5])?;
+    /// assert_eq!(consumer.recv_value::<[f64; 2]>()?, [1.5, 2.5]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// See [`RecvError`]; [`RecvError::WrongSize`] if it is another type's, and then it is finished.
+    pub fn recv_value<T: FromBytes + IntoBytes>(&mut self) -> Result<T, RecvError> {
+        loop {
+            if let Some(message) = self.receive(Patience::FOREVER)? {
+                return message.bytes().read().map_err(RecvError::WrongSize);
+            }
+        }
+    }
+
     /// Receives a message in place, `None` if there is none while `patience` lasts.
     ///
     /// # Errors
@@ -181,8 +206,7 @@ impl Consumer {
         let region = channel.region();
         let count = taking.take_more(region, most);
         for number in 1..=count {
-            let held = taking.held();
-            each(Message { region, held });
+            each(Message::new(region, taking.held()));
             // A hostile peer may have changed what follows.
             if number == count || !taking.step(region) {
                 return Ok(number);
@@ -289,25 +313,42 @@ pub struct Received {
 /// A message in place. Peers can still write its bytes: look at each once, or copy them out first.
 #[derive(Clone, Copy, Debug)]
 pub struct Message<'a> {
-    region: &'a Region,
-    held: &'a Held,
+    bytes: Bytes<'a>,
+    redelivered: bool,
 }
 
-impl Message<'_> {
-    /// Bytes of the message.
+impl<'a> Message<'a> {
+    #[inline]
+    fn new(region: &'a Region, held: &Held) -> Self {
+        let record = held.record;
+        let bytes = Bytes::new(region, record.offset, record.length);
+        Self {
+            bytes: bytes.expect("the ring lies inside the region, and a record inside the ring"),
+            // Positions: what ends before the mark was handed out.
+            redelivered: held.again >= record.end,
+        }
+    }
+
+    /// Its bytes, in place.
+    #[inline]
+    pub fn bytes(&self) -> Bytes<'a> {
+        self.bytes
+    }
+
+    /// How many bytes it has.
     pub fn len(&self) -> usize {
-        self.held.record.length
+        self.bytes.len()
     }
 
     /// Whether it has no bytes.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.bytes.is_empty()
     }
 
     /// Whether a consumer had it in hand when it died.
+    #[inline]
     pub fn redelivered(&self) -> bool {
-        // Positions: what ends before the mark was handed out.
-        self.held.again >= self.held.record.end
+        self.redelivered
     }
 
     /// Copies a part of the message out.
@@ -315,24 +356,13 @@ impl Message<'_> {
     /// # Errors
     /// If the part is not inside the message; nothing is copied then.
     pub fn copy_out(&self, offset: usize, to: &mut [u8]) -> Result<(), OutOfBounds> {
-        let length = self.len();
-        if offset.checked_add(to.len()).is_none_or(|end| end > length) {
-            return Err(OutOfBounds {
-                offset,
-                length: to.len(),
-                region: length,
-            });
-        }
-        self.region.copy_out(self.held.record.offset + offset, to)
+        self.bytes.copy_out(offset, to)
     }
 
     /// Appends the message to a buffer.
     #[inline]
     pub fn append_to(&self, to: &mut Vec<u8>) {
-        let record = self.held.record;
-        let fits = self.region.append_to(record.offset, record.length, to);
-        // The ring lies inside the region, and a record inside the ring.
-        debug_assert!(fits.is_ok(), "{fits:?}");
+        self.bytes.append_to(to);
     }
 }
 
@@ -347,13 +377,16 @@ impl Delivery<'_> {
     /// The message.
     #[inline]
     pub fn message(&self) -> Message<'_> {
-        Message {
-            region: self.consumer.channel.region(),
-            held: self.consumer.taking.held(),
-        }
+        Message::new(self.consumer.channel.region(), self.consumer.taking.held())
     }
 
-    /// Bytes of the message.
+    /// Its bytes, in place.
+    #[inline]
+    pub fn bytes(&self) -> Bytes<'_> {
+        self.message().bytes()
+    }
+
+    /// How many bytes it has.
     pub fn len(&self) -> usize {
         self.message().len()
     }

@@ -8,7 +8,8 @@ use crate::queue_members::{is_deserted, is_hung, leave_lane, missed, take_lane, 
 use shmem::Peers;
 use shmem::sync::Ordering;
 use shmem::wait::{Moment, Patience};
-use shmem::{Address, OpenError, OutOfBounds, Reason, barrier};
+use shmem::zerocopy::{Immutable, IntoBytes};
+use shmem::{Address, BytesMut, OpenError, OutOfBounds, Reason, barrier};
 use shmem::{Waiter, Waiting};
 use std::time::Duration;
 
@@ -112,6 +113,18 @@ impl Producer {
     #[inline]
     pub fn send(&mut self, message: &[u8]) -> Result<(), SendError> {
         self.send_one(message, Some(Patience::FOREVER))
+    }
+
+    /// Sends a value as a message. Waits for room as long as it takes. See
+    /// [`Consumer::recv_value`](crate::queue::Consumer::recv_value).
+    ///
+    /// # Errors
+    /// See [`SendError`]; nothing is sent then.
+    pub fn send_value<T: IntoBytes + Immutable + ?Sized>(
+        &mut self,
+        value: &T,
+    ) -> Result<(), SendError> {
+        self.send(value.as_bytes())
     }
 
     /// Sends a message if there is room for it now.
@@ -319,26 +332,19 @@ impl Loan<'_> {
         self.claim.length
     }
 
-    /// Writes a part of the message. What is never written holds the bytes of older messages.
+    /// Its bytes, to be written in place. What is never written holds the bytes of older messages.
+    pub fn bytes(&mut self) -> BytesMut<'_> {
+        let Claim { offset, length } = self.claim;
+        BytesMut::new(self.producer.channel.region(), offset, length)
+            .expect("the ring lies inside the region, and the claim inside the ring")
+    }
+
+    /// Writes a part of the message.
     ///
     /// # Errors
     /// If the part is not inside the message; nothing is written then.
     pub fn copy_in(&mut self, offset: usize, part: &[u8]) -> Result<(), OutOfBounds> {
-        let Claim {
-            offset: start,
-            length,
-        } = self.claim;
-        if offset
-            .checked_add(part.len())
-            .is_none_or(|end| end > length)
-        {
-            return Err(OutOfBounds {
-                offset,
-                length: part.len(),
-                region: length,
-            });
-        }
-        self.producer.channel.region().copy_in(start + offset, part)
+        self.bytes().copy_in(offset, part)
     }
 
     /// Sends the message.

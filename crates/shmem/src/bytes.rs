@@ -1,0 +1,255 @@
+//! Bytes of a message in place, which peers can still write.
+//!
+//! They are handed out as a view and not as `&[u8]`: what is read twice may differ, and a reference
+//! would promise the compiler that it does not. Whoever trusts the peers says so with `unsafe` and
+//! gets the slice.
+
+use crate::region::{OutOfBounds, Region, View};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+/// A message has not the size of the type that it is to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a message of {found} bytes is not the {expected} bytes of the type that was asked for")]
+pub struct WrongSize {
+    /// Bytes of the type.
+    pub expected: usize,
+    /// Bytes of the message.
+    pub found: usize,
+}
+
+/// Some bytes of a region, for reading.
+///
+/// # Invariants
+/// They lie inside the view.
+#[derive(Clone, Copy, Debug)]
+pub struct Bytes<'a> {
+    view: &'a View,
+    offset: usize,
+    length: usize,
+}
+
+impl<'a> Bytes<'a> {
+    /// `length` bytes from `offset` on.
+    ///
+    /// # Errors
+    /// If they are not all inside the view.
+    #[inline]
+    pub fn new(view: &'a View, offset: usize, length: usize) -> Result<Self, OutOfBounds> {
+        // INVARIANT: as just checked.
+        view.check(offset, length)?;
+        Ok(Self {
+            view,
+            offset,
+            length,
+        })
+    }
+
+    /// How many there are.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.length
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// A part of them.
+    ///
+    /// # Errors
+    /// If the part is not inside.
+    pub fn part(&self, offset: usize, length: usize) -> Result<Self, OutOfBounds> {
+        inside(offset, length, self.length)?;
+        Ok(Self {
+            offset: self.offset + offset,
+            length,
+            ..*self
+        })
+    }
+
+    /// Copies a part of them out. A peer that writes meanwhile leaves a mixture.
+    ///
+    /// # Errors
+    /// If the part is not inside; nothing is copied then.
+    #[inline]
+    pub fn copy_out(&self, offset: usize, to: &mut [u8]) -> Result<(), OutOfBounds> {
+        inside(offset, to.len(), self.length)?;
+        self.view.copy_out(self.offset + offset, to)
+    }
+
+    /// Appends them to a buffer. A peer that writes meanwhile leaves a mixture.
+    #[inline]
+    pub fn append_to(&self, to: &mut Vec<u8>) {
+        let appended = self.view.append_to(self.offset, self.length, to);
+        debug_assert!(appended.is_ok(), "they lie inside the view");
+    }
+
+    /// A copy of the value that stands at `offset`: a field.
+    ///
+    /// ```
+    /// let region = shmem::Region::heap(64);
+    /// region.copy_in(8, &7u32.to_ne_bytes())?;
+    /// let bytes = shmem::Bytes::new(&region, 0, 16)?;
+    /// assert_eq!(bytes.field::<u32>(8)?, 7);
+    /// # Ok::<(), shmem::OutOfBounds>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If it is not all inside.
+    pub fn field<T: FromBytes + IntoBytes>(&self, offset: usize) -> Result<T, OutOfBounds> {
+        let mut value = T::new_zeroed();
+        self.copy_out(offset, value.as_mut_bytes())?;
+        Ok(value)
+    }
+
+    /// A copy of the value that they are as a whole.
+    ///
+    /// # Errors
+    /// If they are more or fewer than the type has.
+    pub fn read<T: FromBytes + IntoBytes>(&self) -> Result<T, WrongSize> {
+        let wrong = WrongSize {
+            expected: size_of::<T>(),
+            found: self.length,
+        };
+        if wrong.expected != wrong.found {
+            return Err(wrong);
+        }
+        self.field(0).map_err(|_| wrong)
+    }
+
+    /// The bytes one after the other, each loaded once.
+    pub fn iter(&self) -> impl Iterator<Item = u8> + 'a {
+        let bytes = *self;
+        // Inside, so there is always one.
+        (0..self.length).map(move |at| bytes.field(at).unwrap_or_default())
+    }
+
+    /// The bytes as a plain slice.
+    ///
+    /// # Safety
+    /// Nobody writes them while the slice lives: neither this process nor any other that has the
+    /// segment attached for writing. A channel's protocol promises it of honest peers only.
+    #[inline]
+    pub unsafe fn as_slice(&self) -> &'a [u8] {
+        // SAFETY: inside the view by the type's invariant; that nobody writes is the caller's
+        // promise.
+        unsafe { self.view.slice(self.offset, self.length) }
+    }
+}
+
+/// Some bytes of a region, for writing: a message that is not sent yet.
+///
+/// # Invariants
+/// They lie inside the region.
+#[derive(Debug)]
+pub struct BytesMut<'a> {
+    region: &'a Region,
+    offset: usize,
+    length: usize,
+}
+
+impl<'a> BytesMut<'a> {
+    /// `length` bytes from `offset` on.
+    ///
+    /// # Errors
+    /// If they are not all inside the region.
+    #[inline]
+    pub fn new(region: &'a Region, offset: usize, length: usize) -> Result<Self, OutOfBounds> {
+        // INVARIANT: as just checked.
+        region.check(offset, length)?;
+        Ok(Self {
+            region,
+            offset,
+            length,
+        })
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.length
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// Writes a part of them.
+    ///
+    /// # Errors
+    /// If the part is not inside; nothing is written then.
+    #[inline]
+    pub fn copy_in(&mut self, offset: usize, part: &[u8]) -> Result<(), OutOfBounds> {
+        inside(offset, part.len(), self.length)?;
+        self.region.copy_in(self.offset + offset, part)
+    }
+
+    /// Writes a value at `offset`: a field.
+    ///
+    /// # Errors
+    /// If it does not all fit; nothing is written then.
+    pub fn set_field<T: IntoBytes + Immutable>(
+        &mut self,
+        offset: usize,
+        value: &T,
+    ) -> Result<(), OutOfBounds> {
+        self.copy_in(offset, value.as_bytes())
+    }
+
+    /// The bytes as a plain slice. What is never written holds the bytes of older messages.
+    ///
+    /// # Safety
+    /// Nobody else reads or writes them while the slice lives: neither this process nor any other
+    /// that has the segment attached. A channel's protocol promises it of honest peers only.
+    #[inline]
+    pub unsafe fn as_mut_slice(&mut self) -> &mut [u8] {
+        // SAFETY: inside the region by the type's invariant; that nobody else touches them is the
+        // caller's promise, and this borrow is exclusive.
+        unsafe { self.region.slice_mut(self.offset, self.length) }
+    }
+}
+
+fn inside(offset: usize, length: usize, region: usize) -> Result<(), OutOfBounds> {
+    match offset.checked_add(length) {
+        Some(end) if end <= region => Ok(()),
+        _ => Err(OutOfBounds {
+            offset,
+            length,
+            region,
+        }),
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_stay_inside() {
+        let region = Region::heap(64);
+        let mut out = BytesMut::new(&region, 8, 10).unwrap();
+        assert!(out.copy_in(1, b"0123456789").is_err());
+        out.copy_in(0, b"0123456789").unwrap();
+        out.set_field(2, &u16::from_ne_bytes(*b"ab")).unwrap();
+        assert!(out.set_field(9, &1u16).is_err());
+        let bytes = Bytes::new(&region, 8, 10).unwrap();
+        let text = bytes.part(1, 4).unwrap();
+        assert_eq!(text.iter().collect::<Vec<_>>(), b"1ab4");
+        assert_eq!(text.read::<[u8; 4]>(), Ok(*b"1ab4"));
+        let wrong = WrongSize {
+            expected: 8,
+            found: 4,
+        };
+        assert_eq!(text.read::<u64>(), Err(wrong));
+        assert!(text.field::<u32>(1).is_err() && text.part(2, 3).is_err());
+        assert!(text.copy_out(usize::MAX, &mut [0; 2]).is_err());
+        assert!(Bytes::new(&region, 60, 5).is_err() && BytesMut::new(&region, 64, 1).is_err());
+        // SAFETY: the region is this test's alone.
+        assert_eq!(unsafe { text.as_slice() }, b"1ab4");
+        let mut out = BytesMut::new(&region, 9, 4).unwrap();
+        // SAFETY: as before; `text`'s slice is gone.
+        unsafe { out.as_mut_slice() }.copy_from_slice(b"wxyz");
+        assert_eq!(text.read::<[u8; 4]>(), Ok(*b"wxyz"));
+    }
+}

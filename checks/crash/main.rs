@@ -17,6 +17,7 @@
 //! - `queue_steps`: the same for a queue
 //! - `queue_deaths`: what waits for somebody who is killed
 //! - `queue_crowd`: many processes over one queue, and kills at random moments
+//! - `topic_steps`, `topic_deaths`, `topic_crowd`: the same for a topic
 //! - `scene`: what stands around them, and what the survivors must be able to do
 #![allow(missing_docs)]
 
@@ -35,6 +36,9 @@ mod queue_steps;
 mod race;
 mod scene;
 mod stopped;
+mod topic_crowd;
+mod topic_deaths;
+mod topic_steps;
 mod watch;
 mod watching;
 
@@ -57,5 +61,8 @@ fn main() -> ExitCode {
         queue_steps::CASES,
         queue_deaths::CASES,
         queue_crowd::CASES,
+        topic_steps::CASES,
+        topic_deaths::CASES,
+        topic_crowd::CASES,
     ])
 }

@@ -6,15 +6,17 @@
 //! - `victim`: what is done with a channel that is not to be trusted
 //! - `fields`: each field of the layouts set to each value that may hurt; segments of wrong sizes
 //! - `scribble`: a process that writes all over the segment meanwhile
+//! - `topic`: the same for a topic
 #![allow(missing_docs)]
 
 mod fields;
 mod scribble;
+mod topic;
 mod victim;
 
 use checks::suite;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    suite::main(&[fields::CASES, scribble::CASES])
+    suite::main(&[fields::CASES, scribble::CASES, topic::CASES])
 }

@@ -33,23 +33,23 @@ enum Way {
 }
 
 /// Numbers that look random (xorshift).
-struct Random(u64);
+pub struct Random(pub u64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
+    pub fn next(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         self.0
     }
 
-    fn below(&mut self, end: usize) -> usize {
+    pub fn below(&mut self, end: usize) -> usize {
         (self.next() >> 11) as usize % end
     }
 }
 
 /// Segments that may be the channel.
-fn segments() -> Vec<Region> {
+pub fn segments() -> Vec<Region> {
     let all = shm::list(Kernel).expect("segments");
     let ours = all
         .iter()

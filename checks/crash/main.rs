@@ -17,6 +17,7 @@
 //! - `queue_steps`: the same for a queue
 //! - `queue_deaths`: what waits for somebody who is killed
 //! - `queue_crowd`: many processes over one queue, and kills at random moments
+//! - `service_steps`, `service_deaths`, `service_crowd`: the same for a service
 //! - `topic_steps`, `topic_deaths`, `topic_crowd`: the same for a topic
 //! - `scene`: what stands around them, and what the survivors must be able to do
 #![allow(missing_docs)]
@@ -35,6 +36,9 @@ mod queue_deaths;
 mod queue_steps;
 mod race;
 mod scene;
+mod service_crowd;
+mod service_deaths;
+mod service_steps;
 mod stopped;
 mod topic_crowd;
 mod topic_deaths;
@@ -61,6 +65,9 @@ fn main() -> ExitCode {
         queue_steps::CASES,
         queue_deaths::CASES,
         queue_crowd::CASES,
+        service_steps::CASES,
+        service_deaths::CASES,
+        service_crowd::CASES,
         topic_steps::CASES,
         topic_deaths::CASES,
         topic_crowd::CASES,

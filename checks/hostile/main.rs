@@ -6,11 +6,13 @@
 //! - `victim`: what is done with a channel that is not to be trusted
 //! - `fields`: each field of the layouts set to each value that may hurt; segments of wrong sizes
 //! - `scribble`: a process that writes all over the segment meanwhile
+//! - `service`: the same over a service
 //! - `topic`: the same for a topic
 #![allow(missing_docs)]
 
 mod fields;
 mod scribble;
+mod service;
 mod topic;
 mod victim;
 
@@ -18,5 +20,5 @@ use checks::suite;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    suite::main(&[fields::CASES, scribble::CASES, topic::CASES])
+    suite::main(&[fields::CASES, scribble::CASES, service::CASES, topic::CASES])
 }

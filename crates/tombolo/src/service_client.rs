@@ -16,7 +16,7 @@ use std::time::Duration;
 /// dropping it and what it started gives them back.
 #[derive(Debug)]
 pub struct Client {
-    /// The slot for the next call. `None` if a server still has the last one in hand.
+    /// The slot for the next call. `None` if its last one was started, or is still in hand.
     line: Option<Line>,
     waiting: Waiting,
     follow: bool,
@@ -146,10 +146,7 @@ impl Client {
     ) -> Result<(), CallError> {
         reply.clear();
         self.shared.check(request.len())?;
-        let mut line = match self.line.take() {
-            Some(line) => line,
-            None => self.shared.line_or_error(self.waiter.peers())?,
-        };
+        let mut line = self.own_line()?;
         self.shared.ask(&mut line, request);
         self.count();
         let ended = self
@@ -180,7 +177,7 @@ impl Client {
     /// See [`CallError`]; nothing is asked then.
     pub fn start(&mut self, request: &[u8]) -> Result<Pending, CallError> {
         self.shared.check(request.len())?;
-        let mut line = self.shared.line_or_error(self.waiter.peers())?;
+        let mut line = self.own_line()?;
         self.shared.ask(&mut line, request);
         self.count();
         let mut waiter = Waiter::new();
@@ -192,6 +189,15 @@ impl Client {
             waiter,
             shared: self.shared.clone(),
         })
+    }
+
+    /// A slot for a call.
+    #[inline]
+    fn own_line(&mut self) -> Result<Line, CallError> {
+        match self.line.take() {
+            Some(line) => Ok(line),
+            None => self.shared.line_or_error(self.waiter.peers()),
+        }
     }
 
     #[inline]
@@ -371,20 +377,32 @@ impl Shared {
             .channel
             .shape
             .answered(self.channel.region(), line.slot);
+        // A foreign removal is looked for after a sleep only: a system call.
+        let mut slept = false;
         waiter.wait(bell, patience, |moment, peers| {
             if slot.is_answered(line.number) {
                 return Some(Ok(()));
             }
             match moment {
                 Moment::Spinning => None,
-                Moment::Parking => self.look(line, follow, peers),
+                Moment::Parking => {
+                    let gone = self.channel.has_ended() || slept && self.channel.is_gone();
+                    slept = true;
+                    self.look(line, follow, gone, peers)
+                }
             }
         })
     }
 
-    /// Looks whether there is anybody to wait for.
+    /// Looks whether there is anybody to wait for, in a channel that is `gone` or not.
     #[cold]
-    fn look(&self, line: &Line, follow: bool, peers: &mut Peers) -> Option<Result<(), CallError>> {
+    fn look(
+        &self,
+        line: &Line,
+        follow: bool,
+        gone: bool,
+        peers: &mut Peers,
+    ) -> Option<Result<(), CallError>> {
         let slot = self.slot(line.slot);
         let fate = slot.fate(line.number, |taker| {
             peers.watch(taker, slot.in_hand().1);
@@ -404,7 +422,6 @@ impl Shared {
             }
             _ => false,
         };
-        let gone = self.channel.has_ended() || self.channel.is_gone();
         if !nobody && !gone {
             return None;
         }

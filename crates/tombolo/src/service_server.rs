@@ -1,6 +1,7 @@
 //! The server's side of `service`: taking requests, and replying.
 
 use crate::channel::Channel;
+use crate::queue::Watch;
 use crate::service::{self, MANY, Options, ServeError};
 use crate::service_layout::Shape;
 use crate::service_members::{leave_seat, take_seat};
@@ -26,6 +27,7 @@ pub struct Server {
     /// What was handed out and is not answered.
     held: Option<Taken>,
     waiter: Waiter,
+    watch: Watch,
     served: u32,
     channel: Channel<Shape>,
 }
@@ -68,6 +70,7 @@ impl Server {
             },
             held: None,
             waiter,
+            watch: Watch::default(),
             served: 0,
             channel,
         })
@@ -150,6 +153,7 @@ impl Server {
             round,
             held,
             waiter,
+            watch,
             channel,
             ..
         } = self;
@@ -164,7 +168,7 @@ impl Server {
             if let Some(found) = found {
                 return Some(Ok(found));
             }
-            let gone = channel.has_ended() || channel.is_gone();
+            let gone = channel.has_ended() || watch.is_due() && channel.is_gone();
             gone.then_some(Err(ServeError::Removed))
         };
         let found = match wait {

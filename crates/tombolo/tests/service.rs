@@ -87,11 +87,13 @@ fn several_calls_at_a_time() {
     let mut reply = vec![];
     let first = client.start(b"one").unwrap();
     let mut second = client.start(b"two").unwrap();
+    let third = client.start(b"three").unwrap();
     let limit = SMALL.calls;
     assert_eq!(
-        client.start(b"three").unwrap_err(),
+        client.start(b"four").unwrap_err(),
         CallError::Crowded { limit }
     );
+    drop(third);
     assert_eq!(second.is_over(Patience::none()), Ok(false));
     for _ in 0..2 {
         let request = server.next().unwrap();
@@ -113,11 +115,11 @@ fn several_calls_at_a_time() {
     let late = client.start(b"late").unwrap();
     let request = server.next().unwrap();
     drop(late);
-    let others: Vec<_> = (0..1).map(|_| client.start(b"other").unwrap()).collect();
+    let others: Vec<_> = (0..2).map(|_| client.start(b"other").unwrap()).collect();
     assert!(client.start(b"too many").is_err());
     request.reply(b"too late").unwrap();
     let again = client.start(b"again").unwrap();
-    for _ in 0..2 {
+    for _ in 0..3 {
         server.next().unwrap().reply(b"in time").unwrap();
     }
     for pending in others.into_iter().chain([again]) {

@@ -15,7 +15,7 @@
 //! - `transport`: what a transport offers; `body`: what is done with it while time is taken
 //! - `content`: what messages hold and how they are checked
 //! - `place`: pinning, and the ping-pong that tells how far apart the processors are
-//! - `bare`: the limit; `queue`, `service`, `value`, `fd`, `queues`, `signalled`: the transports
+//! - `bare`: the limit; `queue`, `topic`, `service`, `value`, `fd`, `queues`, `signalled`: the transports
 //! - `conduct`: one sample; `run`: all of them; `figures`: what they say
 //!
 //! # How to
@@ -53,5 +53,6 @@ pub mod service;
 pub mod signalled;
 pub mod stats;
 pub mod table;
+pub mod topic;
 pub mod transport;
 pub mod value;

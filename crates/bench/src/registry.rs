@@ -7,6 +7,7 @@ use crate::queue::Queue;
 use crate::queues::{Posix, SystemV};
 use crate::service::Service;
 use crate::signalled::{Signal, Signalled};
+use crate::topic::Topic;
 use crate::transport::{Runner, Waits, Way};
 use crate::value::Value;
 
@@ -25,6 +26,14 @@ pub fn runners() -> Vec<Box<dyn Runner>> {
     ];
     for (waits, way) in queues {
         all.push(Box::new(OneWay(Queue { waits, way })));
+    }
+    let topics = [
+        (Waits::Spin, Way::OneByOne),
+        (Waits::Adaptive, Way::OneByOne),
+        (Waits::Adaptive, Way::Batch),
+    ];
+    for (waits, way) in topics {
+        all.push(Box::new(OneWay(Topic { waits, way })));
     }
     for waits in [Waits::Spin, Waits::Adaptive, Waits::Block] {
         all.push(Box::new(Asked(Service { waits })));

@@ -76,7 +76,7 @@
 use crate::channel::{self, Channel};
 use crate::topic_layout::Shape;
 use shmem::header::Lifetime;
-use shmem::{Address, OpenError, Reason};
+use shmem::{Address, OpenError, Reason, WrongSize};
 use sysv::Mode;
 
 pub use crate::topic_delivery::{Delivery, Lapped, Received};
@@ -174,6 +174,9 @@ pub enum RecvError {
     /// A lane of its segment holds what no publisher writes.
     #[error("the topic's segment is damaged; remove it and create it anew")]
     Damaged,
+    /// The message is not of the type that was asked for.
+    #[error(transparent)]
+    WrongSize(WrongSize),
     /// The topic was removed.
     #[error("the topic was removed; open it again")]
     Removed,

@@ -2,7 +2,7 @@
 
 use crate::lane::Record;
 use crate::topic_subscriber::Subscriber;
-use shmem::OutOfBounds;
+use shmem::{Bytes, OutOfBounds};
 
 /// A message that was found.
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +51,15 @@ impl Delivery<'_> {
         self.len() == 0
     }
 
+    /// Its bytes, in place. Where slow subscribers are overrun nobody can promise that they stay as
+    /// they are, so no plain slice can be made of them there.
+    #[inline]
+    pub fn bytes(&self) -> Bytes<'_> {
+        let record = self.found.record;
+        let bytes = Bytes::new(self.subscriber.channel.view(), record.offset, record.length);
+        bytes.expect("the ring lies inside the region, and a record inside the ring")
+    }
+
     /// What there is to say about it beyond its bytes.
     pub fn received(&self) -> Received {
         self.received
@@ -61,26 +70,13 @@ impl Delivery<'_> {
     /// # Errors
     /// If the part is not inside the message; nothing is copied then.
     pub fn copy_out(&self, offset: usize, to: &mut [u8]) -> Result<(), OutOfBounds> {
-        let length = self.len();
-        if offset.checked_add(to.len()).is_none_or(|end| end > length) {
-            return Err(OutOfBounds {
-                offset,
-                length: to.len(),
-                region: length,
-            });
-        }
-        let view = self.subscriber.channel.view();
-        view.copy_out(self.found.record.offset + offset, to)
+        self.bytes().copy_out(offset, to)
     }
 
     /// Appends the message to a buffer.
     #[inline]
     pub fn append_to(&self, to: &mut Vec<u8>) {
-        let record = self.found.record;
-        let view = self.subscriber.channel.view();
-        let fits = view.append_to(record.offset, record.length, to);
-        // The ring lies inside the region, and a record inside the ring.
-        debug_assert!(fits.is_ok(), "{fits:?}");
+        self.bytes().append_to(to);
     }
 
     /// Says whether everything that was read so far is of this message. Where slow subscribers are

@@ -7,7 +7,8 @@ use crate::topic_layout::Shape;
 use crate::topic_members::{free_seat, leave_lane, take_lane};
 use crate::topic_tail::Tail;
 use shmem::wait::{Moment, Patience};
-use shmem::{Address, OpenError, OutOfBounds, Peers, Reason, Waiter, Waiting, barrier};
+use shmem::zerocopy::{Immutable, IntoBytes};
+use shmem::{Address, BytesMut, OpenError, OutOfBounds, Peers, Reason, Waiter, Waiting, barrier};
 use std::time::Duration;
 
 /// Publishes messages.
@@ -97,6 +98,18 @@ impl Publisher {
     #[inline]
     pub fn publish(&mut self, message: &[u8]) -> Result<(), PublishError> {
         self.publish_one(message, Some(Patience::FOREVER))
+    }
+
+    /// Publishes a value as a message. Where slow subscribers are waited for, it waits for room as
+    /// long as it takes. See [`Subscriber::recv_value`](crate::topic::Subscriber::recv_value).
+    ///
+    /// # Errors
+    /// See [`PublishError`]; nothing is published then.
+    pub fn publish_value<T: IntoBytes + Immutable + ?Sized>(
+        &mut self,
+        value: &T,
+    ) -> Result<(), PublishError> {
+        self.publish(value.as_bytes())
     }
 
     /// Publishes a message if there is room for it now.
@@ -293,29 +306,19 @@ impl Loan<'_> {
         self.claim.length
     }
 
-    /// Writes a part of the message. What is never written holds the bytes of older messages.
+    /// Its bytes, to be written in place. What is never written holds the bytes of older messages.
+    pub fn bytes(&mut self) -> BytesMut<'_> {
+        let Claim { offset, length } = self.claim;
+        BytesMut::new(self.publisher.channel.region(), offset, length)
+            .expect("the ring lies inside the region, and the claim inside the ring")
+    }
+
+    /// Writes a part of the message.
     ///
     /// # Errors
     /// If the part is not inside the message; nothing is written then.
     pub fn copy_in(&mut self, offset: usize, part: &[u8]) -> Result<(), OutOfBounds> {
-        let Claim {
-            offset: start,
-            length,
-        } = self.claim;
-        if offset
-            .checked_add(part.len())
-            .is_none_or(|end| end > length)
-        {
-            return Err(OutOfBounds {
-                offset,
-                length: part.len(),
-                region: length,
-            });
-        }
-        self.publisher
-            .channel
-            .region()
-            .copy_in(start + offset, part)
+        self.bytes().copy_in(offset, part)
     }
 
     /// Publishes the message.

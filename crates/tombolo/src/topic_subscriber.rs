@@ -9,6 +9,7 @@ use crate::topic_layout::{Shape, layout, seat};
 use crate::topic_members::{Ended, ended, hold, leave_seat, move_cursor, take_seat};
 use shmem::sync::Ordering;
 use shmem::wait::{Moment, Patience};
+use shmem::zerocopy::{FromBytes, IntoBytes};
 use shmem::{Address, OpenError, Peers, Reason, Region, View, Waiter, Waiting, barrier};
 use std::time::Duration;
 
@@ -215,6 +216,34 @@ impl Subscriber {
         timeout: Duration,
     ) -> Result<Option<Received>, RecvError> {
         self.copy(Some(timeout.into()), to)
+    }
+
+    /// Receives a message that is one value. Waits as long as it takes.
+    ///
+    /// A peer can publish any bytes; the type accepts them all.
+    ///
+    /// ```
+    /// # use tombolo::topic::{Options, Publisher, Start, Subscriber};
+    /// # let name: tombolo::Name = format!("doc-topic-typed-{}", std::process::id()).parse()?;
+    /// let mut publisher = Publisher::open_or_create(name.clone(), &Options::default())?;
+    /// let mut subscriber = Subscriber::open(name, Start::Now)?;
+    /// publisher.publish_value(&[1.5f64, 2.5])?;
+    /// assert_eq!(subscriber.recv_value::<[f64; 2]>()?, [1.5, 2.5]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// See [`RecvError`]; [`RecvError::WrongSize`] if it is another type's, which was received then.
+    pub fn recv_value<T: FromBytes + IntoBytes>(&mut self) -> Result<T, RecvError> {
+        loop {
+            let Some(mut delivery) = self.receive(Patience::FOREVER)? else {
+                continue;
+            };
+            let value = delivery.bytes().read();
+            if delivery.check().is_ok() {
+                return value.map_err(RecvError::WrongSize);
+            }
+        }
     }
 
     /// Receives up to `most` messages of one publisher, at least one, and calls `each` with a copy

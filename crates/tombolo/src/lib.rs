@@ -7,6 +7,7 @@
 //! - [`service`]: requests with replies; each reply finds who asked.
 //! - [`topic`]: one to many; each message goes to every subscriber.
 //! - [`value`]: the latest message, readable any number of times.
+//! - [`mailbox_store`]: typed messages, on which mailboxes and user-space queues stand.
 //! - [`sysv`]: every System V call itself, safely.
 //! - [`shmem`]: what channels are made of.
 #![forbid(unsafe_code)]
@@ -15,6 +16,8 @@
 mod channel;
 #[cfg_attr(loom, allow(dead_code, reason = "loom models parts of it"))]
 mod lane;
+#[cfg(not(loom))]
+pub mod mailbox_store;
 #[cfg_attr(loom, allow(dead_code, reason = "loom models parts of it"))]
 mod participant;
 #[cfg(not(loom))]
@@ -91,6 +94,16 @@ pub use shmem::zerocopy;
 #[cfg(not(loom))]
 pub use shmem::{Address, Name, OpenError, Reason, header::Lifetime, wait::Patience};
 pub use {shmem, sysv};
+
+/// The layouts of [`mailbox_store`], for `docs/layout.md`.
+#[cfg(not(loom))]
+pub const STORE_LAYOUTS: [&shmem::layout::Layout; 5] = [
+    &mailbox_store::layout::LAYOUT,
+    &mailbox_store::message::LAYOUT,
+    &mailbox_store::run::LAYOUT,
+    &mailbox_store::kind::LAYOUT,
+    &mailbox_store::node::LAYOUT,
+];
 
 /// The layouts that this crate puts into segments, for `docs/layout.md`.
 pub const LAYOUTS: [&shmem::layout::Layout; 15] = [

@@ -33,6 +33,8 @@ use sysv::{Errno, Result};
 pub struct Arena {
     region: Region,
     file: LockFile,
+    /// Device and inode as `/proc/self/maps` has them.
+    known_as: (u64, u64),
     writable: *mut u8,
     read_only: *mut u8,
     head: usize,
@@ -125,11 +127,21 @@ impl Arena {
         Ok(Self {
             region: Region::of(memory),
             file: lock_file,
+            known_as: known_as(writable as usize),
             writable: writable.cast(),
             read_only: read_only.cast(),
             head,
             pages,
         })
+    }
+
+    /// Notes that the file has another path now.
+    ///
+    /// # Errors
+    /// Those of `open`.
+    pub fn moved_to(&mut self, path: &Path) -> Result<()> {
+        self.file = LockFile::new(path)?;
+        Ok(())
     }
 
     /// The words and blocks at the file's beginning.
@@ -283,21 +295,30 @@ impl Arena {
     /// # Errors
     /// Those of opening and reading `/proc/self/maps`.
     pub fn mappings(&self) -> Result<Vec<Mapped>> {
-        let text = read_file(c"/proc/self/maps")?;
-        let lines = || text.split(|byte| *byte == b'\n').filter_map(Line::parse);
-        let own = |line: &Line| line.start == self.writable as usize || self.is_own(line.start);
-        let file = lines().find(|line| own(line)).ok_or(Errno::NOENT)?.file;
-        let mapped = lines().filter(|line| line.file == file && !own(line));
-        Ok(mapped
-            .filter_map(|line| {
-                Some(Mapped {
+        let mut found = Vec::new();
+        for_each_line(|line| {
+            if line.file == self.known_as && !self.is_own(line.start) {
+                found.extend(line.offset.checked_sub(self.head).map(|offset| Mapped {
                     start: line.start,
                     length: line.end - line.start,
-                    offset: line.offset.checked_sub(self.head)?,
-                })
-            })
-            .collect())
+                    offset,
+                }));
+            }
+        })?;
+        Ok(found)
     }
+}
+
+/// Device and inode of what is mapped at an address; what nothing else has where the map can't be
+/// read.
+fn known_as(address: usize) -> (u64, u64) {
+    let mut file = (u64::MAX, u64::MAX);
+    let _ = for_each_line(|line| {
+        if line.start == address {
+            file = line.file;
+        }
+    });
+    file
 }
 
 /// Unmaps addresses.
@@ -329,32 +350,48 @@ fn finish(base: *mut c_void, length: usize, access: Access) -> Result<usize> {
     Ok(base.expose_provenance())
 }
 
-fn read_file(path: &std::ffi::CStr) -> Result<Vec<u8>> {
+/// Reads `/proc/self/maps` line by line, without memory from the heap: the program break is not
+/// to move because a segment is looked at.
+fn for_each_line(mut what: impl FnMut(Line)) -> Result<()> {
+    let path = c"/proc/self/maps";
     let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-    let mut text = Vec::with_capacity(1 << 16);
+    let mut buffer = [0u8; 8192];
+    let mut filled = 0;
     loop {
-        if text.capacity() - text.len() < 4096 {
-            text.reserve(text.capacity());
-        }
-        match rustix::io::read(&file, rustix::buffer::spare_capacity(&mut text)) {
-            Ok(0) => return Ok(text),
-            Ok(_) | Err(Errno::INTR) => {}
+        let got = match rustix::io::read(&file, &mut buffer[filled..]) {
+            Ok(0) => return Ok(()),
+            Ok(got) => got,
+            Err(Errno::INTR) => continue,
             Err(error) => return Err(error),
+        };
+        filled += got;
+        let mut begun = 0;
+        while let Some(length) = buffer[begun..filled].iter().position(|b| *b == b'\n') {
+            if let Some(line) = Line::parse(&buffer[begun..begun + length]) {
+                what(line);
+            }
+            begun += length + 1;
         }
+        if begun == 0 && filled == buffer.len() {
+            // A line longer than any path.
+            return Err(Errno::NAMETOOLONG);
+        }
+        buffer.copy_within(begun..filled, 0);
+        filled -= begun;
     }
 }
 
 /// What is needed of a line of `/proc/self/maps`.
-struct Line<'a> {
+struct Line {
     start: usize,
     end: usize,
     offset: usize,
-    /// Device and inode.
-    file: (&'a [u8], &'a [u8]),
+    /// Device, as two numbers in one, and inode.
+    file: (u64, u64),
 }
 
-impl<'a> Line<'a> {
-    fn parse(line: &'a [u8]) -> Option<Self> {
+impl Line {
+    fn parse(line: &[u8]) -> Option<Self> {
         let mut words = line
             .split(|byte| *byte == b' ')
             .filter(|word| !word.is_empty());
@@ -362,18 +399,21 @@ impl<'a> Line<'a> {
         let dash = range.iter().position(|byte| *byte == b'-')?;
         let _protection = words.next()?;
         let offset = hex(words.next()?)?;
-        let file = (words.next()?, words.next()?);
+        let device = words.next()?;
+        let colon = device.iter().position(|byte| *byte == b':')?;
+        let device = hex(&device[..colon])? << 32 | hex(&device[colon + 1..])?;
+        let inode = str::from_utf8(words.next()?).ok()?.parse().ok()?;
         Some(Self {
             start: hex(&range[..dash])?,
             end: hex(&range[dash + 1..])?,
             offset,
-            file,
+            file: (device as u64, inode),
         })
     }
 }
 
 fn hex(digits: &[u8]) -> Option<usize> {
-    usize::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+    usize::from_str_radix(str::from_utf8(digits).ok()?, 16).ok()
 }
 
 #[cfg(test)]

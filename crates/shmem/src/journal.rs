@@ -100,13 +100,16 @@ impl<'a> Tx<'a> {
         get(self.region, offset)
     }
 
-    /// [`get`](Self::get) of a word that is used as an offset.
+    /// [`get`](Self::get) of a word that is used as an offset or a count.
     ///
     /// # Errors
-    /// `EUCLEAN`, also if it is too large.
+    /// `EUCLEAN`, also if it is larger than the region.
     #[inline]
     pub fn get_at(&self, offset: usize) -> Result<usize> {
-        usize::try_from(self.get(offset)?).map_err(|_| Errno::UCLEAN)
+        match usize::try_from(self.get(offset)?) {
+            Ok(value) if value <= self.region.len() => Ok(value),
+            _ => Err(Errno::UCLEAN),
+        }
     }
 
     /// Changes the word at an offset.

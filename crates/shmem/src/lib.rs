@@ -26,6 +26,8 @@ pub mod pulse;
 pub mod region;
 #[cfg(not(loom))]
 pub mod signals;
+#[cfg(not(loom))]
+pub mod sleep;
 pub mod sync;
 pub mod wait;
 pub mod waiter;

@@ -4,7 +4,7 @@
 //! Nobody could give it to it: the holder goes on only when the handler has returned. So a thread
 //! that holds a lock which a handler might want takes no signals meanwhile.
 
-use crate::direct::{RT_SIGPROCMASK, syscall};
+use crate::direct::{RT_SIGACTION, RT_SIGPENDING, RT_SIGPROCMASK, syscall};
 use std::marker::PhantomData;
 
 const SIG_BLOCK: usize = 0;
@@ -38,12 +38,46 @@ impl Blocked {
         }
     }
 
+    /// Whether a handler will run as soon as signals are taken again: who is about to sleep should
+    /// not, because the handler is to interrupt him. A system call.
+    ///
+    /// A signal that arrives between this and the sleep is handled without being noticed; only a
+    /// system call that takes signals and sleeps in one step could do better, and the futex has
+    /// none.
+    pub fn is_handler_due(&self) -> bool {
+        let mut pending = 0u64;
+        let at = &raw mut pending as usize;
+        // SAFETY: valid for eight bytes, the size that the kernel is told.
+        let _ = unsafe { syscall(RT_SIGPENDING, [at, 8, 0, 0, 0, 0]) };
+        let due = pending & !self.before.0;
+        (1..=64u32).any(|signal| due >> (signal - 1) & 1 == 1 && has_handler(signal))
+    }
+
     /// Leaves the signals blocked, and hands out what [`Mask::restore`] needs.
     pub fn keep(self) -> Mask {
         let before = self.before;
         std::mem::forget(self);
         before
     }
+}
+
+/// The kernel's `struct sigaction`.
+#[repr(C)]
+#[derive(Default)]
+struct Action {
+    handler: usize,
+    flags: u64,
+    restorer: usize,
+    mask: u64,
+}
+
+/// Whether a signal is handled, and neither ignored nor left to the kernel.
+fn has_handler(signal: u32) -> bool {
+    let mut action = Action::default();
+    let at = &raw mut action as usize;
+    // SAFETY: no new action, and room for the old one, with a mask of the size that is told.
+    let asked = unsafe { syscall(RT_SIGACTION, [signal as usize, 0, at, 8, 0, 0]) };
+    asked.is_ok() && action.handler > 1
 }
 
 impl Default for Blocked {

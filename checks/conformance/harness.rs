@@ -24,6 +24,18 @@ pub struct Target {
     pub is_kernel: bool,
     /// Whether the process has an IPC name space of its own, empty at the start.
     pub own_name_space: bool,
+    /// Leaves for such a name space, if that is possible.
+    pub leave: fn() -> bool,
+    /// The limits of the name space, by the names of `/proc/sys/kernel`.
+    pub limits: &'static Switches,
+}
+
+/// How the limits of a name space are read and set, as text.
+pub struct Switches {
+    /// Reads one.
+    pub read: fn(&str) -> std::result::Result<String, &'static str>,
+    /// Sets one.
+    pub set: fn(&str, &str) -> std::result::Result<(), &'static str>,
 }
 
 /// How a test that did not panic ended.
@@ -100,6 +112,15 @@ impl Target {
             Ok(())
         } else {
             Err("speaks of files that the kernel alone provides")
+        }
+    }
+
+    /// For tests of what no library that runs in the calling process can do.
+    pub fn needs_more_than_a_library(&self) -> std::result::Result<(), &'static str> {
+        if self.is_kernel {
+            Ok(())
+        } else {
+            Err("out of a library's reach: docs/semantics.md says why")
         }
     }
 

@@ -235,18 +235,15 @@ impl Kind {
     }
 }
 
-/// Reads `/proc/sys/kernel/NAME` as the process's name space has it.
-pub fn sysctl(name: &str) -> std::result::Result<String, &'static str> {
-    std::fs::read_to_string(format!("/proc/sys/kernel/{name}"))
-        .map(|text| text.trim().to_string())
-        .map_err(|_| "a switch of the kernel cannot be read here")
+/// Reads the limit `/proc/sys/kernel/NAME` of the process's name space.
+pub fn sysctl(t: &Target, name: &str) -> std::result::Result<String, &'static str> {
+    (t.limits.read)(name)
 }
 
-/// Writes `/proc/sys/kernel/NAME` for the test's own name space.
+/// Sets the limit `/proc/sys/kernel/NAME` of the test's own name space.
 pub fn set_sysctl(t: &Target, name: &str, value: &str) -> std::result::Result<(), &'static str> {
     t.needs_own_name_space()?;
-    std::fs::write(format!("/proc/sys/kernel/{name}"), value)
-        .map_err(|_| "the kernel's switches cannot be changed here")
+    (t.limits.set)(name, value)
 }
 
 /// `semctl` with an address that is nobody's.

@@ -315,7 +315,6 @@ fn fork_is_an_attach(t: &Target) -> Outcome {
 }
 
 fn rmid_forced(t: &Target) -> Outcome {
-    or_skip!(t.needs_kernel());
     let mine = t.segment(PAGE);
     or_skip!(set_sysctl(t, "shm_rmid_forced", "1"));
     assert!(t.shm_stat(mine).is_ok(), "its creator lives");

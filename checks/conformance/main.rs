@@ -10,6 +10,7 @@
 //! - `target`: the implementations
 //! - `caller`: what tests do to the process that calls: sleepers, signals, privilege, memory
 //! - `catalogue`: whether tests and statements are the same
+//! - `user_space`: the name space of the target of that name
 //! - `record`: what a test made where it has no name space of its own
 //! - `run`: how a statement gets a process and a name space of its own
 
@@ -20,6 +21,7 @@ mod memory;
 mod record;
 mod run;
 mod target;
+mod user_space;
 
 mod abi;
 mod inside;

@@ -9,12 +9,13 @@
 
 use crate::harness::{Outcome, Statement, Target};
 use crate::record;
-use checks::isolate::{self, SKIPPED, leave_name_space, memory_file, no_core_dumps};
+use crate::user_space;
+use checks::isolate::{self, SKIPPED, memory_file, no_core_dumps};
 use checks::process::die_with;
 use libtest_mimic::{Completion, Failed};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::parent_id;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
@@ -23,13 +24,16 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Runs a statement in a process of its own: what the trial does.
 pub fn supervise(target: &Target, statement: &Statement) -> Result<Completion, Failed> {
-    let scratch = Scratch::new()?;
+    let scratch = Scratch::new(&std::env::temp_dir())?;
+    // Memory, for name spaces that are files.
+    let memory = Scratch::new(Path::new("/dev/shm"))?;
     let record = memory_file()?;
     record::prepare(&record)?;
     let mut process = Command::new(std::env::current_exe()?);
     process
         .args(["--statement", target.name, statement.id])
         .current_dir(&scratch.0)
+        .env(user_space::FOLDER, &memory.0)
         .stdin(record.try_clone()?);
     let ended = isolate::run(&mut process, TIMEOUT)?;
     record::remove_all(record, target)?;
@@ -40,7 +44,7 @@ pub fn supervise(target: &Target, statement: &Statement) -> Result<Completion, F
 pub fn statement(target: &Target, statement: &Statement) -> ExitCode {
     die_with(parent_id() as i32);
     no_core_dumps();
-    let own_name_space = leave_name_space();
+    let own_name_space = (target.leave)();
     if !own_name_space {
         record::begin();
     }
@@ -64,8 +68,8 @@ pub fn statement(target: &Target, statement: &Statement) -> ExitCode {
 struct Scratch(PathBuf);
 
 impl Scratch {
-    fn new() -> std::io::Result<Self> {
-        let template = std::env::temp_dir().join("conformance-XXXXXX");
+    fn new(parent: &Path) -> std::io::Result<Self> {
+        let template = parent.join("conformance-XXXXXX");
         let template = template.into_os_string().into_encoded_bytes();
         let mut template = std::ffi::CString::new(template)?.into_bytes_with_nul();
         // SAFETY: a string that ends in NUL, valid for writing.

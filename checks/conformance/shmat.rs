@@ -501,6 +501,7 @@ fn address_space_limit(t: &Target) -> Outcome {
 }
 
 fn process_map(t: &Target) -> Outcome {
+    or_skip!(t.needs_more_than_a_library());
     for key in [IPC_PRIVATE, t.key(), t.key() | i32::MIN] {
         let id = t.shmget(key, PAGE, IPC_CREAT | 0o600).expect("shmget");
         for flags in [0, SHM_RDONLY] {

@@ -242,7 +242,7 @@ fn limits(t: &Target) -> Outcome {
             ("shmall", limits.shmall),
         ];
         for (name, limit) in all {
-            assert_eq!(or_skip!(sysctl(name)), limit.to_string(), "{name}");
+            assert_eq!(or_skip!(sysctl(t, name)), limit.to_string(), "{name}");
         }
     }
     let ids: Vec<i32> = (0..5).map(|_| t.segment(PAGE)).collect();

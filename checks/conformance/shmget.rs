@@ -295,7 +295,7 @@ fn exhausted(t: &Target) -> Outcome {
     or_skip!(set_sysctl(t, "shmmni", "1"));
     t.segment(PAGE);
     assert_eq!(t.shmget(IPC_PRIVATE, PAGE, 0o600), Err(Errno::NOSPC));
-    assert_eq!(sysctl("shmmni").as_deref(), Ok("1"));
+    assert_eq!(sysctl(t, "shmmni").as_deref(), Ok("1"));
     or_skip!(set_sysctl(t, "shmmni", "4096"));
     or_skip!(set_sysctl(t, "shmall", "3"));
     assert_eq!(t.shmget(IPC_PRIVATE, 3 * PAGE, 0o600), Err(Errno::NOSPC));

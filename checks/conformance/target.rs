@@ -1,6 +1,8 @@
 //! The targets: who answers the calls.
 
-use crate::harness::{Target, last_error, libc_ftok};
+use crate::harness::{Switches, Target, last_error, libc_ftok};
+use crate::user_space::{self, InUserSpace};
+use checks::isolate::leave_name_space;
 use std::ffi::{c_int, c_void};
 use sysv::abi::*;
 use sysv::{Calls, Kernel, Result};
@@ -16,6 +18,8 @@ pub const TARGETS: &[Target] = &[
         uses_errno: false,
         is_kernel: true,
         own_name_space: false,
+        leave: leave_name_space,
+        limits: &KERNEL_SWITCHES,
     },
     Target {
         name: "libc",
@@ -24,8 +28,33 @@ pub const TARGETS: &[Target] = &[
         uses_errno: true,
         is_kernel: true,
         own_name_space: false,
+        leave: leave_name_space,
+        limits: &KERNEL_SWITCHES,
+    },
+    Target {
+        name: "userspace",
+        calls: &InUserSpace,
+        ftok: |path, project| sysv::Key::ftok(path, project as u8).map(sysv::Key::raw),
+        uses_errno: false,
+        is_kernel: false,
+        own_name_space: false,
+        leave: user_space::enter,
+        limits: &user_space::SWITCHES,
     },
 ];
+
+/// The files under `/proc/sys/kernel`.
+const KERNEL_SWITCHES: Switches = Switches {
+    read: |name| {
+        std::fs::read_to_string(format!("/proc/sys/kernel/{name}"))
+            .map(|text| text.trim().to_string())
+            .map_err(|_| "a switch of the kernel cannot be read here")
+    },
+    set: |name, value| {
+        std::fs::write(format!("/proc/sys/kernel/{name}"), value)
+            .map_err(|_| "the kernel's switches cannot be changed here")
+    },
+};
 
 /// The symbols that a C program is linked to: libc's, or those of a library loaded before it.
 #[derive(Clone, Copy, Debug)]

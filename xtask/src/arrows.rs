@@ -17,7 +17,7 @@ const PAGE: &str = "ARCHITECTURE.md";
 const DRAWING: &str = "\
 cli ──► userspace ──► tombolo ──► shmem ──► sysv
 cli, xtask ──► bench ──► tombolo
-preload ──► userspace
+preload, xtask ──► userspace
 capi, python, bridge ──► tombolo
 checks ──► everything
 ";
@@ -299,7 +299,7 @@ mod tests {
         let page = format!("# Map\n`A ──► B`: A uses B.\n```text\n{DRAWING}```\n");
         assert_eq!(drawing_of(&page), DRAWING);
         assert_ne!(
-            drawing_of(&page.replace("preload ──► userspace\n", "")),
+            drawing_of(&page.replace("preload, xtask ──► userspace\n", "")),
             DRAWING
         );
     }

@@ -28,6 +28,14 @@ which the opening of its module defines. A program opens a channel only if the h
 header's table and the channel's own tables is the one that it was built with.
 ";
 
+const IN_USER_SPACE: &str = "
+# In user space
+
+What stands where in the registry of a name space. The objects of a kind, their attaches, messages,
+adjustments and sleepers are under that kind's lock, and every change of theirs goes by its journal:
+what a crash leaves is put back by the next holder.
+";
+
 /// Writes the page, or fails if it is not what the tables say.
 pub fn run(root: &Path, check: bool) -> Result<()> {
     let path = root.join(PAGE);
@@ -60,6 +68,19 @@ fn page() -> String {
             layout,
             if follows { shmem::header::SIZE } else { 0 },
         );
+    }
+    page.push_str(IN_USER_SPACE);
+    let parts = [
+        &shmem::journal::layout::LAYOUT,
+        &shmem::heap::layout::LAYOUT,
+        &shmem::heap::block::LAYOUT,
+    ];
+    for layout in parts
+        .into_iter()
+        .chain(userspace::layout::LAYOUTS.iter().copied())
+        .chain(tombolo::STORE_LAYOUTS)
+    {
+        section(&mut page, layout, 0);
     }
     page
 }

@@ -1,0 +1,18 @@
+//! The twelve System V calls in their C shape, over a name space in user space.
+//!
+//! `userspace` takes slices and answers values; C programs give addresses, which may be bad, and
+//! expect structures to be filled. This crate stands between: arguments in, checked and copied
+//! before any lock is taken; results out, copied when none is held any more.
+//!
+//! - [`calls`] the twelve calls, as an implementer of [`sysv::Calls`]
+//! - [`asked`] the caller's credentials, asked of the kernel when they matter
+//! - [`forks`] what has to be done around `fork`
+//!
+//! Nothing here exports a C name, so that a program which links it keeps libc's.
+
+pub mod asked;
+pub mod calls;
+pub mod forks;
+
+pub use asked::Asked;
+pub use calls::InSpace;

@@ -105,15 +105,16 @@ impl Memory {
         }
     }
 
+    #[inline]
     pub(crate) fn length(&self) -> usize {
         self.length
     }
 
     #[inline]
     pub(crate) fn u32(&self, offset: usize) -> &AtomicU32 {
-        let end = offset.checked_add(4).expect("offset of a word overflows");
+        // One comparison for both: rotated, what is not a multiple of four is huge.
         assert!(
-            end <= self.length && offset.is_multiple_of(4),
+            offset.rotate_right(2) < self.length / 4,
             "no word at offset {offset}"
         );
         // SAFETY: inside the mapping, as just checked.
@@ -125,9 +126,9 @@ impl Memory {
 
     #[inline]
     pub(crate) fn u64(&self, offset: usize) -> &AtomicU64 {
-        let end = offset.checked_add(8).expect("offset of a word overflows");
+        // One comparison for both: rotated, what is not a multiple of eight is huge.
         assert!(
-            end <= self.length && offset.is_multiple_of(8),
+            offset.rotate_right(3) < self.length / 8,
             "no word at offset {offset}"
         );
         // SAFETY: inside the mapping, as just checked.

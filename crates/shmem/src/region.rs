@@ -121,15 +121,25 @@ impl View {
         to: &mut Vec<u8>,
     ) -> Result<(), OutOfBounds> {
         self.check(offset, length)?;
+        // SAFETY: as just checked.
+        unsafe { self.append_unchecked(offset, length, to) };
+        Ok(())
+    }
+
+    /// [`append_to`](Self::append_to) for who has checked.
+    ///
+    /// # Safety
+    /// The bytes are all inside the region.
+    #[inline]
+    pub(crate) unsafe fn append_unchecked(&self, offset: usize, length: usize, to: &mut Vec<u8>) {
         to.reserve(length);
-        // SAFETY: in bounds, as just checked; `reserve` made room for `length` more bytes.
+        // SAFETY: in bounds, by the caller's promise; `reserve` made room for `length` more bytes.
         unsafe {
             self.memory
                 .read(offset, to.spare_capacity_mut().as_mut_ptr().cast(), length)
         };
         // SAFETY: there is room, and the bytes were just written.
         unsafe { to.set_len(to.len() + length) };
-        Ok(())
     }
 
     /// The bytes as a slice.

@@ -151,14 +151,19 @@ impl<const HEADER: u64> RingOf<HEADER> {
         match self.header(view, position)? {
             Header::Nothing => Ok(None),
             Header::Message(record) => Ok(Some(record)),
-            // Padding ends at the ring's end, so what follows it is not padding again.
-            Header::Padding { end } if end & (self.capacity - 1) == 0 => {
-                match self.header(view, end)? {
-                    Header::Nothing => Ok(None),
-                    Header::Message(record) => Ok(Some(record)),
-                    Header::Padding { .. } => Err(Damaged),
-                }
-            }
+            Header::Padding { end } => self.record_behind_padding(view, end),
+        }
+    }
+
+    #[cold]
+    fn record_behind_padding(&self, view: &View, end: u64) -> Result<Option<Record>, Damaged> {
+        // Padding ends at the ring's end, so what follows it is not padding again.
+        if end & (self.capacity - 1) != 0 {
+            return Err(Damaged);
+        }
+        match self.header(view, end)? {
+            Header::Nothing => Ok(None),
+            Header::Message(record) => Ok(Some(record)),
             Header::Padding { .. } => Err(Damaged),
         }
     }
@@ -301,11 +306,13 @@ impl Tail {
     fn clear_ahead(&mut self, region: &Region, from: u64) {
         let limit = self.released + self.ring.capacity;
         let to = (from + CLEAR_STEP).min(limit).max(from + LINE);
-        for position in (from..to).step_by(LINE as usize) {
+        let mut position = from;
+        while position < to {
             // Relaxed: published by the next header.
             region
                 .u64(self.ring.at(position))
                 .store(0, Ordering::Relaxed);
+            position += LINE;
         }
         self.cleared = to;
     }

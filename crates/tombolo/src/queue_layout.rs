@@ -83,44 +83,44 @@ pub struct Shape {
     lanes: usize,
     seats: usize,
     capacity: u64,
+    /// Offsets of the first lane and the first ring.
+    first_lane: usize,
+    first_ring: usize,
 }
 
 impl Shape {
-    /// A queue of `lanes` rings of at least `capacity` bytes, with `seats` for consumers, and how
-    /// long a segment must be for it. `None` if no segment can be.
-    pub fn plan(lanes: usize, seats: usize, capacity: usize) -> Option<(Self, usize)> {
-        let capacity = (capacity as u64).checked_next_power_of_two()?.max(SMALLEST);
-        let shape = Self {
-            lanes,
-            seats,
-            capacity,
-        };
-        Some((shape, shape.bytes()?))
-    }
-
-    /// Bytes of the segment, `None` if the numbers can't be.
-    fn bytes(&self) -> Option<usize> {
-        let Self {
-            lanes,
-            seats,
-            capacity,
-        } = *self;
+    fn new(lanes: usize, seats: usize, capacity: u64) -> Option<Self> {
         let counts = (1..=MOST).contains(&lanes) && (1..=MOST).contains(&seats);
         if !counts || capacity < SMALLEST {
             return None;
         }
         Ring::new(0, capacity)?;
-        let rings = usize::try_from(capacity).ok()?.checked_mul(lanes)?;
-        let length = self.first_ring().checked_add(rings)?;
+        let first_lane = (SEATS + seats * seat::LAYOUT.size).next_multiple_of(LINE);
+        let first_ring = first_lane + lanes * lane::LAYOUT.size;
+        Some(Self {
+            lanes,
+            seats,
+            capacity,
+            first_lane,
+            first_ring,
+        })
+    }
+
+    /// A queue of `lanes` rings of at least `capacity` bytes, with `seats` for consumers, and how
+    /// long a segment must be for it. `None` if no segment can be.
+    pub fn plan(lanes: usize, seats: usize, capacity: usize) -> Option<(Self, usize)> {
+        let capacity = (capacity as u64).checked_next_power_of_two()?.max(SMALLEST);
+        let shape = Self::new(lanes, seats, capacity)?;
+        Some((shape, shape.bytes()?))
+    }
+
+    /// Bytes of the segment, `None` if the numbers can't be.
+    fn bytes(&self) -> Option<usize> {
+        let rings = usize::try_from(self.capacity)
+            .ok()?
+            .checked_mul(self.lanes)?;
+        let length = self.first_ring.checked_add(rings)?;
         (length <= isize::MAX as usize).then_some(length)
-    }
-
-    fn first_lane(&self) -> usize {
-        (SEATS + self.seats * seat::LAYOUT.size).next_multiple_of(LINE)
-    }
-
-    fn first_ring(&self) -> usize {
-        self.first_lane() + self.lanes * lane::LAYOUT.size
     }
 
     /// How many lanes there are.
@@ -134,6 +134,7 @@ impl Shape {
     }
 
     /// Bytes of each lane's ring.
+    #[inline]
     pub fn capacity(&self) -> u64 {
         self.capacity
     }
@@ -141,7 +142,7 @@ impl Shape {
     /// Offset of a word of a lane, one of [`lane`]'s.
     #[inline]
     pub fn at(&self, lane: usize, word: usize) -> usize {
-        self.first_lane() + lane * lane::LAYOUT.size + word
+        self.first_lane + lane * lane::LAYOUT.size + word
     }
 
     /// The seat of a consumer.
@@ -165,7 +166,7 @@ impl Shape {
     /// The ring of a lane.
     #[inline]
     pub fn ring(&self, lane: usize) -> Ring {
-        let offset = self.first_ring() + lane * self.capacity as usize;
+        let offset = self.first_ring + lane * self.capacity as usize;
         Ring::new(offset, self.capacity).expect("a power of two, at a multiple of lines")
     }
 
@@ -220,11 +221,7 @@ impl channel::Shape for Shape {
         view.copy_out(layout::CAPACITY, &mut capacity).ok()?;
         let (lanes, seats) = (count(layout::LANES)?, count(layout::CONSUMERS)?);
         let capacity = u64::from_ne_bytes(capacity);
-        let shape = Self {
-            lanes,
-            seats,
-            capacity,
-        };
+        let shape = Self::new(lanes, seats, capacity)?;
         (shape.bytes()? <= view.len()).then_some(shape)
     }
 }
@@ -243,7 +240,7 @@ mod tests {
             assert_eq!(Shape::open(&region), Some(shape));
             assert_eq!(Shape::open(&Region::heap(length - 1)), None);
             let end = shape.ring(lanes - 1).longest() as u64 + shape.capacity() / 2;
-            assert!(shape.first_ring() as u64 + end <= length as u64);
+            assert!(shape.first_ring as u64 + end <= length as u64);
         }
         assert_eq!(Shape::plan(0, 1, 256), None);
         assert_eq!(Shape::plan(1, MOST + 1, 256), None);

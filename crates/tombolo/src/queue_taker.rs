@@ -82,11 +82,24 @@ struct Kept {
     /// What TAKER must be for it.
     hold: Hold,
     ring: Ring,
+    /// The message at PROGRESS, if it was seen there already.
+    next: Option<Record>,
     /// What nobody else changes meanwhile.
     progress: u64,
     released: u64,
     /// As in [`Held`].
     again: u64,
+}
+
+impl Kept {
+    /// The message at PROGRESS.
+    #[inline]
+    fn next(&self, region: &Region) -> Option<Record> {
+        match self.next {
+            None => self.ring.record(region, self.progress).ok().flatten(),
+            seen => seen,
+        }
+    }
 }
 
 /// One consumer's way of going round the lanes.
@@ -117,6 +130,7 @@ impl Taking {
         let kept = |lane| Kept {
             hold: Hold::default(),
             ring: shape.ring(lane),
+            next: None,
             progress: 0,
             released: 0,
             again: 0,
@@ -166,7 +180,7 @@ impl Taking {
         if self.left > 0
             && let Some(kept) = self.kept.get(self.lane)
             && kept.hold.is_kept()
-            && let Ok(Some(record)) = kept.ring.record(region, kept.progress)
+            && let Some(record) = kept.next(region)
             && self.go_in(region, self.lane, record)
         {
             self.left -= 1;
@@ -434,6 +448,7 @@ impl Taking {
             self.kept[lane] = Kept {
                 hold,
                 ring,
+                next: None,
                 progress,
                 released,
                 again,
@@ -503,10 +518,10 @@ impl Taking {
         }
         let kept = &mut self.kept[lane];
         kept.progress = end;
-        let (ring, released) = (kept.ring, kept.released);
-        if self.is_time(region, ring, released, end) {
+        kept.next = kept.ring.record(region, end).ok().flatten();
+        if is_time(self.shape.capacity(), kept.released, end, kept.next) {
+            kept.released = end;
             self.release(region, lane, end);
-            self.kept[lane].released = end;
         }
         self.go_out(region, lane);
     }
@@ -514,20 +529,12 @@ impl Taking {
     fn finish_and_free(&mut self, region: &Region, lane: usize, end: u64, hold: Hold) {
         // Relaxed: only who holds the lane stores it.
         let released = region.load_u64(self.shape.at(lane, lane::RELEASED), Ordering::Relaxed);
-        if self.is_time(region, self.kept[lane].ring, released, end) {
+        let next = self.kept[lane].ring.record(region, end).ok().flatten();
+        if is_time(self.shape.capacity(), released, end, next) {
             self.release(region, lane, end);
         }
         self.free(region, lane, hold);
         self.ring(region, lane);
-    }
-
-    /// Whether to give room back: seldom while there is more to come, so that a producer that waits
-    /// for room does not get it by the line; but nothing is kept back from a producer whose lane
-    /// is empty.
-    #[inline]
-    fn is_time(&self, region: &Region, ring: Ring, released: u64, end: u64) -> bool {
-        let much = end.wrapping_sub(released) >= self.shape.capacity() / 4;
-        much || matches!(ring.record(region, end), Ok(None))
     }
 
     fn release(&self, region: &Region, lane: usize, end: u64) {
@@ -576,6 +583,13 @@ impl Taking {
     fn busy<'a>(&self, region: &'a Region) -> &'a AtomicU32 {
         region.u32(self.shape.busy(self.seat))
     }
+}
+
+/// Whether to give room back: seldom while there is more to come, so that a producer that waits for
+/// room does not get it by the line; but nothing is kept back from a producer whose lane is empty.
+#[inline]
+fn is_time(capacity: u64, released: u64, end: u64, next: Option<Record>) -> bool {
+    next.is_none() || end.wrapping_sub(released) >= capacity / 4
 }
 
 /// Frees what the last owner of a seat held when it died, for who has just taken the seat.

@@ -31,6 +31,7 @@ pub mod sleep;
 pub mod sync;
 pub mod wait;
 pub mod waiter;
+pub mod window;
 
 #[cfg(not(loom))]
 mod beat;
@@ -69,5 +70,6 @@ pub use open::Address;
 pub use peers::Peers;
 pub use region::{OutOfBounds, Region, View};
 pub use waiter::{Waiter, Waiting};
+pub use window::Window;
 /// The traits by which messages are values: plain bytes in, plain bytes out.
 pub use zerocopy;

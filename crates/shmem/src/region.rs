@@ -142,6 +142,16 @@ impl View {
         unsafe { to.set_len(to.len() + length) };
     }
 
+    /// Where the byte at `offset` is.
+    ///
+    /// # Safety
+    /// `offset` is no further than the length.
+    #[cfg(not(loom))]
+    pub(crate) unsafe fn at(&self, offset: usize) -> *mut u8 {
+        // SAFETY: the caller's promise.
+        unsafe { self.memory.at(offset) }
+    }
+
     /// The bytes as a slice.
     ///
     /// # Safety

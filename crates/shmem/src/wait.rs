@@ -25,7 +25,7 @@
 
 use crate::barrier;
 use crate::region::{Region, View};
-use crate::sync::{Ordering, fence, spin_loop};
+use crate::sync::{AtomicU32, Ordering, fence, spin_loop};
 use std::time::{Duration, Instant};
 
 /// Bytes of a bell in a layout.
@@ -263,6 +263,16 @@ impl Bell<'_> {
     pub(crate) fn offset(&self) -> usize {
         self.offset
     }
+}
+
+/// Whether somebody may be parked on a light bell, of which this is the word PARKED: then the caller
+/// rings it. To be called after publishing, as [`Bell::ring_light`] is.
+#[inline]
+pub fn is_parked(parked: &AtomicU32) -> bool {
+    // [BELL_PARK] as in `ring_light`.
+    barrier::light();
+    // Relaxed: ordered by the fence before.
+    parked.load(Ordering::Relaxed) != 0
 }
 
 /// Waits on the bell at `offset` without registering: see the module's *Read-only*.

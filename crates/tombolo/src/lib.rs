@@ -24,6 +24,8 @@ mod participant;
 pub mod queue;
 #[cfg(not(loom))]
 mod queue_consumer;
+#[cfg_attr(loom, expect(dead_code, reason = "loom models what is raced for"))]
+mod queue_entry;
 mod queue_hold;
 #[cfg_attr(
     loom,

@@ -66,7 +66,7 @@ impl Consumer {
         Ok(Self {
             follow: false,
             seat,
-            taking: Taking::new(shape, seat),
+            taking: Taking::new(shape, channel.region(), seat),
             holds: false,
             waiter: Waiter::new(),
             watch: Watch::default(),

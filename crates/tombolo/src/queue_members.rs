@@ -27,8 +27,8 @@ use crate::participant::Place;
 use crate::queue_layout::{Shape, layout};
 use crate::queue_taker::{is_empty, settle};
 use shmem::Peers;
-use shmem::Region;
 use shmem::sync::Ordering;
+use shmem::{Region, Window};
 
 /// How the producers went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,11 +153,14 @@ pub fn missed(shape: &Shape, region: &Region, is_dead: impl FnMut(u64) -> bool) 
 /// Whether the last consumer has left in good order, since all of the first `missed` had gone. One
 /// or two loads.
 #[inline]
-pub fn is_hung(region: &Region, missed: u64) -> bool {
+pub fn is_hung(control: &Window<{ layout::LAYOUT.size }>, missed: u64) -> bool {
     // [QUEUE_HUNG] acquire, so that the count is not older.
-    let hung = region.load_u64(layout::HUNG, Ordering::Acquire);
+    let hung = control.u64(layout::HUNG).load(Ordering::Acquire);
+    if hung == missed || hung == 0 {
+        return false;
+    }
     // Relaxed: an old count tells of a consumer a moment later, as if it had come later.
-    hung != missed && hung != 0 && hung == region.load_u64(layout::ATTENDED, Ordering::Relaxed)
+    hung == control.u64(layout::ATTENDED).load(Ordering::Relaxed)
 }
 
 /// Whether there were consumers beyond the first `missed`, and all of them are gone, in good order

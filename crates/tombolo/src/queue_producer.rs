@@ -3,14 +3,14 @@
 use crate::channel::Channel;
 use crate::lane::{Claim, Tail};
 use crate::queue::{self, BatchError, MANY, Options, SendError, Watch, is_dead};
-use crate::queue_layout::{Shape, lane};
+use crate::queue_layout::{Shape, lane, layout};
 use crate::queue_members::{is_deserted, is_hung, leave_lane, missed, take_lane, watch_consumers};
 use shmem::Peers;
 use shmem::sync::Ordering;
-use shmem::wait::{Moment, Patience};
+use shmem::wait::{Moment, Patience, is_parked, layout as bell};
 use shmem::zerocopy::{Immutable, IntoBytes};
 use shmem::{Address, BytesMut, OpenError, OutOfBounds, Reason, barrier};
-use shmem::{Waiter, Waiting};
+use shmem::{Waiter, Waiting, Window};
 use std::time::Duration;
 
 /// Sends messages.
@@ -22,6 +22,8 @@ pub struct Producer {
     /// Consumers that had gone before it came.
     missed: u64,
     lane: usize,
+    words: Window<{ lane::LAYOUT.size }>,
+    control: Window<{ layout::LAYOUT.size }>,
     tail: Tail,
     longest: usize,
     waiter: Waiter,
@@ -71,6 +73,8 @@ impl Producer {
             follow: false,
             missed,
             lane,
+            words: Window::new(region, shape.at(lane, 0)),
+            control: Window::new(region, 0),
             tail,
             longest: ring.longest(),
             waiter: Waiter::new(),
@@ -213,7 +217,7 @@ impl Producer {
         if self.channel.has_ended() {
             return Err(SendError::Removed);
         }
-        if !self.follow && is_hung(self.channel.region(), self.missed) {
+        if !self.follow && is_hung(&self.control, self.missed) {
             return Err(SendError::NoConsumers);
         }
         match self.tail.claim(self.channel.region(), length) {
@@ -231,6 +235,7 @@ impl Producer {
             waiter,
             watch,
             missed,
+            control,
             channel,
             ..
         } = self;
@@ -243,7 +248,7 @@ impl Producer {
             if channel.has_ended() {
                 return Some(Err(SendError::Removed));
             }
-            if !follow && is_hung(region, missed) {
+            if !follow && is_hung(control, missed) {
                 return Some(Err(SendError::NoConsumers));
             }
             if moment == Moment::Spinning {
@@ -284,15 +289,18 @@ impl Producer {
 
     #[inline]
     fn ring(&mut self) {
-        let (region, shape) = (self.channel.region(), &self.channel.shape);
         // Relaxed, both: for who looks from outside.
-        let told = |word, value| {
-            let word = region.u64(shape.at(self.lane, word));
-            word.store(value, Ordering::Relaxed);
-        };
-        told(lane::SENT, self.sent);
-        told(lane::TAIL, self.tail.position());
-        shape.data(region).ring_light(|| true);
+        self.words
+            .u64(lane::SENT)
+            .store(self.sent, Ordering::Relaxed);
+        let position = self.tail.position();
+        self.words
+            .u64(lane::TAIL)
+            .store(position, Ordering::Relaxed);
+        if is_parked(self.control.u32(layout::DATA + bell::PARKED)) {
+            let data = self.channel.shape.data(self.channel.region());
+            data.ring_light(|| true);
+        }
         if self.until_many > 0 {
             self.count_down();
         }

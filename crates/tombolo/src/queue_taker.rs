@@ -52,14 +52,14 @@
 
 use crate::lane::{Damaged, LINE, Record, Ring};
 use crate::queue_hold::Hold;
-use crate::queue_layout::{Shape, lane, layout};
-use shmem::sync::{AtomicU32, AtomicU64, Ordering};
-use shmem::{Region, barrier};
+use crate::queue_layout::{Shape, lane, seat};
+use shmem::sync::Ordering;
+use shmem::{Region, Window, barrier};
 
 /// How many receipts a consumer stays on a lane that always has messages.
 const QUOTA: u32 = if cfg!(loom) { 1 } else { 64 };
 /// After how many receipts a consumer looks again whether it is alone.
-const LOOK_AROUND: u32 = 4096;
+pub(crate) const LOOK_AROUND: u32 = 4096;
 
 /// The message in hand: the lane is held until it is [finished](Taking::finish).
 #[derive(Clone, Copy, Debug)]
@@ -71,27 +71,28 @@ pub struct Held {
     /// What lies before this position was handed out to a consumer that died.
     pub again: u64,
     /// How many messages are finished with this one.
-    count: u64,
+    pub(crate) count: u64,
     /// What TAKER was made.
-    hold: Hold,
+    pub(crate) hold: Hold,
 }
 
-/// A lane that this consumer may keep.
-#[derive(Clone, Copy, Debug)]
-struct Kept {
-    /// What TAKER must be for it.
-    hold: Hold,
-    ring: Ring,
+/// A lane as this consumer has it.
+#[derive(Clone, Debug)]
+pub(crate) struct Lane {
+    pub words: Window<{ lane::LAYOUT.size }>,
+    pub ring: Ring,
+    /// What TAKER must be as long as this consumer keeps the lane.
+    pub hold: Hold,
     /// The message at PROGRESS, if it was seen there already.
-    next: Option<Record>,
+    pub next: Option<Record>,
     /// What nobody else changes meanwhile.
-    progress: u64,
-    released: u64,
+    pub progress: u64,
+    pub released: u64,
     /// As in [`Held`].
-    again: u64,
+    pub again: u64,
 }
 
-impl Kept {
+impl Lane {
     /// The message at PROGRESS.
     #[inline]
     fn next(&self, region: &Region) -> Option<Record> {
@@ -107,17 +108,17 @@ impl Kept {
 /// What changes with each message is changed in place, word by word: moved as a whole it would be
 /// loaded in pieces larger than those in which it was just stored, which the processor has to wait
 /// for (measured: 40 of 50 ns).
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Taking {
-    shape: Shape,
-    seat: usize,
-    lane: usize,
-    left: u32,
-    /// By lane.
-    kept: Vec<Kept>,
-    held: Held,
-    alone: bool,
-    look_around_in: u32,
+    pub(crate) shape: Shape,
+    pub(crate) seat: usize,
+    pub(crate) lane: usize,
+    pub(crate) left: u32,
+    pub(crate) lanes: Vec<Lane>,
+    pub(crate) seat_words: Window<{ seat::LAYOUT.size }>,
+    pub(crate) held: Held,
+    pub(crate) alone: bool,
+    pub(crate) look_around_in: u32,
 }
 
 /// Whether a message is in hand now; `None` if there was none.
@@ -126,10 +127,11 @@ pub type Found = Option<Result<(), Damaged>>;
 impl Taking {
     /// For the consumer in a seat. Consumers that begin at different lanes get into each other's
     /// way less.
-    pub fn new(shape: Shape, seat: usize) -> Self {
-        let kept = |lane| Kept {
-            hold: Hold::default(),
+    pub fn new(shape: Shape, region: &Region, seat: usize) -> Self {
+        let lane = |lane| Lane {
+            words: Window::new(region, shape.at(lane, 0)),
             ring: shape.ring(lane),
+            hold: Hold::default(),
             next: None,
             progress: 0,
             released: 0,
@@ -151,7 +153,8 @@ impl Taking {
             seat,
             lane: seat % shape.lanes(),
             left: QUOTA,
-            kept: (0..shape.lanes()).map(kept).collect(),
+            lanes: (0..shape.lanes()).map(lane).collect(),
+            seat_words: Window::new(region, shape.seat(seat).0),
             held,
             alone: false,
             look_around_in: 0,
@@ -178,9 +181,9 @@ impl Taking {
     #[inline]
     pub fn find(&mut self, region: &Region, is_dead: impl FnMut(u64) -> bool) -> Found {
         if self.left > 0
-            && let Some(kept) = self.kept.get(self.lane)
-            && kept.hold.is_kept()
-            && let Some(record) = kept.next(region)
+            && let Some(lane) = self.lanes.get(self.lane)
+            && lane.hold.is_kept()
+            && let Some(record) = lane.next(region)
             && self.go_in(region, self.lane, record)
         {
             self.left -= 1;
@@ -234,13 +237,13 @@ impl Taking {
     /// Whether a lane is kept. Once another has taken it, its old position says nothing any more.
     #[inline]
     fn still_keeps(&mut self, region: &Region, lane: usize) -> bool {
-        let hold = self.kept[lane].hold;
+        let hold = self.lanes[lane].hold;
         if !hold.is_kept() {
             return false;
         }
         // Relaxed: who finds nothing and sleeps has passed the fence of its bell, and who goes in
         // looks again.
-        let keeps = self.taker(region, lane).load(Ordering::Relaxed) == hold.word();
+        let keeps = self.taker(lane).load(Ordering::Relaxed) == hold.word();
         if !keeps {
             self.give_up(region, lane);
         }
@@ -248,8 +251,8 @@ impl Taking {
     }
 
     fn take_kept(&mut self, region: &Region, lane: usize) -> Found {
-        let kept = &self.kept[lane];
-        match kept.ring.record(region, kept.progress) {
+        let Lane { ring, progress, .. } = self.lanes[lane];
+        match ring.record(region, progress) {
             Ok(Some(record)) => self.go_in(region, lane, record).then_some(Ok(())),
             Ok(None) => None,
             Err(damaged) => {
@@ -261,31 +264,8 @@ impl Taking {
         }
     }
 
-    /// Into a lane that is kept; false if it is so no more.
     #[inline]
-    fn go_in(&mut self, region: &Region, lane: usize, record: Record) -> bool {
-        // Relaxed: ordered by the fence.
-        self.busy(region).store(lane as u32 + 1, Ordering::Relaxed);
-        // [QUEUE_KEEP]
-        barrier::light();
-        // Relaxed: ordered by the fence.
-        let taker = self.taker(region, lane).load(Ordering::Relaxed);
-        let Kept { hold, again, .. } = self.kept[lane];
-        if taker != hold.word() {
-            self.go_out(region, lane);
-            return false;
-        }
-        // Relaxed: whatever the message leads to is seen by others through a system call or a
-        // release, which is later.
-        region
-            .u64(self.shape.at(lane, lane::HAND))
-            .store(record.end.max(again), Ordering::Relaxed);
-        self.hold(lane, record, again, hold);
-        true
-    }
-
-    #[inline]
-    fn hold(&mut self, lane: usize, record: Record, again: u64, hold: Hold) {
+    pub(crate) fn hold(&mut self, lane: usize, record: Record, again: u64, hold: Hold) {
         self.held.lane = lane;
         self.held.record.offset = record.offset;
         self.held.record.length = record.length;
@@ -293,169 +273,6 @@ impl Taking {
         self.held.again = again;
         self.held.count = 1;
         self.held.hold = hold;
-    }
-
-    /// Out of a lane that is kept, or was when this consumer went in.
-    #[inline]
-    fn go_out(&mut self, region: &Region, lane: usize) {
-        // [QUEUE_TAKE] release.
-        self.busy(region).store(0, Ordering::Release);
-        // [QUEUE_KEEP]
-        barrier::light();
-        // Relaxed: ordered by the fence.
-        let taker = self.taker(region, lane).load(Ordering::Relaxed);
-        if taker != self.kept[lane].hold.word() {
-            self.give_up(region, lane);
-        }
-    }
-
-    /// Frees a lane that is kept, or was, unless another has taken it.
-    #[cold]
-    fn give_up(&mut self, region: &Region, lane: usize) {
-        self.kept[lane].hold = Hold::default();
-        (self.alone, self.look_around_in) = (false, LOOK_AROUND);
-        let taker = self.taker(region, lane);
-        // Relaxed: only the compare-exchange decides.
-        let hold = Hold::from_word(taker.load(Ordering::Relaxed));
-        if hold.seat() == Some(self.seat) {
-            // [QUEUE_TAKE] release. Relaxed on failure: another has it.
-            let freed = hold.freed().word();
-            let _ =
-                taker.compare_exchange(hold.word(), freed, Ordering::Release, Ordering::Relaxed);
-        }
-        self.ring(region, lane);
-    }
-
-    /// Gives all lanes back that it keeps.
-    pub fn leave(&mut self, region: &Region) {
-        for lane in 0..self.kept.len() {
-            if self.kept[lane].hold.is_kept() {
-                self.give_up(region, lane);
-            }
-        }
-    }
-
-    fn take(
-        &mut self,
-        region: &Region,
-        lane: usize,
-        is_dead: &mut impl FnMut(u64) -> bool,
-    ) -> Found {
-        let taker = self.taker(region, lane);
-        // Acquire: BUSY of who is named here is not older. Only the compare-exchange decides.
-        let mut from = Hold::from_word(taker.load(Ordering::Acquire));
-        // A lane that is mine by a lie, or by a taker that died after it unkept it, is free.
-        let holder = from.seat().filter(|seat| *seat != self.seat);
-        let dead = holder.is_some_and(|seat| self.is_gone(region, seat, is_dead));
-        // Of the dead also an empty lane, for the room that it may have failed to give back.
-        if !dead && is_empty(&self.shape, region, lane) {
-            return None;
-        }
-        if let Some(seat) = holder.filter(|_| !dead) {
-            from = self.take_from(region, lane, from, seat)?;
-        }
-        let hold = from.taken(self.seat, self.alone);
-        // Relaxed: released with TAKER, so that who sees me there sees me busy.
-        self.busy(region).store(lane as u32 + 1, Ordering::Relaxed);
-        // [QUEUE_TAKE] acquire. Release: BUSY. Relaxed on failure: nothing is read then.
-        let taken = taker.compare_exchange(
-            from.word(),
-            hold.word(),
-            Ordering::AcqRel,
-            Ordering::Relaxed,
-        );
-        if taken.is_err() {
-            // Relaxed: nobody has looked for me there.
-            self.busy(region).store(0, Ordering::Relaxed);
-            return None;
-        }
-        self.begin(region, lane, hold, from.seat().is_some())
-    }
-
-    /// Whether the consumer in a seat is gone, or never was.
-    fn is_gone(&self, region: &Region, seat: usize, is_dead: &mut impl FnMut(u64) -> bool) -> bool {
-        let who = (seat < self.shape.seats()).then(|| self.shape.seat(seat).who(region));
-        who.is_none_or(|who| who == 0 || is_dead(who))
-    }
-
-    /// Makes sure that a living consumer is not inside a lane, and won't go in unseen. Answers what
-    /// TAKER must still be when it is taken.
-    #[cold]
-    fn take_from(&self, region: &Region, lane: usize, from: Hold, seat: usize) -> Option<Hold> {
-        let taker = self.taker(region, lane);
-        let busy = region.u32(self.shape.busy(seat));
-        // Acquire: as below. A hint: who is inside and not a keeper frees TAKER on its way out.
-        let inside = |busy: u32| busy == lane as u32 + 1;
-        if !from.is_kept() {
-            // Relaxed, both: if TAKER is the same still, its holder was not inside, or went out
-            // without freeing it.
-            let is_inside = inside(busy.load(Ordering::Relaxed));
-            if is_inside || taker.load(Ordering::Relaxed) != from.word() {
-                return None;
-            }
-        }
-        let unkept = if from.is_kept() {
-            // Relaxed: ordered by the fence.
-            let unkept = from.unkept();
-            taker
-                .compare_exchange(
-                    from.word(),
-                    unkept.word(),
-                    Ordering::Relaxed,
-                    Ordering::Relaxed,
-                )
-                .ok()?;
-            unkept
-        } else {
-            from
-        };
-        // [QUEUE_KEEP]
-        if !barrier::heavy() {
-            return None;
-        }
-        // [QUEUE_TAKE] acquire.
-        (!inside(busy.load(Ordering::Acquire))).then_some(unkept)
-    }
-
-    /// The first receipt after the lane was taken.
-    fn begin(&mut self, region: &Region, lane: usize, hold: Hold, taken_over: bool) -> Found {
-        let ring = self.shape.ring(lane);
-        // Relaxed, all: only who holds the lane stores them.
-        let load = |word| region.load_u64(self.shape.at(lane, word), Ordering::Relaxed);
-        let progress = load(lane::PROGRESS) & !(LINE - 1);
-        let before = load(lane::HAND);
-        let in_hand = before.wrapping_sub(progress);
-        let again = if in_hand <= self.shape.capacity() {
-            before
-        } else {
-            progress
-        };
-        if taken_over {
-            self.release(region, lane, progress);
-        }
-        let record = ring.record(region, progress);
-        let Ok(Some(record)) = record else {
-            self.free(region, lane, hold);
-            self.ring(region, lane);
-            return record.err().map(Err);
-        };
-        // Relaxed: as in `go_in`.
-        region
-            .u64(self.shape.at(lane, lane::HAND))
-            .store(record.end.max(again), Ordering::Relaxed);
-        if hold.is_kept() {
-            let released = load(lane::RELEASED);
-            self.kept[lane] = Kept {
-                hold,
-                ring,
-                next: None,
-                progress,
-                released,
-                again,
-            };
-        }
-        self.hold(lane, record, again, hold);
-        Some(Ok(()))
     }
 
     /// Takes the messages that follow the one in hand as well, up to `most` in all and about a
@@ -467,7 +284,9 @@ impl Taking {
             again,
             ..
         } = self.held;
-        let ring = self.kept[lane].ring;
+        let Lane {
+            ref words, ring, ..
+        } = self.lanes[lane];
         let quarter = self.shape.capacity() / 4;
         let (mut count, mut end) = (1, record.end);
         while count < most && end.wrapping_sub(record.end) < quarter {
@@ -477,8 +296,8 @@ impl Taking {
             };
             (count, end) = (count + 1, record.end);
         }
-        let hand = region.u64(self.shape.at(lane, lane::HAND));
         // Relaxed: as in `go_in`.
+        let hand = words.u64(lane::HAND);
         hand.store(end.max(again), Ordering::Relaxed);
         count
     }
@@ -486,7 +305,7 @@ impl Taking {
     /// Goes from the message in hand to the one behind it; false if a peer has spoilt that.
     #[inline]
     pub fn step(&mut self, region: &Region) -> bool {
-        let ring = self.kept[self.held.lane].ring;
+        let ring = self.lanes[self.held.lane].ring;
         let Ok(Some(record)) = ring.record(region, self.held.record.end) else {
             return false;
         };
@@ -503,12 +322,11 @@ impl Taking {
     pub fn finish(&mut self, region: &Region) {
         let (lane, end, hold) = (self.held.lane, self.held.record.end, self.held.hold);
         self.look_around_in = self.look_around_in.saturating_sub(1);
+        let mine = &mut self.lanes[lane];
         // Relaxed: released with BUSY, or with TAKER.
-        region
-            .u64(self.shape.at(lane, lane::PROGRESS))
-            .store(end, Ordering::Relaxed);
+        mine.words.u64(lane::PROGRESS).store(end, Ordering::Relaxed);
         // Relaxed, both: for who looks from outside; only who holds the lane stores it.
-        let received = region.u64(self.shape.at(lane, lane::RECEIVED));
+        let received = mine.words.u64(lane::RECEIVED);
         let count = received
             .load(Ordering::Relaxed)
             .wrapping_add(self.held.count);
@@ -516,72 +334,25 @@ impl Taking {
         if !hold.is_kept() {
             return self.finish_and_free(region, lane, end, hold);
         }
-        let kept = &mut self.kept[lane];
-        kept.progress = end;
-        kept.next = kept.ring.record(region, end).ok().flatten();
-        if is_time(self.shape.capacity(), kept.released, end, kept.next) {
-            kept.released = end;
+        mine.progress = end;
+        mine.next = mine.ring.record(region, end).ok().flatten();
+        if is_time(self.shape.capacity(), mine.released, end, mine.next) {
+            mine.released = end;
             self.release(region, lane, end);
         }
         self.go_out(region, lane);
     }
 
     fn finish_and_free(&mut self, region: &Region, lane: usize, end: u64, hold: Hold) {
+        let mine = &self.lanes[lane];
         // Relaxed: only who holds the lane stores it.
-        let released = region.load_u64(self.shape.at(lane, lane::RELEASED), Ordering::Relaxed);
-        let next = self.kept[lane].ring.record(region, end).ok().flatten();
+        let released = mine.words.u64(lane::RELEASED).load(Ordering::Relaxed);
+        let next = mine.ring.record(region, end).ok().flatten();
         if is_time(self.shape.capacity(), released, end, next) {
             self.release(region, lane, end);
         }
-        self.free(region, lane, hold);
+        self.free(lane, hold);
         self.ring(region, lane);
-    }
-
-    fn release(&self, region: &Region, lane: usize, end: u64) {
-        // [LANE_RELEASE] release.
-        region
-            .u64(self.shape.at(lane, lane::RELEASED))
-            .store(end, Ordering::Release);
-        self.shape.space(region, lane).ring_light(|| true);
-    }
-
-    /// Frees a lane that is held and not kept, or not any more.
-    fn free(&self, region: &Region, lane: usize, hold: Hold) {
-        let taker = self.taker(region, lane);
-        if hold.is_kept() {
-            // [QUEUE_TAKE] release. It fails where it is unkept; then nobody is inside: free too.
-            let freed = hold.freed().word();
-            let order = (Ordering::Release, Ordering::Relaxed);
-            if let Err(now) = taker.compare_exchange(hold.word(), freed, order.0, order.1) {
-                let freed = Hold::from_word(now).freed().word();
-                let _ = taker.compare_exchange(now, freed, order.0, order.1);
-            }
-        } else {
-            // [QUEUE_TAKE] release. Nobody else changes it while I am busy.
-            taker.store(hold.freed().word(), Ordering::Release);
-        }
-        // Release: who sees me out sees TAKER free.
-        self.busy(region).store(0, Ordering::Release);
-    }
-
-    /// Another consumer may have gone to sleep over what this one held.
-    #[inline]
-    fn ring(&self, region: &Region, lane: usize) {
-        self.shape.data(region).ring_light(|| {
-            let attended = region.load_u64(layout::ATTENDED, Ordering::Relaxed);
-            let owner = self.shape.owner(lane).who(region);
-            attended > 1 && (owner == 0 || !is_empty(&self.shape, region, lane))
-        });
-    }
-
-    #[inline]
-    fn taker<'a>(&self, region: &'a Region, lane: usize) -> &'a AtomicU64 {
-        region.u64(self.shape.at(lane, lane::TAKER))
-    }
-
-    #[inline]
-    fn busy<'a>(&self, region: &'a Region) -> &'a AtomicU32 {
-        region.u32(self.shape.busy(self.seat))
     }
 }
 

@@ -6,7 +6,7 @@ use crate::lane::Tail;
 use crate::queue_layout::{Shape, lane};
 use crate::queue_members::take_seat;
 use crate::queue_taker::Taking;
-use shmem::Region;
+use shmem::{Region, Window};
 
 const SEATS: usize = 3;
 
@@ -22,7 +22,7 @@ fn tail(shape: &Shape, region: &Region, lane: usize) -> Tail {
 /// A consumer that takes a seat, from who is dead by its number if it must.
 fn sit(shape: &Shape, region: &Region, me: u64) -> Taking {
     let seat = take_seat(shape, region, me, |word| word == 9).unwrap();
-    Taking::new(*shape, seat)
+    Taking::new(*shape, region, seat)
 }
 
 /// Whether a consumer that died had the message in hand.
@@ -287,13 +287,13 @@ mod models {
                 let region = region.clone();
                 thread::spawn(move || {
                     let seat = take_seat(&shape, &region, 2, |_| false).unwrap();
-                    assert!(!is_hung(&region, 0));
+                    assert!(!is_hung(&Window::new(&region, 0), 0));
                     leave_seat(&shape, &region, seat, |_| false);
                 })
             };
             leave_seat(&shape, &region, seat, |_| false);
             other.join().unwrap();
-            assert!(is_hung(&region, 0));
+            assert!(is_hung(&Window::new(&region, 0), 0));
         });
     }
 }
@@ -412,7 +412,7 @@ mod tests {
                         let seat = take_seat(&shape, &region, next_identity, is_dead).unwrap();
                         *consumer = Consumer {
                             me: next_identity,
-                            taking: Taking::new(shape, seat),
+                            taking: Taking::new(shape, &region, seat),
                             held: None,
                         };
                         // Sometimes it keeps lanes, as if it were alone, and loses them again.
@@ -468,21 +468,21 @@ mod tests {
     fn producers_learn_that_nobody_is_left() {
         let (shape, region) = queue(1, 256);
         let living = |_: u64| false;
-        assert!(!is_hung(&region, 0) && !is_deserted(&shape, &region, 0, living));
+        assert!(!is_hung(&Window::new(&region, 0), 0) && !is_deserted(&shape, &region, 0, living));
         let first = take_seat(&shape, &region, 1, living).unwrap();
         let second = take_seat(&shape, &region, 2, living).unwrap();
         let third = take_seat(&shape, &region, 3, living).unwrap();
         assert_eq!(take_seat(&shape, &region, 4, living), None);
         leave_seat(&shape, &region, third, living);
         leave_seat(&shape, &region, first, living);
-        assert!(!is_hung(&region, 0) && !is_deserted(&shape, &region, 0, living));
+        assert!(!is_hung(&Window::new(&region, 0), 0) && !is_deserted(&shape, &region, 0, living));
         assert!(is_deserted(&shape, &region, 0, |word| word == 2));
         assert_eq!(take_seat(&shape, &region, 3, living), Some(first));
         leave_seat(&shape, &region, first, living);
         leave_seat(&shape, &region, second, living);
-        assert!(is_hung(&region, 0) && is_deserted(&shape, &region, 0, living));
+        assert!(is_hung(&Window::new(&region, 0), 0) && is_deserted(&shape, &region, 0, living));
         take_seat(&shape, &region, 4, living).unwrap();
-        assert!(!is_hung(&region, 0) && !is_deserted(&shape, &region, 0, living));
+        assert!(!is_hung(&Window::new(&region, 0), 0) && !is_deserted(&shape, &region, 0, living));
     }
 
     /// Every word of the control part, and headers of records, set to what no honest peer writes.
@@ -542,7 +542,7 @@ mod tests {
                         taking.finish(&region);
                     }
                     end(&shape, &region, |word| word > 9);
-                    is_hung(&region, 0);
+                    is_hung(&Window::new(&region, 0), 0);
                     is_deserted(&shape, &region, 0, |word| word > 9);
                     if let Some(lane) = take_lane(&shape, &region, 3, |word| word > 9) {
                         leave_lane(&shape, &region, lane);

@@ -1,0 +1,147 @@
+//! A window: a few words of a region that are used all the time, checked once.
+//!
+//! A word of a region is checked at each access. In a window it is the compiler that checks,
+//! because offsets in it are constants, and so are its bytes.
+
+#[cfg(not(loom))]
+use crate::region::OutOfBounds;
+use crate::region::Region;
+use crate::sync::{AtomicU32, AtomicU64};
+use std::fmt;
+#[cfg(not(loom))]
+use std::ptr::NonNull;
+
+/// `BYTES` bytes of a region.
+///
+/// # Invariants
+/// `base` is aligned to eight bytes and valid for reads and writes of `BYTES` bytes as long as
+/// `region` lives.
+pub struct Window<const BYTES: usize> {
+    region: Region,
+    #[cfg(not(loom))]
+    base: NonNull<u8>,
+    #[cfg(loom)]
+    offset: usize,
+}
+
+// SAFETY: the bytes are only reached through atomics, which any thread may use at any time.
+#[cfg(not(loom))]
+unsafe impl<const BYTES: usize> Send for Window<BYTES> {}
+// SAFETY: as for `Send`.
+#[cfg(not(loom))]
+unsafe impl<const BYTES: usize> Sync for Window<BYTES> {}
+
+impl<const BYTES: usize> Window<BYTES> {
+    /// The window from `offset` bytes on, a multiple of eight.
+    ///
+    /// # Panics
+    /// If it is not inside the region, or not aligned. Offsets come from layouts and from numbers
+    /// checked at opening, never from a peer.
+    pub fn new(region: &Region, offset: usize) -> Self {
+        let region = region.clone();
+        #[cfg(not(loom))]
+        {
+            assert!(offset.is_multiple_of(8), "no window at offset {offset}");
+            let inside: Result<(), OutOfBounds> = region.check(offset, BYTES);
+            inside.expect("a window lies inside its region");
+            // SAFETY: inside the region, as just checked.
+            let base = unsafe { region.at(offset) };
+            let base = NonNull::new(base).expect("an address inside a mapping");
+            // INVARIANT: as just checked; the region is writable and aligned.
+            Self { region, base }
+        }
+        #[cfg(loom)]
+        Self { region, offset }
+    }
+
+    /// The region that it is a window of.
+    #[inline]
+    pub fn region(&self) -> &Region {
+        &self.region
+    }
+
+    /// The 32-bit word at `at` bytes of the window.
+    ///
+    /// # Panics
+    /// If the word is not inside the window or not aligned; at compile time, nearly, because `at` is
+    /// a constant.
+    #[inline(always)]
+    pub fn u32(&self, at: usize) -> &AtomicU32 {
+        assert!(at.is_multiple_of(4) && at + 4 <= BYTES);
+        #[cfg(not(loom))]
+        {
+            // SAFETY: inside the window, as just checked.
+            let word = unsafe { self.base.add(at) };
+            // SAFETY: aligned and in bounds by the invariant; alive as long as `self`; only atomics
+            // reach words.
+            unsafe { AtomicU32::from_ptr(word.as_ptr().cast()) }
+        }
+        #[cfg(loom)]
+        self.region.u32(self.offset + at)
+    }
+
+    /// The 64-bit word at `at` bytes of the window.
+    ///
+    /// # Panics
+    /// As [`u32`](Self::u32).
+    #[inline(always)]
+    pub fn u64(&self, at: usize) -> &AtomicU64 {
+        assert!(at.is_multiple_of(8) && at + 8 <= BYTES);
+        #[cfg(not(loom))]
+        {
+            // SAFETY: inside the window, as just checked.
+            let word = unsafe { self.base.add(at) };
+            // SAFETY: as in `u32`.
+            unsafe { AtomicU64::from_ptr(word.as_ptr().cast()) }
+        }
+        #[cfg(loom)]
+        self.region.u64(self.offset + at)
+    }
+}
+
+impl<const BYTES: usize> Clone for Window<BYTES> {
+    fn clone(&self) -> Self {
+        Self {
+            region: self.region.clone(),
+            #[cfg(not(loom))]
+            base: self.base,
+            #[cfg(loom)]
+            offset: self.offset,
+        }
+    }
+}
+
+impl<const BYTES: usize> fmt::Debug for Window<BYTES> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Window")
+            .field("bytes", &BYTES)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::sync::Ordering;
+
+    #[test]
+    fn a_window_shows_the_region() {
+        let region = Region::heap(64);
+        let window = Window::<16>::new(&region, 8);
+        window.u64(8).store(7, Ordering::Relaxed);
+        assert_eq!(region.load_u64(16, Ordering::Relaxed), 7);
+        assert_eq!(window.clone().u32(8).load(Ordering::Relaxed), 7);
+    }
+
+    #[test]
+    #[should_panic(expected = "inside its region")]
+    fn a_window_does_not_hang_over_the_end() {
+        Window::<16>::new(&Region::heap(64), 56);
+    }
+
+    #[test]
+    #[should_panic(expected = "BYTES")]
+    fn a_word_does_not_hang_out_of_the_window() {
+        Window::<16>::new(&Region::heap(64), 8).u64(16);
+    }
+}

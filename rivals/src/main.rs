@@ -39,6 +39,8 @@ fn runners() -> Vec<Box<dyn Runner>> {
 }
 
 fn main() -> ExitCode {
+    // It warns that it has no configuration, each time.
+    iceoryx2::prelude::set_log_level(iceoryx2::prelude::LogLevel::Error);
     let runners = runners();
     bench::conduct::play_role(&runners);
     let mut command = Command::parse();

@@ -2,13 +2,14 @@
 #![forbid(unsafe_code)]
 
 mod arrows;
+mod bench;
 mod chores;
 mod layouts;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Chores of the workspace.
@@ -28,6 +29,19 @@ enum Chore {
         /// Write nothing; fail if the page is not what the tables say
         #[arg(long)]
         check: bool,
+    },
+    /// Measure everything (half an hour; two idle processors), and write docs/performance.md and
+    /// its pictures
+    Bench {
+        /// A few minutes; writes to target/bench instead of docs
+        #[arg(long)]
+        quick: bool,
+        /// Leave other projects out
+        #[arg(long)]
+        no_rivals: bool,
+        /// Measure nothing; write the page from this record
+        #[arg(long, value_name = "FILE")]
+        from: Option<PathBuf>,
     },
     /// Run the loom models of the algorithms on shared memory (about a minute)
     Loom,
@@ -61,6 +75,11 @@ fn run(chore: Chore) -> Result<()> {
     match chore {
         Chore::Arrows => arrows::run(root()),
         Chore::Layouts { check } => layouts::run(root(), check),
+        Chore::Bench {
+            quick,
+            no_rivals,
+            from,
+        } => bench::run(root(), quick, no_rivals, from),
         Chore::Loom => chores::loom(root()),
         Chore::Miri => chores::miri(root()),
         Chore::Crash { long } => chores::test(root(), "crash", long),

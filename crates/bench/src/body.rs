@@ -29,7 +29,7 @@ pub fn send_stream(sender: &mut impl Sender, task: &Task, place: usize) -> Resul
         sender.send_many(next..next + task.chunk(), &mut payload)?;
         next += task.chunk();
     }
-    if task.consumers == 1 {
+    if task.consumers == 1 || task.broadcast {
         sender.send(end(next), &mut payload)?;
     }
     let messages = next - first(place);
@@ -51,7 +51,7 @@ fn warm(task: &Task) -> std::time::Duration {
 pub fn recv_stream(receiver: &mut impl Receiver, task: &Task) -> Result<Outcome> {
     let mut verifier = Verifier::new(task.length, task.producers)
         .thorough(task.thorough)
-        .shared(task.consumers > 1);
+        .shared(task.consumers > 1 && !task.broadcast);
     let mut goes_on = receiver.recv(&mut verifier)?;
     let warm = clock::now() + clock::ticks(warm(task));
     while goes_on && clock::now() < warm {
@@ -201,6 +201,10 @@ where
             return Some("round trips are between two".to_owned());
         }
         self.0.refuses(task)
+    }
+
+    fn broadcasts(&self) -> bool {
+        self.0.broadcasts()
     }
 
     fn wires(&self, task: &Task, unique: &str) -> Result<Vec<Wire>> {

@@ -1,5 +1,7 @@
 //! The command line of a bench program: what to run, and where to write it.
 
+use crate::costs::costs;
+use crate::growth::growth;
 use crate::place::processors;
 use crate::raw;
 use crate::registry::LENGTHS;
@@ -31,6 +33,9 @@ pub struct Command {
     /// Measure only streams, or only round trips
     #[arg(long, value_name = "stream|round-trip")]
     pub shape: Option<String>,
+    /// Measure also what becomes of it when there is more of something, and single operations
+    #[arg(long)]
+    pub growth: bool,
     /// Run on these two processors
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     pub processors: Vec<usize>,
@@ -73,11 +78,17 @@ impl Command {
         // Refused to most users; the wires clean up behind themselves.
         raw::leave_name_space();
         let terminal = std::io::stderr().is_terminal();
-        let mut record = run(runners, &options, |what| {
+        let progress = |what: &str| {
             if terminal {
                 eprint!("\r\x1b[K{what}");
             }
-        })?;
+        };
+        let mut record = run(runners, &options, progress)?;
+        if self.growth {
+            record.growth = growth(runners, options.processors, self.quick, progress)?;
+            progress("single operations");
+            record.costs = costs()?;
+        }
         if terminal {
             eprint!("\r\x1b[K");
         }

@@ -223,6 +223,10 @@ fn unique() -> String {
 /// # Errors
 /// What went wrong in any of its processes, messages that were lost included.
 pub fn sample(runner: &dyn Runner, task: &Task, processors: [usize; 2]) -> Result<Taken> {
+    let task = &Task {
+        broadcast: runner.broadcasts(),
+        ..task.clone()
+    };
     let wires = runner.wires(task, &unique())?;
     let probe = Wire::default().hand_on(raw::memory(PROBE)?)?;
     let start = |role| {
@@ -271,7 +275,13 @@ pub fn sample(runner: &dyn Runner, task: &Task, processors: [usize; 2]) -> Resul
         end.process.wait()?;
     }
     let senders = receivers.split_off(task.consumers);
-    compare(&senders, &receivers)?;
+    if task.broadcast {
+        for receiver in &receivers {
+            compare(&senders, std::slice::from_ref(receiver))?;
+        }
+    } else {
+        compare(&senders, &receivers)?;
+    }
     let placement = Placement { before, after };
     Ok(Taken {
         placement,

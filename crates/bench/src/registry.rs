@@ -31,6 +31,7 @@ pub fn runners() -> Vec<Box<dyn Runner>> {
         (Waits::Spin, Way::OneByOne),
         (Waits::Adaptive, Way::OneByOne),
         (Waits::Adaptive, Way::Batch),
+        (Waits::Adaptive, Way::InPlace),
     ];
     for (waits, way) in topics {
         all.push(Box::new(OneWay(Topic { waits, way })));

@@ -6,7 +6,9 @@
 //! transport has as many *pairs* as asked for (see `figures`), or three times as often.
 
 use crate::conduct::{Taken, sample};
+use crate::costs::Cost;
 use crate::figures::pairs;
+use crate::growth::Chart;
 use crate::machine::Machine;
 use crate::place::{Class, Placement};
 use crate::stats::Latency;
@@ -89,6 +91,12 @@ pub struct Record {
     pub samples: Vec<Sample>,
     /// What was not measured, and why.
     pub skipped: Vec<Skipped>,
+    /// What becomes of it when there is more of something.
+    #[serde(default)]
+    pub growth: Vec<Chart>,
+    /// What single operations cost.
+    #[serde(default)]
+    pub costs: Vec<Cost>,
     /// How long it took, in seconds.
     pub seconds: f64,
 }
@@ -124,6 +132,8 @@ pub fn run(
         transports: wanted.iter().map(|runner| runner.about()).collect(),
         samples: run.samples,
         skipped: run.skipped,
+        growth: Vec::new(),
+        costs: Vec::new(),
         seconds: run.start.elapsed().as_secs_f64(),
     })
 }
@@ -217,7 +227,7 @@ impl Run<'_> {
     fn skip(&mut self, about: &About, task: &Task, reason: String) {
         let skipped = Skipped {
             transport: about.name.clone(),
-            task: format!("{}, {} bytes", name(task.topology), task.length),
+            task: self::task(task.topology, task.length),
             reason,
         };
         if !self.skipped.contains(&skipped) {
@@ -245,6 +255,11 @@ impl Sample {
             sleeps: ends().map(|end| end.sleeps).sum(),
         }
     }
+}
+
+/// A task in words.
+pub fn task(topology: Topology, length: usize) -> String {
+    format!("{}, {length} bytes", name(topology))
 }
 
 /// A shape in words.

@@ -1,7 +1,7 @@
 //! A record as tables of text.
 
 use crate::figures::{Cell, Figures};
-use crate::run::Record;
+use crate::run::{Record, name, task};
 use crate::transport::{About, Topology};
 use std::fmt::Write;
 
@@ -35,15 +35,37 @@ pub fn text(record: &Record) -> String {
 
 /// What was not measured: transport, reason, tasks.
 pub fn skipped(record: &Record) -> Vec<(&str, &str, String)> {
-    let mut all: Vec<(&str, &str, String)> = Vec::new();
+    let mut all: Vec<(&str, &str, Vec<&str>)> = Vec::new();
     for skipped in &record.skipped {
         let (transport, reason) = (&*skipped.transport, &*skipped.reason);
         match all.iter_mut().find(|s| (s.0, s.1) == (transport, reason)) {
-            Some((_, _, tasks)) => *tasks += &format!("; {}", skipped.task),
-            None => all.push((transport, reason, skipped.task.clone())),
+            Some((_, _, tasks)) => tasks.push(&skipped.task),
+            None => all.push((transport, reason, vec![&skipped.task])),
         }
     }
-    all
+    all.into_iter()
+        .map(|(transport, reason, tasks)| (transport, reason, shorter(record, &tasks)))
+        .collect()
+}
+
+/// Tasks in words, those of all lengths of a shape as one.
+fn shorter(record: &Record, tasks: &[&str]) -> String {
+    let lengths = &record.options.lengths;
+    let mut words = Vec::new();
+    for topology in [Topology::RoundTrip, Topology::Stream] {
+        let shape = name(topology);
+        let of = |length: &&usize| tasks.contains(&&*task(topology, **length));
+        let here: Vec<String> = lengths.iter().filter(of).map(|l| bytes(*l)).collect();
+        if here.len() == lengths.len() {
+            words.push(shape.to_owned());
+        } else if !here.is_empty() {
+            words.push(format!("{shape} of {}", here.join(", ")));
+        }
+    }
+    if words.is_empty() {
+        return tasks.join("; ");
+    }
+    words.join("; ")
 }
 
 /// What the figures of a shape are.

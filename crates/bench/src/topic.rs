@@ -1,9 +1,12 @@
-//! Tombolo's `topic` as a transport: one publisher, one subscriber that is waited for.
+//! Tombolo's `topic` as a transport, waiting for the slowest: nothing may be lost where everything
+//! is checked.
 
-use crate::bare::no_batches;
+use crate::bare::{no_batches, not_in_place};
 use crate::content::{Payload, Verifier, array};
 use crate::queue::{suffix, waiting};
-use crate::transport::{About, Family, Link, Receiver, Sender, Task, Transport, Waits, Way, Wire};
+use crate::transport::{
+    About, Family, Link, Receiver, Sender, Task, Topology, Transport, Waits, Way, Wire,
+};
 use anyhow::{Result, ensure};
 use std::ops::Range;
 use tombolo::Patience;
@@ -14,16 +17,105 @@ use tombolo::topic::{self, Options, Policy, Publisher, RecvError, Start, Subscri
 pub struct Topic {
     /// How its ends wait.
     pub waits: Waits,
-    /// How messages are handed over: one by one, or in batches.
+    /// How messages are handed over.
     pub way: Way,
 }
 
 /// Messages of one call where many go by one.
 const BATCH: usize = 64;
 
+/// The end that sends.
+pub struct TopicSender {
+    publisher: Publisher,
+    way: Way,
+}
+
+/// The end that receives.
+pub struct TopicReceiver {
+    subscriber: Subscriber,
+    way: Way,
+    buffer: Vec<u8>,
+}
+
+impl Sender for TopicSender {
+    #[inline]
+    fn send(&mut self, number: u64, payload: &mut Payload) -> Result<()> {
+        if self.way != Way::InPlace {
+            return Ok(self.publisher.publish(payload.bytes(number))?);
+        }
+        let length = payload.length();
+        let mut loan = self.publisher.loan(length, Patience::FOREVER)?;
+        let mut fits = Ok(());
+        payload.write(number, |offset, bytes| {
+            fits = fits.and(loan.copy_in(offset, bytes));
+        });
+        fits?;
+        loan.publish();
+        Ok(())
+    }
+
+    #[inline]
+    fn send_many(&mut self, numbers: Range<u64>, payload: &mut Payload) -> Result<()> {
+        if self.way != Way::Batch {
+            return numbers.into_iter().try_for_each(|n| self.send(n, payload));
+        }
+        match payload.length() {
+            8 => self.publisher.publish_batch(numbers.map(array::<8>))?,
+            64 => self.publisher.publish_batch(numbers.map(array::<64>))?,
+            _ => self.publisher.publish_batch(numbers.map(array::<1024>))?,
+        };
+        Ok(())
+    }
+}
+
+impl Receiver for TopicReceiver {
+    #[inline]
+    fn recv(&mut self, verifier: &mut Verifier) -> Result<bool> {
+        let Self {
+            subscriber, buffer, ..
+        } = self;
+        let result = match self.way {
+            Way::Batch => {
+                let mut fault = Ok(());
+                let result = subscriber.recv_batch(BATCH, Patience::FOREVER, |message, _| {
+                    fault = fault.and(verifier.check(message));
+                });
+                fault?;
+                result.map(|_| ())
+            }
+            Way::InPlace => match subscriber.receive(Patience::FOREVER) {
+                Ok(Some(delivery)) => {
+                    verifier.check_words(delivery.len(), |offset| {
+                        let mut word = [0; 8];
+                        // Inside: the verifier knows the length. If not, the word is wrong.
+                        let _ = delivery.copy_out(offset, &mut word);
+                        u64::from_ne_bytes(word)
+                    })?;
+                    return Ok(true);
+                }
+                Ok(None) => return Ok(true),
+                Err(error) => Err(error),
+            },
+            Way::OneByOne => match subscriber.recv(buffer) {
+                Ok(_) => Ok(verifier.check(buffer)?),
+                Err(error) => Err(error),
+            },
+        };
+        match result {
+            Ok(()) => {
+                ensure!(subscriber.lost() == 0, "messages were lost");
+                Ok(true)
+            }
+            Err(RecvError::Closed) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
 impl Topic {
     fn options(task: &Task) -> Options {
         let default = Options::default();
+        // A message may have a quarter.
         let suits = (8 * task.length).max(default.capacity);
         Options {
             capacity: task.capacity.unwrap_or(suits),
@@ -35,90 +127,33 @@ impl Topic {
     }
 }
 
-/// The end that publishes.
-pub struct TopicSender {
-    publisher: Publisher,
-    way: Way,
-}
-
-impl Sender for TopicSender {
-    #[inline]
-    fn send(&mut self, number: u64, payload: &mut Payload) -> Result<()> {
-        self.publisher.publish(payload.bytes(number))?;
-        Ok(())
-    }
-
-    #[inline]
-    fn send_many(&mut self, numbers: Range<u64>, payload: &mut Payload) -> Result<()> {
-        if self.way != Way::Batch {
-            return numbers.into_iter().try_for_each(|n| self.send(n, payload));
-        }
-        let publisher = &mut self.publisher;
-        match payload.length() {
-            8 => publisher.publish_batch(numbers.map(array::<8>))?,
-            64 => publisher.publish_batch(numbers.map(array::<64>))?,
-            _ => publisher.publish_batch(numbers.map(array::<1024>))?,
-        };
-        Ok(())
-    }
-}
-
-/// The end that subscribes.
-pub struct TopicReceiver {
-    subscriber: Subscriber,
-    way: Way,
-    buffer: Vec<u8>,
-}
-
-impl Receiver for TopicReceiver {
-    #[inline]
-    fn recv(&mut self, verifier: &mut Verifier) -> Result<bool> {
-        let Self {
-            subscriber, buffer, ..
-        } = self;
-        let result = if self.way == Way::Batch {
-            let mut fault = Ok(());
-            let result = subscriber.recv_batch(BATCH, Patience::FOREVER, |bytes, _| {
-                if let Err(error) = verifier.check(bytes) {
-                    fault = Err(error);
-                }
-            });
-            fault?;
-            result.map(|_| ())
-        } else {
-            let result = subscriber.recv(buffer);
-            if let Ok(received) = &result {
-                ensure!(received.lost == 0, "a message was lost");
-                verifier.check(buffer)?;
-            }
-            result.map(|_| ())
-        };
-        match result {
-            Ok(()) => Ok(true),
-            Err(RecvError::Closed) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
-    }
-}
-
 impl Transport for Topic {
     type Sender = TopicSender;
     type Receiver = TopicReceiver;
 
     fn about(&self) -> About {
         let way = match self.way {
+            Way::OneByOne => "",
             Way::Batch => ", batches",
-            _ => "",
+            Way::InPlace => ", in place",
         };
         let name = format!("topic{}{way}", suffix(self.waits));
         About::new(name, Family::Tombolo, self.waits, self.way)
     }
 
     fn refuses(&self, task: &Task) -> Option<String> {
-        match self.way {
-            Way::Batch => no_batches(task),
-            _ => None,
+        if task.topology == Topology::Stream && task.producers > 1 && task.consumers > 1 {
+            return Some("one publisher or one subscriber".to_owned());
         }
+        match self.way {
+            Way::OneByOne => None,
+            Way::Batch => no_batches(task),
+            Way::InPlace => not_in_place(task),
+        }
+    }
+
+    fn broadcasts(&self) -> bool {
+        true
     }
 
     fn wire(&self, _: &Task, unique: &str) -> Result<Wire> {
@@ -131,18 +166,18 @@ impl Transport for Topic {
 
     fn sender(&self, task: &Task, link: &Link) -> Result<TopicSender> {
         let name: tombolo::Name = link.name.parse()?;
-        let publisher = Publisher::open_or_create(name, &Self::options(task))?;
         Ok(TopicSender {
-            publisher: publisher.waiting(waiting(self.waits)),
+            publisher: Publisher::open_or_create(name, &Self::options(task))?
+                .waiting(waiting(self.waits)),
             way: self.way,
         })
     }
 
     fn receiver(&self, task: &Task, link: &Link) -> Result<TopicReceiver> {
         let name: tombolo::Name = link.name.parse()?;
-        let subscriber = Subscriber::open_or_create(name, &Self::options(task), Start::Oldest)?;
         Ok(TopicReceiver {
-            subscriber: subscriber.waiting(waiting(self.waits)),
+            subscriber: Subscriber::open_or_create(name, &Self::options(task), Start::Oldest)?
+                .waiting(waiting(self.waits)),
             way: self.way,
             buffer: Vec::with_capacity(task.length),
         })

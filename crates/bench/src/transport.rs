@@ -106,6 +106,8 @@ pub struct Task {
     pub duration: Duration,
     /// Whether every word of every message is written and compared.
     pub thorough: bool,
+    /// Whether every receiver gets every message: as the transport has it.
+    pub broadcast: bool,
 }
 
 impl Task {
@@ -119,6 +121,7 @@ impl Task {
             capacity: None,
             duration,
             thorough: false,
+            broadcast: false,
         }
     }
 
@@ -265,6 +268,11 @@ pub trait Transport: Sync {
         only_pairs(task)
     }
 
+    /// Whether every receiver gets every message, and not just one of them.
+    fn broadcasts(&self) -> bool {
+        false
+    }
+
     /// Prepares a wire. `unique` is a name that no other has.
     ///
     /// # Errors
@@ -358,6 +366,11 @@ pub trait Runner: Sync {
 
     /// Why it can't do a task, if it can't.
     fn refuses(&self, task: &Task) -> Option<String>;
+
+    /// Whether every receiver gets every message, and not just one of them.
+    fn broadcasts(&self) -> bool {
+        false
+    }
 
     /// Prepares what its ends need.
     ///

@@ -1,0 +1,308 @@
+//! `docs/performance.md`, written from a record.
+//!
+//! What stands between the two marks on the page is written by hand (why something is as it is)
+//! and kept.
+
+use crate::costs::Cost;
+use crate::figures::{Cell, Figures};
+use crate::growth::Chart;
+use crate::plot;
+use crate::run::{Record, name};
+use crate::table::{self, bytes, multiple, time};
+use crate::targets;
+use crate::transport::{Family, Topology};
+use anyhow::{Context, Result};
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+
+const BEGIN: &str = "<!-- by hand: kept when the page is written anew -->";
+const END: &str = "<!-- end of what is written by hand -->";
+const UNWRITTEN: &str = "Nothing is explained yet.";
+
+const OPENING: &str = "\
+# Performance
+
+This page is written by `cargo xtask bench` on the machine named below; run it on yours. It takes
+about half an hour and two processors that nothing else uses; `--quick` takes a few minutes and
+writes to `target/bench` instead. The programs: `checks/benches` (Tombolo, the kernel, the bare
+limit) and `rivals` (those and other projects). To measure a part:
+
+```text
+cargo bench -p checks --bench transports -- --only queue --size 64
+cargo run --release --manifest-path rivals/Cargo.toml -- --only iceoryx2 --shape stream
+```
+
+**How it is measured.** Two processes, pinned to two processors. One body for all transports: a
+round trip, of which half is the one-way latency, or a stream, timed by its receiver. Every message
+is checked for its number and its content: first, untimed, all bytes are written and compared, then,
+timed, one word of each cache line, which costs the same everywhere; what is written in place is
+written whole. A message that is lost, repeated, torn or out of order fails the sample.
+
+**Beside it, the limit.** The *bare rings* move bytes from one process to the other and do nothing
+else: no lengths, no checks, no blocking, no notice of a death. A cache line that goes to and fro
+before and after each sample tells how far apart the two processors are; only samples of one
+distance, taken within seconds of each other and not preempted, are compared. Figures are medians;
+in parentheses stands the multiple of the faster bare ring's that hands messages over in the same
+way.
+";
+
+/// Writes the page and its pictures.
+///
+/// # Errors
+/// If a file can't be written.
+pub fn write(record: &Record, page: &Path, pictures: &Path) -> Result<()> {
+    fs::create_dir_all(pictures).with_context(|| format!("can't make {}", pictures.display()))?;
+    let kept = fs::read_to_string(page).ok().and_then(|old| by_hand(&old));
+    let link = pictures.file_name().unwrap_or_default().to_string_lossy();
+    let mut text = OPENING.to_owned();
+    text += &machine(record);
+    for topology in &record.options.topologies {
+        text += &cells(record, *topology);
+        for length in [64, 1 << 20] {
+            let file = format!("{}-{length}.svg", slug(*topology));
+            if plot::bars(record, *topology, length, &pictures.join(&file)).is_ok() {
+                let what = format!("{}, {}", table::caption(*topology), bytes(length));
+                let _ = writeln!(text, "\n![{what}]({link}/{file})");
+            }
+        }
+    }
+    if record.options.topologies.contains(&Topology::RoundTrip) {
+        text += &tails(record);
+    }
+    text += &targets::section(record);
+    text += &losses(record);
+    let _ = writeln!(
+        text,
+        "\n## Why\n\n{BEGIN}\n{}\n{END}",
+        kept.as_deref().unwrap_or(UNWRITTEN).trim()
+    );
+    text += &growths(&record.growth, pictures, &link)?;
+    text += &costs(&record.costs);
+    text += &skipped(record);
+    fs::write(page, text).with_context(|| format!("can't write {}", page.display()))
+}
+
+/// What was written between the marks.
+fn by_hand(page: &str) -> Option<String> {
+    let (_, rest) = page.split_once(BEGIN)?;
+    Some(rest.split_once(END)?.0.to_owned())
+}
+
+fn slug(topology: Topology) -> &'static str {
+    match topology {
+        Topology::RoundTrip => "latency",
+        Topology::Stream => "stream",
+    }
+}
+
+fn machine(record: &Record) -> String {
+    let machine = &record.machine;
+    let counted = record.samples.iter().filter(|s| s.class.is_some()).count();
+    let distance = Figures::of(record)
+        .class
+        .map_or("never the same", |class| class.name());
+    let kind = if machine.is_virtual { ", virtual" } else { "" };
+    let commit = if machine.commit.is_empty() {
+        "unknown"
+    } else {
+        &machine.commit
+    };
+    format!(
+        "\n## The run\n\n| | |\n| --- | --- |\n| processor | {}{kind}, {} of them |\n| kernel | {} |\n\
+         | commit | {commit} |\n| distance of most samples | {distance} |\n\
+         | samples | {} of {} ms, of which {counted} count |\n| pairs for each figure | {} |\n",
+        machine.processor,
+        machine.processors,
+        machine.kernel,
+        record.samples.len(),
+        record.options.duration.as_millis(),
+        record.options.repetitions,
+    )
+}
+
+fn cells(record: &Record, topology: Topology) -> String {
+    let figures = Figures::of(record);
+    let mut text = format!("\n## {}\n\n|", table::caption(topology));
+    let lengths = &record.options.lengths;
+    for length in lengths {
+        let _ = write!(text, " | {}", bytes(*length));
+    }
+    let _ = write!(text, " |\n| ---{} |\n", " | ---:".repeat(lengths.len()));
+    for about in &record.transports {
+        let row: Vec<_> = lengths
+            .iter()
+            .map(|length| (length, figures.cell(&about.name, topology, *length)))
+            .collect();
+        if row.iter().all(|(_, cell)| cell.is_none()) {
+            continue;
+        }
+        let ours = if about.family == Family::Tombolo {
+            "**"
+        } else {
+            ""
+        };
+        let _ = write!(text, "| {ours}{}{ours}", about.name);
+        for (length, cell) in row {
+            let cell = cell.map_or(String::new(), |cell| {
+                format!(
+                    "{}{}",
+                    table::value(topology, *length, cell.value.median),
+                    ratio(cell)
+                )
+            });
+            let _ = write!(text, " | {cell}");
+        }
+        text += " |\n";
+    }
+    text
+}
+
+/// The middle of the multiples, and the smallest and largest.
+fn ratio(cell: &Cell) -> String {
+    cell.ratio.map_or(String::new(), |ratio| {
+        let [min, median, max] = [ratio.min, ratio.median, ratio.max].map(multiple);
+        let (min, median) = (min.replace(" ×", ""), median.replace(" ×", ""));
+        format!(" ({median}: {min}–{max})")
+    })
+}
+
+fn tails(record: &Record) -> String {
+    let figures = Figures::of(record);
+    let mut text = "\n## Tails, one way, 64 B\n\n\
+         | | p50 | p90 | p99 | p99.9 | max | sleeps per message |\n\
+         | --- | ---: | ---: | ---: | ---: | ---: | ---: |\n"
+        .to_owned();
+    for about in &record.transports {
+        let cell = figures.cell(&about.name, Topology::RoundTrip, 64);
+        if let Some((cell, tail)) = cell.and_then(|cell| Some((cell, cell.tail?))) {
+            let [p90, p99, p99_9, max] = tail.map(time);
+            let p50 = time(cell.value.median);
+            let _ = writeln!(
+                text,
+                "| {} | {p50} | {p90} | {p99} | {p99_9} | {max} | {:.2} |",
+                about.name, cell.sleeps
+            );
+        }
+    }
+    text
+}
+
+/// Cells in which something that is neither ours nor bare is ahead of the best of ours.
+fn losses(record: &Record) -> String {
+    let figures = Figures::of(record);
+    let mut rows = String::new();
+    for topology in &record.options.topologies {
+        for length in &record.options.lengths {
+            let best = |ours: bool| {
+                let all = record.transports.iter().filter(|about| match about.family {
+                    Family::Bare => false,
+                    family => (family == Family::Tombolo) == ours,
+                });
+                let all = all.filter_map(|about| {
+                    let cell = figures.cell(&about.name, *topology, *length)?;
+                    Some((about.name.as_str(), cell.value.median))
+                });
+                all.max_by(|a, b| match topology {
+                    Topology::RoundTrip => b.1.total_cmp(&a.1),
+                    Topology::Stream => a.1.total_cmp(&b.1),
+                })
+            };
+            let (Some(ours), Some(other)) = (best(true), best(false)) else {
+                continue;
+            };
+            let behind = match topology {
+                Topology::RoundTrip => other.1 < ours.1,
+                Topology::Stream => other.1 > ours.1,
+            };
+            if behind {
+                let value = |figure| table::value(*topology, *length, figure);
+                let _ = writeln!(
+                    rows,
+                    "| {}, {} | {}: {} | {}: {} |",
+                    name(*topology),
+                    bytes(*length),
+                    other.0,
+                    value(other.1),
+                    ours.0,
+                    value(ours.1)
+                );
+            }
+        }
+    }
+    if rows.is_empty() {
+        return "\n## Where another is ahead\n\nIn no cell of the tables above.\n".to_owned();
+    }
+    format!(
+        "\n## Where another is ahead\n\n| | the other | our best |\n| --- | --- | --- |\n{rows}"
+    )
+}
+
+fn growths(charts: &[Chart], pictures: &Path, link: &str) -> Result<String> {
+    let mut text = String::new();
+    if charts.is_empty() {
+        return Ok(text);
+    }
+    text += "\n## Growth\n";
+    for chart in charts.iter().filter(|chart| !chart.points.is_empty()) {
+        let file = format!("{}.svg", chart.name);
+        plot::lines(chart, &pictures.join(&file))?;
+        let _ = write!(
+            text,
+            "\n![{}]({link}/{file})\n\n| {} | | {}, median | spread |\n| ---: | --- | ---: | --- |\n",
+            chart.title, chart.x, chart.y
+        );
+        for point in &chart.points {
+            let [min, median, max] = [point.y.min, point.y.median, point.y.max].map(plot::number);
+            let _ = writeln!(
+                text,
+                "| {} | {} | {median} | {min} – {max} |",
+                point.x, point.series
+            );
+        }
+        for skipped in &chart.skipped {
+            let _ = writeln!(text, "\nSkipped: {skipped}.");
+        }
+    }
+    Ok(text)
+}
+
+fn costs(costs: &[Cost]) -> String {
+    if costs.is_empty() {
+        return String::new();
+    }
+    let mut text = "\n## Single operations, in one process\n\n\
+         | | message | median | spread | copying the bytes |\n\
+         | --- | ---: | ---: | --- | ---: |\n"
+        .to_owned();
+    for cost in costs {
+        let spread = cost.nanoseconds;
+        let _ = writeln!(
+            text,
+            "| {} | {} | {} | {} – {} | {} |",
+            cost.what,
+            cost.length.map(bytes).unwrap_or_default(),
+            time(spread.median),
+            time(spread.min),
+            time(spread.max),
+            cost.copy.map(|copy| time(copy.median)).unwrap_or_default()
+        );
+    }
+    text
+}
+
+fn skipped(record: &Record) -> String {
+    let all = table::skipped(record);
+    if all.is_empty() {
+        return String::new();
+    }
+    let mut text = "\n## Not measured\n\n".to_owned();
+    for (transport, reason, tasks) in all {
+        let _ = writeln!(text, "- {transport}: {reason} ({tasks}).");
+    }
+    text
+}
+
+#[cfg(test)]
+#[path = "report_tests.rs"]
+mod tests;

@@ -18,6 +18,7 @@ mod queue_ends;
 mod queues;
 mod removing;
 mod semaphores;
+mod services;
 mod transcripts;
 mod users;
 mod values;
@@ -42,6 +43,7 @@ const GROUPS: &[(&str, &[Test])] = &[
     ("values", values::TESTS),
     ("queues", queues::TESTS),
     ("queues", queue_ends::TESTS),
+    ("services", services::TESTS),
     ("naming", naming::TESTS),
     ("demonstration", demonstration::TESTS),
 ];

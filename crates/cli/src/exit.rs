@@ -20,6 +20,7 @@ pub enum Exit {
     InUse = 6,
     Exists = 7,
     Limit = 8,
+    Refused = 9,
 }
 
 /// The documented meaning of each code.
@@ -34,6 +35,7 @@ Exit codes:
   6  in use: not removed without --force
   7  an object with that key exists already
   8  a limit of the kernel is reached (see: tombolo limits)
+  9  the service that was called answered with an error
   126, 127  a COMMAND given after `--` cannot be run, or is not found
 When several objects are named, the others are still worked on after a failure; the code is that
 of the first failure.";
@@ -192,7 +194,7 @@ mod tests {
 
     #[test]
     fn every_code_is_documented() {
-        for code in 0..=Exit::Limit as u8 {
+        for code in 0..=Exit::Refused as u8 {
             assert!(TABLE.contains(&format!("\n  {code}  ")), "{code}");
         }
     }

@@ -1,6 +1,7 @@
 //! The `tombolo` command: parse, plan, run, exit code.
 #![forbid(unsafe_code)]
 
+mod call;
 mod channels;
 mod columns;
 mod demo;
@@ -26,6 +27,7 @@ mod refuse;
 mod rm;
 mod sem;
 mod send;
+mod serve;
 mod set;
 mod show;
 mod target;
@@ -45,6 +47,8 @@ Examples:
   tombolo get greeting             another reads it
   tombolo send jobs < list         lines as messages to a queue
   tombolo recv jobs                and from it, to the end
+  tombolo serve up -- tr a-z A-Z   runs a command for each call
+  tombolo call up --text hello     and this is one
   tombolo ls                       what there is, of everybody
   tombolo show greeting            all about it, and who has it attached
   tombolo rm greeting
@@ -89,6 +93,8 @@ commands! {
     Get = get::Args,
     Send = send::Args,
     Recv = recv::Args,
+    Serve = serve::Args,
+    Call = call::Args,
     Ls = ls::Args,
     Show = show::Args,
     Mk = mk::Args,

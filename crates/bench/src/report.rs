@@ -44,7 +44,16 @@ else: no lengths, no checks, no blocking, no notice of a death. A cache line tha
 before and after each sample tells how far apart the two processors are; only samples of one
 distance, taken within seconds of each other and not preempted, are compared. Figures are medians;
 in parentheses stands the multiple of the faster bare ring's that hands messages over in the same
-way.
+way, and the smallest and largest of it.
+
+**Aeron** needs a media driver in a third process and is not built here. On another machine (Zen 5,
+virtual, two cores on one cache), tuned, between two processes whose receiver read every line, Aeron
+IPC 1.53 had these multiples of a bare ring with the sequence in the slot, message by message:
+
+| | 8 B | 64 B | 1 KiB | 64 KiB | 1 MiB |
+| --- | ---: | ---: | ---: | ---: | ---: |
+| one-way latency, p50 | 1.33 × | 1.51 × | 1.56 × | 2.33 × | 1.42 × |
+| stream | 0.31 × | 0.80 × | 0.81 × | 0.24 × | 0.29 × |
 ";
 
 /// Writes the page and its pictures.

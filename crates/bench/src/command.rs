@@ -77,6 +77,9 @@ impl Command {
         let options = self.options()?;
         // Refused to most users; the wires clean up behind themselves.
         raw::leave_name_space();
+        if let Some(load) = load().filter(|load| *load > 0.5) {
+            eprintln!("bench: other programs run here (load {load:.1}): the figures say little");
+        }
         let terminal = std::io::stderr().is_terminal();
         let progress = |what: &str| {
             if terminal {
@@ -137,6 +140,12 @@ impl Command {
             only: self.only.clone(),
         })
     }
+}
+
+/// How many threads ran or wanted to, on average over the last minute.
+fn load() -> Option<f64> {
+    let text = std::fs::read_to_string("/proc/loadavg").ok()?;
+    text.split(' ').next()?.parse().ok()
 }
 
 fn write(record: &Record, path: &PathBuf) -> Result<()> {

@@ -73,16 +73,19 @@ pub struct Head {
 impl Head {
     /// The end of a lane that begins at `start`, as far as that is still there. The publisher may
     /// lap it before the answer is used, above all if `attempt` is small.
+    ///
+    /// # Errors
+    /// [`Unfit::Lapped`] is worth another attempt.
     pub fn seek(
         shape: Shape,
         view: &View,
         lane: usize,
         start: Start,
         attempt: u64,
-    ) -> Option<Self> {
+    ) -> Result<Self, Unfit> {
         let next = seek(&shape, view, lane, start, attempt)?;
         let ring = shape.ring(lane);
-        Some(Self {
+        Ok(Self {
             shape,
             ring,
             lane,
@@ -193,6 +196,17 @@ fn is_lapped(shape: &Shape, view: &View, lane: usize, position: u64) -> bool {
 
 /// Positions of the marks that lie within a ring and `margin` of the claim, as it is now.
 fn marks(shape: &Shape, view: &View, lane: usize, margin: u64) -> ([u64; MARKS], usize) {
+    let (_, found, count) = claim_and_marks(shape, view, lane, margin);
+    (found, count)
+}
+
+/// [`marks`], and the claim.
+fn claim_and_marks(
+    shape: &Shape,
+    view: &View,
+    lane: usize,
+    margin: u64,
+) -> (u64, [u64; MARKS], usize) {
     // [TOPIC_MARK] acquire.
     let claimed = view.load_u64(shape.at(lane, lane::CLAIMED), Ordering::Acquire);
     let (mut found, mut count) = ([0; MARKS], 0);
@@ -209,13 +223,29 @@ fn marks(shape: &Shape, view: &View, lane: usize, margin: u64) -> ([u64; MARKS],
         }
     }
     found[..count].sort_unstable();
-    (found, count)
+    (claimed, found, count)
 }
 
 /// Walks along the records from a position on, to the tail or to the first whose number is at
 /// least `until`; also answers the position of the last record that it passed. What it walked over
-/// may be nonsense if the publisher has lapped `from` meanwhile.
+/// is nonsense if the publisher has lapped `from` meanwhile; damage that is none for this reason is
+/// not to be tried again, because a walk may be as long as the ring.
 fn walk(
+    shape: &Shape,
+    view: &View,
+    lane: usize,
+    from: u64,
+    until: Option<u64>,
+) -> Result<(Point, Option<u64>), Unfit> {
+    let found = walk_over(shape, view, lane, from, until);
+    if is_lapped(shape, view, lane, from) {
+        Err(Unfit::Lapped)
+    } else {
+        found.ok_or(Unfit::Damaged)
+    }
+}
+
+fn walk_over(
     shape: &Shape,
     view: &View,
     lane: usize,
@@ -242,17 +272,28 @@ fn walk(
     None
 }
 
-/// Where a lane ends; `None` if its publisher is faster, again and again, or if it is damaged.
-pub fn end_of(shape: &Shape, view: &View, lane: usize) -> Option<End> {
-    (0..TRIES).find_map(|_| {
-        let (marks, count) = marks(shape, view, lane, 0);
+/// Where a lane ends.
+///
+/// # Errors
+/// [`Unfit::Lapped`] if its publisher is faster, again and again.
+pub fn end_of(shape: &Shape, view: &View, lane: usize) -> Result<End, Unfit> {
+    for _ in 0..TRIES {
+        let (claimed, marks, count) = claim_and_marks(shape, view, lane, 0);
         let marked = marks[..count].last().copied();
         // A lane without marks has no more than one record.
         let from = marked.unwrap_or(0);
-        let (tail, last) = walk(shape, view, lane, from, None)?;
-        let whole = !is_lapped(shape, view, lane, from) && (marked.is_none() || last.is_some());
-        whole.then_some(End { tail, last, marked })
-    })
+        if claimed.wrapping_sub(from) > shape.capacity() {
+            continue;
+        }
+        match walk(shape, view, lane, from, None) {
+            Ok((tail, last)) if marked.is_none() || last.is_some() => {
+                return Ok(End { tail, last, marked });
+            }
+            Ok(_) | Err(Unfit::Lapped) => {}
+            Err(Unfit::Damaged) => return Err(Unfit::Damaged),
+        }
+    }
+    Err(Unfit::Lapped)
 }
 
 /// The oldest record with a mark that lies within a ring less `margin` of the claim, or the newest
@@ -278,15 +319,21 @@ fn point_at(shape: &Shape, view: &View, lane: usize, position: u64) -> Option<Po
     (!is_lapped(shape, view, lane, position)).then_some(Point { position, number })
 }
 
-fn seek(shape: &Shape, view: &View, lane: usize, start: Start, attempt: u64) -> Option<Point> {
+fn seek(
+    shape: &Shape,
+    view: &View,
+    lane: usize,
+    start: Start,
+    attempt: u64,
+) -> Result<Point, Unfit> {
     let tail = end_of(shape, view, lane)?.tail;
     let until = match start {
-        Start::Now => return Some(tail),
+        Start::Now => return Ok(tail),
         Start::Last(count) => tail.number.saturating_sub(count),
         Start::Oldest => 0,
     };
     if until == tail.number {
-        return Some(tail);
+        return Ok(tail);
     }
     // The newest mark at or before it, or the oldest that there is.
     let (marks, count) = marks(shape, view, lane, attempt * shape.step());
@@ -296,7 +343,7 @@ fn seek(shape: &Shape, view: &View, lane: usize, start: Start, attempt: u64) -> 
         Some(first) => first,
         // All in the first step of a new lane, or nothing stays.
         None if tail.number > 0 && tail.position <= shape.step() => Point::default(),
-        None => return Some(tail),
+        None => return Ok(tail),
     };
     for point in points {
         if point.number <= until {
@@ -304,5 +351,5 @@ fn seek(shape: &Shape, view: &View, lane: usize, start: Start, attempt: u64) -> 
         }
     }
     let (found, _) = walk(shape, view, lane, from.position, Some(until))?;
-    (!is_lapped(shape, view, lane, from.position)).then_some(found)
+    Ok(found)
 }

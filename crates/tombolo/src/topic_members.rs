@@ -21,7 +21,7 @@
 //! takes it, which clears them first too. Who dies in the middle of that leaves the seat to be
 //! cleared as it was.
 
-use crate::topic_head::Head;
+use crate::topic_head::{Head, Unfit};
 use crate::topic_layout::{Shape, layout};
 use crate::topic_policy::{Policy, Start};
 use shmem::sync::{Ordering, fence};
@@ -160,7 +160,9 @@ fn ring_space(shape: &Shape, region: &Region) {
 }
 
 /// Where a subscriber that is waited for begins in a lane: what it wants next is held by its seat.
-/// `None` if the publisher was faster, again and again.
+///
+/// # Errors
+/// [`Unfit::Lapped`] if the publisher was faster, again and again.
 pub fn hold(
     shape: &Shape,
     region: &Region,
@@ -168,8 +170,8 @@ pub fn hold(
     lane: usize,
     start: Start,
     attempts: u64,
-) -> Option<Head> {
-    (0..attempts).find_map(|attempt| {
+) -> Result<Head, Unfit> {
+    attempt(attempts, |attempt| {
         let head = Head::seek(*shape, region, lane, start, attempt)?;
         move_cursor(shape, region, seat, lane, &head);
         if attempt > 0 {
@@ -178,8 +180,28 @@ pub fn hold(
         }
         // [TOPIC_HOLD] between the cursor before and the claim after.
         fence(Ordering::SeqCst);
-        (!head.is_beyond_reach(region)).then_some(head)
+        if head.is_beyond_reach(region) {
+            return Err(Unfit::Lapped);
+        }
+        Ok(head)
     })
+}
+
+/// Tries again while the publisher is faster.
+///
+/// # Errors
+/// The last attempt's.
+pub fn attempt<T>(
+    attempts: u64,
+    mut seek: impl FnMut(u64) -> Result<T, Unfit>,
+) -> Result<T, Unfit> {
+    for attempt in 1..attempts {
+        match seek(attempt - 1) {
+            Err(Unfit::Lapped) => {}
+            found => return found,
+        }
+    }
+    seek(attempts - 1)
 }
 
 /// Stores how far a subscriber is in a lane.

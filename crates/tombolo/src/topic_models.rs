@@ -91,7 +91,7 @@ fn a_latecomer_begins_at_a_record() {
                 }
             })
         };
-        if let Some(head) = Head::seek(shape, &region, 0, Start::Last(2), 0) {
+        if let Ok(head) = Head::seek(shape, &region, 0, Start::Last(2), 0) {
             let first = head.point().number;
             assert!((1..=6).contains(&first), "{first}");
             let mut reader = Reader::new(head);
@@ -129,7 +129,7 @@ fn waited_for(before: u64, during: u64, start: Start) {
             })
         };
         let seat = take_seat(&shape, &region, 7, |_| false).unwrap();
-        if let Some(head) = hold(&shape, &region, seat, 0, start, 2) {
+        if let Ok(head) = hold(&shape, &region, seat, 0, start, 2) {
             let mut expected = head.point().number;
             let mut reader = Reader::new(head);
             let last = loop {

@@ -6,7 +6,7 @@ use crate::topic::{self, MANY, Options, Policy, RecvError, Start};
 use crate::topic_delivery::{Delivery, Found, Received};
 use crate::topic_head::{Head, Next, Unfit};
 use crate::topic_layout::{Shape, layout, seat};
-use crate::topic_members::{Ended, ended, hold, leave_seat, move_cursor, take_seat};
+use crate::topic_members::{Ended, attempt, ended, hold, leave_seat, move_cursor, take_seat};
 use shmem::sync::Ordering;
 use shmem::wait::{Moment, Patience};
 use shmem::zerocopy::{FromBytes, IntoBytes};
@@ -109,6 +109,15 @@ impl Subscriber {
             }
             Err(error) => return Err(error),
         };
+        Self::through(channel, door, start)
+    }
+
+    /// One that writes through `door`, if at all.
+    pub(crate) fn through(
+        channel: Channel<Shape, View>,
+        door: Option<Region>,
+        start: Start,
+    ) -> Result<Self, OpenError> {
         let Channel { shape, me, .. } = channel;
         let mut waiter = Waiter::new();
         let seat = door
@@ -123,12 +132,13 @@ impl Subscriber {
                     let (what, limit) = ("subscribers", shape.seats());
                     return Err(channel.error(Reason::Crowded { what, limit }));
                 }
-                _ => (0..ATTEMPTS)
-                    .find_map(|attempt| Head::seek(shape, channel.view(), lane, start, attempt)),
+                _ => attempt(ATTEMPTS, |attempt| {
+                    Head::seek(shape, channel.view(), lane, start, attempt)
+                }),
             };
             match head {
-                Some(head) => heads.push(head),
-                None => {
+                Ok(head) => heads.push(head),
+                Err(_) => {
                     if let (Some(region), Some(seat)) = (&door, seat) {
                         leave_seat(&shape, region, seat);
                     }

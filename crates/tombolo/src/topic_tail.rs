@@ -89,7 +89,7 @@ impl Tail {
     pub fn open(shape: Shape, region: &Region, lane: usize) -> Result<Self, Damaged> {
         // Relaxed: acquired with the lane.
         let claimed = region.load_u64(shape.at(lane, lane::CLAIMED), Ordering::Relaxed);
-        let End { tail, last, marked } = end_of(&shape, region, lane).ok_or(Damaged)?;
+        let End { tail, last, marked } = end_of(&shape, region, lane).map_err(|_| Damaged)?;
         let Point {
             position: tail,
             number,
@@ -152,7 +152,8 @@ impl Tail {
             .store(self.number, Ordering::Relaxed);
         self.publish_header(region, length, Ring::record_size(length));
         self.open = false;
-        self.number += 1;
+        // A lie about the last number must not stop it.
+        self.number = self.number.wrapping_add(1);
         self.mark(region, position);
     }
 

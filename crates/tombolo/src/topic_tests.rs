@@ -1,7 +1,7 @@
 //! Tests of a `topic` on memory of one process.
 
 use crate::lane::{Full, PUBLISHED};
-use crate::topic_head::Head;
+use crate::topic_head::{Head, Unfit};
 use crate::topic_layout::{Shape, lane, layout};
 use crate::topic_members::{Ended, ended, free_seat, hold, leave_lane, leave_seat};
 use crate::topic_members::{move_cursor, take_lane, take_seat};
@@ -359,7 +359,7 @@ fn torture(shape: Shape, length: usize, at: usize, value: u64) {
     let mut tails = [0, 1].map(|lane| Tail::open(shape, &region, lane).unwrap());
     let seat = take_seat(&shape, &region, 1, |_| false).unwrap();
     let mut heads: Vec<_> = (0..2)
-        .filter_map(|lane| hold(&shape, &region, seat, lane, Start::Now, 3))
+        .filter_map(|lane| hold(&shape, &region, seat, lane, Start::Now, 3).ok())
         .map(Reader::new)
         .collect();
     for round in 0..16u8 {
@@ -389,7 +389,7 @@ fn torture(shape: Shape, length: usize, at: usize, value: u64) {
             }
         }
         for start in [Start::Now, Start::Last(3), Start::Oldest] {
-            Head::seek(shape, &region, 1, start, u64::from(round));
+            let _ = Head::seek(shape, &region, 1, start, u64::from(round));
         }
         ended(
             &shape,
@@ -401,9 +401,47 @@ fn torture(shape: Shape, length: usize, at: usize, value: u64) {
             leave_lane(&shape, &region, lane);
         }
         if let Some(seat) = take_seat(&shape, &region, 3, |who| who > 9) {
-            hold(&shape, &region, seat, 0, Start::Oldest, 3);
+            let _ = hold(&shape, &region, seat, 0, Start::Oldest, 3);
             leave_seat(&shape, &region, seat);
         }
         let _ = region.load_u64(shape.at(0, lane::CLAIMED), Ordering::Relaxed);
+    }
+}
+
+/// The last number that there is, as a liar has it, and the publisher who comes after it.
+#[test]
+fn numbers_may_wrap() {
+    let (shape, region) = topic(1, 1, 256, Policy::Overrun);
+    let mut tail = Tail::open(shape, &region, 0).unwrap();
+    tail.send(&region, b"one").unwrap();
+    let number = shape.ring(0).at(0) + 8;
+    region.u64(number).store(u64::MAX - 1, Ordering::Relaxed);
+    let mut tail = Tail::open(shape, &region, 0).unwrap();
+    for _ in 0..3 {
+        tail.send(&region, b"more").unwrap();
+    }
+}
+
+/// A ring that is all headers has no end. Whoever seeks it is told so, and does not walk it again:
+/// it may be a gigabyte.
+#[test]
+fn a_lane_without_an_end_is_damaged_at_once() {
+    for marked in [false, true] {
+        let (shape, region) = topic(1, 1, 1 << 16, Policy::Overrun);
+        let ring = shape.ring(0);
+        for position in (0..1 << 16).step_by(64) {
+            let header = region.u64(ring.at(position));
+            header.store(PUBLISHED | 8, Ordering::Relaxed);
+        }
+        if marked {
+            region.u64(shape.mark(0, 0)).store(1, Ordering::Relaxed);
+        }
+        let many = u64::MAX;
+        for start in [Start::Now, Start::Last(3), Start::Oldest] {
+            let seat = take_seat(&shape, &region, 1, |_| true).unwrap();
+            let held = hold(&shape, &region, seat, 0, start, many);
+            assert_eq!(held.err(), Some(Unfit::Damaged));
+        }
+        assert!(Tail::open(shape, &region, 0).is_err());
     }
 }

@@ -65,7 +65,7 @@ impl Writer {
         Self::of(Address::Id(opened.id), opened)
     }
 
-    fn of(address: Address, opened: Opened<Region>) -> Result<Self, OpenError> {
+    pub(crate) fn of(address: Address, opened: Opened<Region>) -> Result<Self, OpenError> {
         let slots = Slots::open(&opened.memory)
             .ok_or_else(|| OpenError::new(&address, Reason::Shape(opened.id)))?;
         let leaving = Leaving::new(&opened, &EXPECTED);
@@ -233,6 +233,10 @@ impl Writer {
             Err(error) if error.is_not_found() => return Err(PutError::Removed),
             result => result?,
         };
+        // What has ended is not ready again; who says so would keep it busy for ever.
+        if opened.id == self.opened.id {
+            return Err(PutError::Removed);
+        }
         // What `drop` does to the old one is nothing: it has ended.
         *self = Self::of(self.address.clone(), opened)?;
         Ok(())

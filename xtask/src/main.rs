@@ -4,6 +4,7 @@
 mod arrows;
 mod bench;
 mod chores;
+mod fuzz;
 mod layouts;
 
 use anyhow::Result;
@@ -59,6 +60,8 @@ enum Chore {
         #[arg(long)]
         long: bool,
     },
+    /// Spoil each channel's memory in ways that mean something, and use it meanwhile
+    Fuzz(fuzz::Options),
 }
 
 fn main() -> ExitCode {
@@ -83,6 +86,7 @@ fn run(chore: Chore) -> Result<()> {
         Chore::Loom => chores::loom(root()),
         Chore::Miri => chores::miri(root()),
         Chore::Crash { long } => chores::test(root(), "crash", long),
+        Chore::Fuzz(options) => fuzz::run(root(), &options),
         Chore::Hostile { long } => chores::test(root(), "hostile", long),
     }
 }

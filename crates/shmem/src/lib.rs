@@ -36,6 +36,8 @@ pub mod window;
 #[cfg(not(loom))]
 mod beat;
 #[cfg(not(loom))]
+mod guarded;
+#[cfg(not(loom))]
 mod memory;
 #[cfg(loom)]
 mod memory_loom;

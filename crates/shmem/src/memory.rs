@@ -10,6 +10,7 @@
 //!   lives; for writes too, unless it is a read-only attach.
 //! - No reference to the bytes themselves is ever made, only to atomic words.
 
+use crate::guarded::Guarded;
 use crate::sync::{AtomicU32, AtomicU64};
 use std::sync::Arc;
 use sysv::{Attach, AttachReadOnly};
@@ -23,9 +24,10 @@ enum Owner {
     Heap {
         words: *mut [u64],
     },
+    Guarded(#[expect(dead_code, reason = "held for its drop, which unmaps")] Guarded),
 }
 
-// SAFETY: an attach or a heap block is only held here and released; any thread may do so.
+// SAFETY: an attach, a mapping or a heap block is only held here and released; any thread may do so.
 unsafe impl Send for Owner {}
 // SAFETY: a shared owner offers nothing at all.
 unsafe impl Sync for Owner {}
@@ -102,6 +104,17 @@ impl Memory {
             base: words.cast::<u8>(),
             length,
             _owner: Arc::new(Owner::Heap { words }),
+        }
+    }
+
+    /// Zeroed memory of this process between forbidden pages, for fuzzing.
+    pub(crate) fn guarded(length: usize) -> Self {
+        let (guarded, base) = Guarded::new(length);
+        // INVARIANT: zeroed, aligned, unmapped when the owner drops.
+        Self {
+            base,
+            length,
+            _owner: Arc::new(Owner::Guarded(guarded)),
         }
     }
 

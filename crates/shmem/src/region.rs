@@ -242,6 +242,19 @@ impl Region {
         })
     }
 
+    /// Zeroed memory of this process alone, between pages that nobody may touch: for fuzzing. An
+    /// access behind its end is a fault, and so is one before it that misses its page.
+    ///
+    /// # Panics
+    /// If the kernel has no memory.
+    #[cfg(not(loom))]
+    #[doc(hidden)]
+    pub fn guarded(length: usize) -> Self {
+        Self(View {
+            memory: Memory::guarded(length),
+        })
+    }
+
     /// The same memory, for reading only.
     pub fn view(&self) -> View {
         self.0.clone()

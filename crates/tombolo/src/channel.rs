@@ -72,6 +72,13 @@ impl<S: Shape> Channel<S> {
         Self::of(address, opened)
     }
 
+    /// The channel that is in a region of this process, checked as one that is opened.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn on(region: &Region) -> Result<Self, OpenError> {
+        let opened = crate::fuzzing::opened(region, &S::EXPECTED)?;
+        Self::of(crate::fuzzing::ADDRESS, opened)
+    }
+
     fn of(address: Address, opened: Opened<Region>) -> Result<Self, OpenError> {
         let shape = S::open(&opened.memory);
         Self::shaped(address, opened, shape)

@@ -14,6 +14,17 @@
 
 #[cfg(not(loom))]
 mod channel;
+#[cfg(all(any(test, feature = "fuzzing"), not(loom)))]
+#[doc(hidden)]
+pub mod fuzzing;
+#[cfg(all(any(test, feature = "fuzzing"), not(loom)))]
+mod fuzzing_queue;
+#[cfg(all(any(test, feature = "fuzzing"), not(loom)))]
+mod fuzzing_service;
+#[cfg(all(any(test, feature = "fuzzing"), not(loom)))]
+mod fuzzing_topic;
+#[cfg(all(any(test, feature = "fuzzing"), not(loom)))]
+mod fuzzing_value;
 #[cfg_attr(loom, allow(dead_code, reason = "loom models parts of it"))]
 mod lane;
 #[cfg(not(loom))]

@@ -57,7 +57,7 @@ impl Consumer {
         Self::of(Channel::wait(address.into(), patience)?)
     }
 
-    fn of(channel: Channel<Shape>) -> Result<Self, OpenError> {
+    pub(crate) fn of(channel: Channel<Shape>) -> Result<Self, OpenError> {
         let Channel { shape, me, .. } = channel;
         let Some(seat) = take_seat(&shape, channel.region(), me, is_dead) else {
             let (what, limit) = ("consumers", shape.seats());

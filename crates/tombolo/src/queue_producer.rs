@@ -55,7 +55,7 @@ impl Producer {
         Self::of(Channel::open(address.into())?)
     }
 
-    fn of(channel: Channel<Shape>) -> Result<Self, OpenError> {
+    pub(crate) fn of(channel: Channel<Shape>) -> Result<Self, OpenError> {
         let (shape, region) = (channel.shape, channel.region());
         let Some(lane) = take_lane(&shape, region, channel.me, is_dead) else {
             let (what, limit) = ("producers", shape.lanes());

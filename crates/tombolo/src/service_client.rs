@@ -68,7 +68,7 @@ impl Client {
         Self::of(Channel::wait(address.into(), patience)?)
     }
 
-    fn of(channel: Channel<Shape>) -> Result<Self, OpenError> {
+    pub(crate) fn of(channel: Channel<Shape>) -> Result<Self, OpenError> {
         let mut waiter = Waiter::new();
         let shared = Shared {
             spare: Mutex::new(vec![]),

@@ -52,7 +52,7 @@ impl Server {
         Self::of(Channel::open(address.into())?)
     }
 
-    fn of(channel: Channel<Shape>) -> Result<Self, OpenError> {
+    pub(crate) fn of(channel: Channel<Shape>) -> Result<Self, OpenError> {
         let mut waiter = Waiter::new();
         let Channel { shape, me, .. } = channel;
         let is_dead = |who| waiter.peers().is_dead(who);

@@ -44,7 +44,7 @@ impl Publisher {
         Self::of(Channel::open(address.into())?)
     }
 
-    fn of(channel: Channel<Shape>) -> Result<Self, OpenError> {
+    pub(crate) fn of(channel: Channel<Shape>) -> Result<Self, OpenError> {
         let (shape, region) = (channel.shape, channel.region());
         let mut waiter = Waiter::new();
         let lane = take_lane(&shape, region, channel.me, |who| {

@@ -44,7 +44,7 @@ impl Reader {
         Self::of(address, opened, 0)
     }
 
-    fn of(address: Address, opened: Opened<View>, seen: u64) -> Result<Self, OpenError> {
+    pub(crate) fn of(address: Address, opened: Opened<View>, seen: u64) -> Result<Self, OpenError> {
         let slots = Slots::open(&opened.memory)
             .ok_or_else(|| OpenError::new(&address, Reason::Shape(opened.id)))?;
         let leaving = Leaving::new(&opened, &EXPECTED);

@@ -1,0 +1,4 @@
+//! `tombolo::value` on memory that lies: see `tombolo::fuzzing`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tombolo::fuzzing::value(bytes));

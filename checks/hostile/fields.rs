@@ -43,7 +43,7 @@ fn fields() -> Vec<(String, usize, usize)> {
 }
 
 /// Values that may hurt, in the first bytes of a field.
-fn values() -> Vec<u64> {
+pub fn values() -> Vec<u64> {
     let mine = presence::mine().expect("presence").word();
     let mut all = vec![
         0,

@@ -6,13 +6,15 @@
 //! - `victim`: what is done with a channel that is not to be trusted
 //! - `fields`: each field of the layouts set to each value that may hurt; segments of wrong sizes
 //! - `scribble`: a process that writes all over the segment meanwhile
-//! - `service`: the same over a service
-//! - `topic`: the same for a topic
+//! - `queue`, `service`, `topic`: the same for those channels
+//! - `tables`: their fields, as `fields` does it for a value
 #![allow(missing_docs)]
 
 mod fields;
+mod queue;
 mod scribble;
 mod service;
+mod tables;
 mod topic;
 mod victim;
 
@@ -20,5 +22,12 @@ use checks::suite;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    suite::main(&[fields::CASES, scribble::CASES, service::CASES, topic::CASES])
+    suite::main(&[
+        fields::CASES,
+        queue::CASES,
+        scribble::CASES,
+        service::CASES,
+        tables::CASES,
+        topic::CASES,
+    ])
 }

@@ -22,11 +22,11 @@ pub const CASES: &[Case] = &[
     }),
 ];
 
-fn name() -> Name {
+pub fn name() -> Name {
     Name::mine("hostile-topic").expect("a name")
 }
 
-fn options(policy: Policy) -> Options {
+pub fn options(policy: Policy) -> Options {
     Options {
         capacity: 1024,
         publishers: 2,
@@ -38,7 +38,7 @@ fn options(policy: Policy) -> Options {
 
 /// Writes until it is killed: random words anywhere, or words that mean something; now and then
 /// everything as it was, so that the victims find a channel again.
-fn scribbler(seed: u64, control: bool, whole: &[u8], living: u64) -> ! {
+pub fn scribbler(seed: u64, control: bool, whole: &[u8], living: u64) -> ! {
     let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
     let published = 1 << 63;
     loop {
@@ -79,7 +79,7 @@ fn scribbler(seed: u64, control: bool, whole: &[u8], living: u64) -> ! {
 }
 
 /// Uses a publisher in every way that ends by itself.
-fn publish(publisher: &mut Publisher, tally: &mut Tally) {
+pub fn publish(publisher: &mut Publisher, tally: &mut Tally) {
     let longest = publisher.longest();
     for length in [0, 1, 100, longest, longest + 1] {
         let message = vec![7; length];
@@ -93,9 +93,9 @@ fn publish(publisher: &mut Publisher, tally: &mut Tally) {
 }
 
 /// Uses a subscriber in every way that ends by itself.
-fn receive(subscriber: &mut Subscriber, tally: &mut Tally) {
-    // What is allowed was checked when it opened the channel.
-    let fits = |length: usize| assert!(length <= 1024, "{length}");
+pub fn receive(subscriber: &mut Subscriber, tally: &mut Tally) {
+    // No message is longer than the segment, whatever the shape says that was opened.
+    let fits = |length: usize| assert!(length <= 8192, "{length}");
     let mut bytes = vec![];
     for _ in 0..4 {
         tally.run(SLACK, || subscriber.try_recv(&mut bytes));
@@ -116,7 +116,7 @@ fn receive(subscriber: &mut Subscriber, tally: &mut Tally) {
     }
 }
 
-fn open_and_use(policy: Policy, tally: &mut Tally) {
+pub fn open_and_use(policy: Policy, tally: &mut Tally) {
     for start in [Start::Now, Start::Last(3), Start::Oldest] {
         let opened = tally.run(CREATOR + SLACK, || {
             Subscriber::open_or_create(name(), &options(policy), start)

@@ -8,7 +8,7 @@ use tombolo::{Name, Patience};
 /// Longest message.
 pub const CAPACITY: usize = 200;
 /// How long an operation is told to wait.
-pub const WAIT: Duration = Duration::from_millis(20);
+pub const WAIT: Duration = Duration::from_millis(2);
 /// What it may take beyond that: a busy machine, not another wait.
 pub const SLACK: Duration = Duration::from_secs(2);
 /// How long opening waits by itself for a creator that is alive and does not finish.

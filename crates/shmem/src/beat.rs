@@ -76,6 +76,11 @@ impl Beat {
         }
     }
 
+    /// Where it is read.
+    pub(crate) fn view(&self) -> &View {
+        &self.view
+    }
+
     /// The word to sleep on.
     pub(crate) fn word(&self) -> &AtomicU32 {
         self.view.word(pulse::BEAT)

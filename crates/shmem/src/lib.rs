@@ -34,6 +34,8 @@ pub mod waiter;
 pub mod window;
 
 #[cfg(not(loom))]
+mod asking;
+#[cfg(not(loom))]
 mod beat;
 #[cfg(not(loom))]
 mod guarded;
@@ -46,6 +48,8 @@ mod peers;
 #[cfg(loom)]
 #[path = "peers_loom.rs"]
 mod peers;
+#[cfg(not(loom))]
+mod reactor;
 mod robust;
 
 #[cfg(not(loom))]
@@ -62,6 +66,8 @@ pub mod name;
 #[cfg(not(loom))]
 pub mod open;
 
+#[cfg(not(loom))]
+pub use asking::Wait;
 #[cfg(not(loom))]
 pub use bytes::{Bytes, BytesMut, WrongSize};
 #[cfg(not(loom))]

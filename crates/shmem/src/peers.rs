@@ -25,6 +25,8 @@
 
 use crate::beat::{Beat, State};
 use crate::presence::{self, Identity};
+use crate::pulse;
+use crate::reactor::Word;
 use crate::region::View;
 use crate::wait::futex_wait;
 use rustix::io::Errno;
@@ -38,7 +40,7 @@ const SLICE: Duration = Duration::from_millis(50);
 const FIRST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(2);
 /// The kernel waits for as many words at a time, of which one is the bell's.
-const MOST: usize = 128 - 1;
+pub(crate) const MOST: usize = 128 - 1;
 /// A peer that was not watched in so many looks is forgotten, and its pulse detached.
 const FORGET: u32 = 64;
 
@@ -147,30 +149,62 @@ impl Peers {
         self.slept = 0;
     }
 
-    /// Sleeps while the word at `offset` is `expected` and all who are watched live, not longer
-    /// than `most`.
-    pub(crate) fn sleep(&mut self, view: &View, offset: usize, expected: u32, most: Duration) {
-        let mut waits = vec![wait(view.word(offset), expected)];
+    /// Sleeps of this wait so far.
+    pub(crate) fn slept(&self) -> u32 {
+        self.slept
+    }
+
+    /// How long a sleep that begins now may be, and whether nobody is watched. Calls `each` with
+    /// the pulses that should end it, and what they are now; false says that there is no room for
+    /// that one.
+    fn slice(&mut self, mut each: impl FnMut(&Beat, u32) -> bool) -> (Duration, bool) {
         let mut slice = LONGEST.min(FIRST * (1 << (2 * self.slept.min(3))));
+        self.slept += 1;
         let mut alone = true;
         for peer in self.known.iter_mut().filter(|peer| peer.idle == 0) {
             alone = false;
             let state = peer.beat.as_mut().map_or(State::Silent(SLICE), Beat::look);
             match (state, &peer.beat) {
-                (State::Beats(word), Some(beat)) if waits.len() <= MOST => {
-                    waits.push(wait(beat.word(), word));
-                }
+                (State::Beats(word), Some(beat)) if each(beat, word) => {}
                 (State::Died(time) | State::Silent(time), _) => slice = slice.min(time),
                 _ => slice = slice.min(SLICE),
             }
         }
+        (slice, alone)
+    }
+
+    /// Appends the words that should end the wait of a task: the pulses of those who are watched.
+    /// Answers after which time it should look again.
+    pub(crate) fn arm(&mut self, words: &mut Vec<Word>) -> Duration {
+        let (slice, alone) = self.slice(|beat, expected| {
+            words.push(Word {
+                view: beat.view().clone(),
+                offset: pulse::BEAT,
+                expected,
+                is_pulse: true,
+            });
+            true
+        });
+        if alone { LONGEST } else { slice }
+    }
+
+    /// Sleeps while the word at `offset` is `expected` and all who are watched live, not longer
+    /// than `most`.
+    pub(crate) fn sleep(&mut self, view: &View, offset: usize, expected: u32, most: Duration) {
+        let mut waits = vec![wait(view.word(offset), expected)];
+        let (mut slice, alone) = self.slice(|beat, word| {
+            let fits = waits.len() <= MOST;
+            if fits {
+                waits.push(wait(beat.word(), word));
+            }
+            fits
+        });
         if alone {
             slice = crate::wait::SLICE;
         }
         let slept = match waits.len() {
             1 => false,
-            // Relaxed: a hint.
-            _ => !REFUSED.load(Ordering::Relaxed) && wait_for_any(&waits, slice.min(most)),
+            _ => !is_refused() && wait_for_any(&waits, slice.min(most)),
         };
         if !slept {
             if waits.len() > 1 {
@@ -178,7 +212,6 @@ impl Peers {
             }
             futex_wait(view, offset, expected, slice.min(most));
         }
-        self.slept += 1;
         // Of those who sleep on a pulse the kernel wakes one, who must wake the others.
         for peer in self.known.iter_mut().filter(|peer| peer.idle == 0) {
             if let Some(beat) = &mut peer.beat {
@@ -188,16 +221,22 @@ impl Peers {
     }
 }
 
-fn wait(word: &AtomicU32, expected: u32) -> futex::Wait {
+/// One of the words to sleep on.
+pub(crate) fn wait(word: &AtomicU32, expected: u32) -> futex::Wait {
+    wait_at(word.as_ptr(), expected)
+}
+
+/// [`wait`], by its address, which only the kernel will follow.
+pub(crate) fn wait_at(word: *mut u32, expected: u32) -> futex::Wait {
     let mut wait = futex::Wait::new();
-    wait.uaddr = futex::WaitPtr::new(word.as_ptr().cast());
+    wait.uaddr = futex::WaitPtr::new(word.cast());
     wait.val = expected.into();
     wait.flags = futex::WaitFlags::SIZE_U32;
     wait
 }
 
 /// Sleeps; false if the kernel can't.
-fn wait_for_any(waits: &[futex::Wait], slice: Duration) -> bool {
+pub(crate) fn wait_for_any(waits: &[futex::Wait], slice: Duration) -> bool {
     let now = rustix::time::clock_gettime(ClockId::Monotonic);
     let nanoseconds = now.tv_nsec + i64::from(slice.subsec_nanos());
     let until = futex::Timespec {
@@ -213,6 +252,22 @@ fn wait_for_any(waits: &[futex::Wait], slice: Duration) -> bool {
     }
     // Every other way in which it can end makes the caller look again.
     true
+}
+
+/// Sleeps on one word.
+pub(crate) fn wait_for_one(word: &AtomicU32, expected: u32, slice: Duration) {
+    let slice = futex::Timespec {
+        tv_sec: slice.as_secs() as i64,
+        tv_nsec: slice.subsec_nanos().into(),
+    };
+    // Every way in which it can end makes the caller look again.
+    let _ = futex::wait(word, futex::Flags::empty(), expected, Some(&slice));
+}
+
+/// Whether the kernel has said that it can't wait for several words.
+pub(crate) fn is_refused() -> bool {
+    // Relaxed: a hint.
+    REFUSED.load(Ordering::Relaxed)
 }
 
 /// As presence has it. Who can't tell takes nobody for dead.

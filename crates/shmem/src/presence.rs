@@ -139,6 +139,9 @@ pub(crate) struct Own {
     pub(crate) pulse_base: AtomicUsize,
     /// The thread that keeps the pulse, by its number.
     pub(crate) pulse_keeper: AtomicU64,
+    /// The reactor; null until a task waits.
+    #[cfg(not(loom))]
+    pub(crate) reactor: AtomicPtr<crate::reactor::Reactor>,
 }
 
 /// Null until somebody asks.

@@ -68,7 +68,10 @@ pub struct Waiter {
     failures: u32,
     /// Waits in which it does not spin, because others want the processor.
     crowded: u32,
-    peers: Peers,
+    pub(crate) peers: Peers,
+    /// The task that waits by this handle, if one does.
+    #[cfg(not(loom))]
+    pub(crate) ticket: crate::reactor::Ticket,
 }
 
 impl Default for Waiter {
@@ -91,6 +94,8 @@ impl Waiter {
             failures: 0,
             crowded: 0,
             peers: Peers::new(is_dead),
+            #[cfg(not(loom))]
+            ticket: crate::reactor::Ticket::default(),
         }
     }
 

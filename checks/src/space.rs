@@ -63,7 +63,13 @@ impl Prompt {
     pub fn time<T>(&mut self, what: &str, operation: impl FnOnce() -> T) -> T {
         let start = Instant::now();
         let answer = operation();
-        let took = start.elapsed();
+        self.add(what, start.elapsed());
+        answer
+    }
+
+    /// Counts an operation that was timed.
+    #[track_caller]
+    pub fn add(&mut self, what: &str, took: Duration) {
         self.count += 1;
         self.slowest = self.slowest.max(took);
         self.late += usize::from(took > PROMPT);
@@ -72,6 +78,5 @@ impl Prompt {
             self.late * 50 <= self.count + 100,
             "{what} took {took:?}, as did others: {self:?}"
         );
-        answer
     }
 }

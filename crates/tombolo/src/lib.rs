@@ -8,10 +8,21 @@
 //! - [`topic`]: one to many; each message goes to every subscriber.
 //! - [`value`]: the latest message, readable any number of times.
 //! - [`mailbox_store`]: typed messages, on which mailboxes and user-space queues stand.
+//! - `asynchronous`: the same for tasks, with the feature `async`.
 //! - [`sysv`]: every System V call itself, safely.
 //! - [`shmem`]: what channels are made of.
 #![forbid(unsafe_code)]
 
+#[cfg(all(feature = "async", not(loom)))]
+mod async_queue;
+#[cfg(all(feature = "async", not(loom)))]
+mod async_service;
+#[cfg(all(feature = "async", not(loom)))]
+mod async_topic;
+#[cfg(all(feature = "async", not(loom)))]
+mod async_value;
+#[cfg(all(feature = "async", not(loom)))]
+pub mod asynchronous;
 #[cfg(not(loom))]
 mod channel;
 #[cfg(all(any(test, feature = "fuzzing"), not(loom)))]

@@ -10,7 +10,7 @@ use shmem::Peers;
 use shmem::wait::{Moment, Patience};
 use shmem::zerocopy::{FromBytes, IntoBytes};
 use shmem::{Address, Bytes, OpenError, OutOfBounds, Reason, Region, barrier};
-use shmem::{Waiter, Waiting};
+use shmem::{Wait, Waiter, Waiting};
 use std::time::Duration;
 
 /// Receives messages.
@@ -102,7 +102,7 @@ impl Consumer {
     #[inline]
     pub fn recv(&mut self, to: &mut Vec<u8>) -> Result<Received, RecvError> {
         loop {
-            if let Some(received) = self.copy(Some(Patience::FOREVER), to)? {
+            if let Some(received) = self.copy(Wait::FOREVER, to)? {
                 return Ok(received);
             }
         }
@@ -114,7 +114,7 @@ impl Consumer {
     /// See [`RecvError`]; the buffer is left empty.
     #[inline]
     pub fn try_recv(&mut self, to: &mut Vec<u8>) -> Result<Option<Received>, RecvError> {
-        self.copy(None, to)
+        self.copy(Wait::Not, to)
     }
 
     /// [`recv`](Self::recv) that waits no longer than `timeout`, `None` if there was no message.
@@ -126,13 +126,13 @@ impl Consumer {
         to: &mut Vec<u8>,
         timeout: Duration,
     ) -> Result<Option<Received>, RecvError> {
-        self.copy(Some(timeout.into()), to)
+        self.copy(Wait::While(timeout.into()), to)
     }
 
     #[inline]
-    fn copy(
+    pub(crate) fn copy(
         &mut self,
-        wait: Option<Patience>,
+        wait: Wait<'_>,
         to: &mut Vec<u8>,
     ) -> Result<Option<Received>, RecvError> {
         to.clear();
@@ -177,7 +177,7 @@ impl Consumer {
     /// See [`RecvError`].
     pub fn receive(&mut self, patience: Patience) -> Result<Option<Delivery<'_>>, RecvError> {
         Ok(self
-            .take(Some(patience))?
+            .take(Wait::While(patience))?
             .then_some(Delivery { consumer: self }))
     }
 
@@ -193,9 +193,18 @@ impl Consumer {
         &mut self,
         most: usize,
         patience: Patience,
+        each: impl FnMut(Message<'_>),
+    ) -> Result<usize, RecvError> {
+        self.batch(most, Wait::While(patience), each)
+    }
+
+    pub(crate) fn batch(
+        &mut self,
+        most: usize,
+        wait: Wait<'_>,
         mut each: impl FnMut(Message<'_>),
     ) -> Result<usize, RecvError> {
-        if most == 0 || !self.take(Some(patience))? {
+        if most == 0 || !self.take(wait)? {
             return Ok(0);
         }
         // Finishes what was handed out, also if `each` panics.
@@ -215,9 +224,9 @@ impl Consumer {
         Ok(count)
     }
 
-    /// Takes a message in hand; false if there is none. `wait` of `None` does not wait at all.
+    /// Takes a message in hand; false if there is none.
     #[inline]
-    fn take(&mut self, wait: Option<Patience>) -> Result<bool, RecvError> {
+    pub(crate) fn take(&mut self, wait: Wait<'_>) -> Result<bool, RecvError> {
         if !self.channel.is_mine() {
             return Err(RecvError::Forked);
         }
@@ -233,7 +242,7 @@ impl Consumer {
     }
 
     #[cold]
-    fn take_slowly(&mut self, wait: Option<Patience>) -> Result<bool, RecvError> {
+    fn take_slowly(&mut self, wait: Wait<'_>) -> Result<bool, RecvError> {
         let Self {
             follow,
             seat,
@@ -245,7 +254,7 @@ impl Consumer {
         } = self;
         let Channel { shape, .. } = *channel;
         let (region, seat, follow) = (channel.region(), *seat, *follow);
-        let mut look = |moment, peers: &mut Peers| {
+        let look = |moment, peers: &mut Peers| {
             let parking = moment == Moment::Parking;
             let found = taking.find(region, |word| parking && peers.is_dead(word));
             if let Some(found) = found {
@@ -267,12 +276,26 @@ impl Consumer {
                 End::Died => Err(RecvError::ProducerDied),
             })
         };
-        let found = match wait {
-            None => look(Moment::Parking, waiter.peers()),
-            Some(patience) => waiter.wait(shape.data(region), patience, look),
-        };
-        shape.seat(seat).set_asleep(region, false);
+        let found = waiter.find(shape.data(region), wait, look);
+        if found.is_some() || !wait.is_task() {
+            shape.seat(seat).set_asleep(region, false);
+        }
         found.transpose().map(|found| found.is_some())
+    }
+
+    /// Takes the message in hand in place.
+    #[cfg(feature = "async")]
+    pub(crate) fn delivery(&mut self) -> Delivery<'_> {
+        Delivery { consumer: self }
+    }
+
+    /// Says that no task waits any more.
+    #[cfg(feature = "async")]
+    pub(crate) fn withdraw(&mut self) {
+        if self.waiter.withdraw() && self.channel.is_mine() {
+            let seat = self.channel.shape.seat(self.seat);
+            seat.set_asleep(self.channel.region(), false);
+        }
     }
 
     #[inline]

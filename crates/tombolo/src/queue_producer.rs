@@ -10,7 +10,7 @@ use shmem::sync::Ordering;
 use shmem::wait::{Moment, Patience, is_parked, layout as bell};
 use shmem::zerocopy::{Immutable, IntoBytes};
 use shmem::{Address, BytesMut, OpenError, OutOfBounds, Reason, barrier};
-use shmem::{Waiter, Waiting, Window};
+use shmem::{Wait, Waiter, Waiting, Window};
 use std::time::Duration;
 
 /// Sends messages.
@@ -116,7 +116,7 @@ impl Producer {
     /// See [`SendError`]; nothing is sent then.
     #[inline]
     pub fn send(&mut self, message: &[u8]) -> Result<(), SendError> {
-        self.send_one(message, Some(Patience::FOREVER))
+        self.send_one(message, Wait::FOREVER)
     }
 
     /// Sends a value as a message. Waits for room as long as it takes. See
@@ -137,7 +137,7 @@ impl Producer {
     /// See [`SendError`]; nothing is sent then.
     #[inline]
     pub fn try_send(&mut self, message: &[u8]) -> Result<(), SendError> {
-        self.send_one(message, None)
+        self.send_one(message, Wait::Not)
     }
 
     /// [`send`](Self::send) that waits no longer than `timeout`.
@@ -145,11 +145,11 @@ impl Producer {
     /// # Errors
     /// See [`SendError`]; nothing is sent then.
     pub fn send_timeout(&mut self, message: &[u8], timeout: Duration) -> Result<(), SendError> {
-        self.send_one(message, Some(timeout.into()))
+        self.send_one(message, Wait::While(timeout.into()))
     }
 
     #[inline]
-    fn send_one(&mut self, message: &[u8], wait: Option<Patience>) -> Result<(), SendError> {
+    pub(crate) fn send_one(&mut self, message: &[u8], wait: Wait<'_>) -> Result<(), SendError> {
         let claim = self.claim(message.len(), wait)?;
         self.write(claim, message);
         self.ring();
@@ -170,10 +170,10 @@ impl Producer {
         let mut result = Ok(());
         for message in messages {
             let message = message.as_ref();
-            let mut claim = self.claim(message.len(), None);
+            let mut claim = self.claim(message.len(), Wait::Not);
             if claim == Err(SendError::Full) {
                 self.ring();
-                claim = self.claim(message.len(), Some(Patience::FOREVER));
+                claim = self.claim(message.len(), Wait::FOREVER);
             }
             match claim {
                 Ok(claim) => self.write(claim, message),
@@ -196,7 +196,7 @@ impl Producer {
     /// # Errors
     /// See [`SendError`].
     pub fn loan(&mut self, length: usize, patience: Patience) -> Result<Loan<'_>, SendError> {
-        let claim = self.claim(length, Some(patience))?;
+        let claim = self.claim(length, Wait::While(patience))?;
         Ok(Loan {
             producer: self,
             claim,
@@ -204,7 +204,7 @@ impl Producer {
     }
 
     #[inline]
-    fn claim(&mut self, length: usize, wait: Option<Patience>) -> Result<Claim, SendError> {
+    pub(crate) fn claim(&mut self, length: usize, wait: Wait<'_>) -> Result<Claim, SendError> {
         if !self.channel.is_mine() {
             return Err(SendError::Forked);
         }
@@ -227,7 +227,7 @@ impl Producer {
     }
 
     #[cold]
-    fn claim_slowly(&mut self, length: usize, wait: Option<Patience>) -> Result<Claim, SendError> {
+    fn claim_slowly(&mut self, length: usize, wait: Wait<'_>) -> Result<Claim, SendError> {
         let Self {
             follow,
             lane,
@@ -241,7 +241,7 @@ impl Producer {
         } = self;
         let Channel { shape, .. } = *channel;
         let (region, follow, missed, lane) = (channel.region(), *follow, *missed, *lane);
-        let mut look = |moment, peers: &mut Peers| {
+        let look = |moment, peers: &mut Peers| {
             if let Ok(claim) = tail.claim(region, length) {
                 return Some(Ok(claim));
             }
@@ -264,12 +264,29 @@ impl Producer {
             shape.owner(lane).set_asleep(region, true);
             None
         };
-        let found = match wait {
-            None => look(Moment::Parking, waiter.peers()),
-            Some(patience) => waiter.wait(shape.space(region, lane), patience, look),
-        };
-        shape.owner(lane).set_asleep(region, false);
+        let found = waiter.find(shape.space(region, lane), wait, look);
+        if found.is_some() || !wait.is_task() {
+            shape.owner(lane).set_asleep(region, false);
+        }
         found.unwrap_or(Err(SendError::Full))
+    }
+
+    /// A place for a message, claimed just now.
+    #[cfg(feature = "async")]
+    pub(crate) fn claimed(&mut self, claim: Claim) -> Loan<'_> {
+        Loan {
+            producer: self,
+            claim,
+        }
+    }
+
+    /// Says that no task waits any more.
+    #[cfg(feature = "async")]
+    pub(crate) fn withdraw(&mut self) {
+        if self.waiter.withdraw() && self.channel.is_mine() {
+            let owner = self.channel.shape.owner(self.lane);
+            owner.set_asleep(self.channel.region(), false);
+        }
     }
 
     #[inline]

@@ -6,8 +6,10 @@ use crate::service_layout::Shape;
 use crate::service_members::{leave_slot, somebody, take_slot};
 use crate::service_slot::{Fate, Outcome, Slot};
 use shmem::wait::{Moment, Patience};
-use shmem::{Address, OpenError, Peers, Reason, Waiter, Waiting, barrier};
+use shmem::{Address, OpenError, Peers, Reason, Wait, Waiter, Waiting, barrier};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+#[cfg(feature = "async")]
+use std::task::Waker;
 use std::time::Duration;
 
 /// Calls a service.
@@ -151,7 +153,7 @@ impl Client {
         self.count();
         let ended = self
             .shared
-            .wait(&line, self.follow, &mut self.waiter, patience);
+            .wait(&line, self.follow, &mut self.waiter, Wait::While(patience));
         match ended {
             Some(Ok(())) => {
                 let read = self.shared.read(&line, reply);
@@ -189,6 +191,12 @@ impl Client {
             waiter,
             shared: self.shared.clone(),
         })
+    }
+
+    /// Gives a call the client's own way of waiting, which knows the servers, or takes it back.
+    #[cfg(feature = "async")]
+    pub(crate) fn lend_waiter(&mut self, pending: &mut Pending) {
+        std::mem::swap(&mut self.waiter, &mut pending.waiter);
     }
 
     /// A slot for a call.
@@ -254,11 +262,11 @@ impl Pending {
     /// [`CallError::Forked`] and [`CallError::Removed`].
     pub fn is_over(&mut self, patience: Patience) -> Result<bool, CallError> {
         self.shared.check(0)?;
-        self.look(patience);
+        self.look(Wait::While(patience));
         Ok(self.ended.is_some())
     }
 
-    fn look(&mut self, patience: Patience) {
+    fn look(&mut self, wait: Wait<'_>) {
         let Self {
             line,
             follow,
@@ -267,14 +275,36 @@ impl Pending {
             shared,
         } = self;
         if ended.is_none() {
-            *ended = shared.wait(line, *follow, waiter, patience);
+            *ended = shared.wait(line, *follow, waiter, wait);
         }
+    }
+
+    /// Has a task wait for the end of the call, `None` if it has not ended.
+    #[cfg(feature = "async")]
+    pub(crate) fn ask(
+        &mut self,
+        waker: &Waker,
+        reply: &mut Vec<u8>,
+    ) -> Option<Result<(), CallError>> {
+        reply.clear();
+        if let Err(error) = self.shared.check(0) {
+            return Some(Err(error));
+        }
+        self.look(Wait::Wake(waker));
+        let ended = self.ended.clone()?;
+        Some(ended.and_then(|()| self.shared.read(&self.line, reply)))
+    }
+
+    /// Says that no task waits any more.
+    #[cfg(feature = "async")]
+    pub(crate) fn withdraw(&mut self) {
+        self.waiter.withdraw();
     }
 
     fn finish(mut self, patience: Patience, reply: &mut Vec<u8>) -> Result<(), CallError> {
         reply.clear();
         self.shared.check(0)?;
-        self.look(patience);
+        self.look(Wait::While(patience));
         match self.ended.clone() {
             Some(Ok(())) => self.shared.read(&self.line, reply),
             Some(Err(error)) => Err(error),
@@ -363,14 +393,15 @@ impl Shared {
         door.ring_light(|| true);
     }
 
-    /// Waits until there is a reply, or none to wait for; `None` if patience ended.
+    /// Waits until there is a reply, or none to wait for; `None` if patience ended, or a task will
+    /// be woken.
     #[inline]
     fn wait(
         &self,
         line: &Line,
         follow: bool,
         waiter: &mut Waiter,
-        patience: Patience,
+        wait: Wait<'_>,
     ) -> Option<Result<(), CallError>> {
         let slot = self.slot(line.slot);
         let bell = self
@@ -378,8 +409,8 @@ impl Shared {
             .shape
             .answered(self.channel.region(), line.slot);
         // A foreign removal is looked for after a sleep only: a system call.
-        let mut slept = false;
-        waiter.wait(bell, patience, |moment, peers| {
+        let mut slept = waiter.has_asked();
+        waiter.find(bell, wait, |moment, peers| {
             if slot.is_answered(line.number) {
                 return Some(Ok(()));
             }

@@ -6,8 +6,10 @@ use crate::service::{self, MANY, Options, ServeError};
 use crate::service_layout::Shape;
 use crate::service_members::{leave_seat, take_seat};
 use crate::service_slot::{Outcome, Slot, Taken};
-use shmem::wait::{Moment, Patience};
-use shmem::{Address, OpenError, OutOfBounds, Peers, Reason, Waiter, Waiting, barrier, pulse};
+use shmem::wait::Moment;
+use shmem::{
+    Address, OpenError, OutOfBounds, Peers, Reason, Wait, Waiter, Waiting, barrier, pulse,
+};
 use std::fmt;
 use std::time::Duration;
 
@@ -103,7 +105,7 @@ impl Server {
     )]
     #[inline]
     pub fn next(&mut self) -> Result<Request<'_>, ServeError> {
-        while !self.take(Some(Patience::FOREVER))? {}
+        while !self.take(Wait::FOREVER)? {}
         Ok(Request { server: self })
     }
 
@@ -113,7 +115,7 @@ impl Server {
     /// See [`ServeError`].
     #[inline]
     pub fn try_next(&mut self) -> Result<Option<Request<'_>>, ServeError> {
-        Ok(self.take(None)?.then_some(Request { server: self }))
+        Ok(self.take(Wait::Not)?.then_some(Request { server: self }))
     }
 
     /// [`next`](Self::next) that waits no longer than `timeout`, `None` if there was no request.
@@ -121,13 +123,13 @@ impl Server {
     /// # Errors
     /// See [`ServeError`].
     pub fn next_timeout(&mut self, timeout: Duration) -> Result<Option<Request<'_>>, ServeError> {
-        let taken = self.take(Some(timeout.into()))?;
+        let taken = self.take(Wait::While(timeout.into()))?;
         Ok(taken.then_some(Request { server: self }))
     }
 
-    /// Takes a request in hand; false if there is none. `wait` of `None` does not wait at all.
+    /// Takes a request in hand; false if there is none.
     #[inline]
-    fn take(&mut self, wait: Option<Patience>) -> Result<bool, ServeError> {
+    pub(crate) fn take(&mut self, wait: Wait<'_>) -> Result<bool, ServeError> {
         if !self.channel.is_mine() {
             return Err(ServeError::Forked);
         }
@@ -148,7 +150,7 @@ impl Server {
     }
 
     #[cold]
-    fn take_slowly(&mut self, wait: Option<Patience>) -> Result<bool, ServeError> {
+    fn take_slowly(&mut self, wait: Wait<'_>) -> Result<bool, ServeError> {
         let Self {
             round,
             held,
@@ -157,7 +159,7 @@ impl Server {
             channel,
             ..
         } = self;
-        let mut look = |moment, peers: &mut Peers| {
+        let look = |moment, peers: &mut Peers| {
             if moment == Moment::Spinning {
                 return round.find_quickly(channel, peers).map(Ok);
             }
@@ -171,15 +173,22 @@ impl Server {
             let gone = channel.has_ended() || watch.is_due() && channel.is_gone();
             gone.then_some(Err(ServeError::Removed))
         };
-        let found = match wait {
-            None => look(Moment::Parking, waiter.peers()),
-            Some(patience) => {
-                let door = channel.shape.door(channel.region());
-                waiter.wait(door, patience, look)
-            }
-        };
+        let door = channel.shape.door(channel.region());
+        let found = waiter.find(door, wait, look);
         *held = found.transpose()?;
         Ok(held.is_some())
+    }
+
+    /// The request in hand.
+    #[cfg(feature = "async")]
+    pub(crate) fn request(&mut self) -> Request<'_> {
+        Request { server: self }
+    }
+
+    /// Says that no task waits any more.
+    #[cfg(feature = "async")]
+    pub(crate) fn withdraw(&mut self) {
+        self.waiter.withdraw();
     }
 
     fn slot(&self, slot: usize) -> Slot<'_> {

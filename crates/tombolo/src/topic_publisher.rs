@@ -8,7 +8,9 @@ use crate::topic_members::{free_seat, leave_lane, take_lane};
 use crate::topic_tail::Tail;
 use shmem::wait::{Moment, Patience};
 use shmem::zerocopy::{Immutable, IntoBytes};
-use shmem::{Address, BytesMut, OpenError, OutOfBounds, Peers, Reason, Waiter, Waiting, barrier};
+use shmem::{
+    Address, BytesMut, OpenError, OutOfBounds, Peers, Reason, Wait, Waiter, Waiting, barrier,
+};
 use std::time::Duration;
 
 /// Publishes messages.
@@ -97,7 +99,7 @@ impl Publisher {
     /// See [`PublishError`]; nothing is published then.
     #[inline]
     pub fn publish(&mut self, message: &[u8]) -> Result<(), PublishError> {
-        self.publish_one(message, Some(Patience::FOREVER))
+        self.publish_one(message, Wait::FOREVER)
     }
 
     /// Publishes a value as a message. Where slow subscribers are waited for, it waits for room as
@@ -118,7 +120,7 @@ impl Publisher {
     /// See [`PublishError`]; nothing is published then.
     #[inline]
     pub fn try_publish(&mut self, message: &[u8]) -> Result<(), PublishError> {
-        self.publish_one(message, None)
+        self.publish_one(message, Wait::Not)
     }
 
     /// [`publish`](Self::publish) that waits no longer than `timeout`.
@@ -130,11 +132,15 @@ impl Publisher {
         message: &[u8],
         timeout: Duration,
     ) -> Result<(), PublishError> {
-        self.publish_one(message, Some(timeout.into()))
+        self.publish_one(message, Wait::While(timeout.into()))
     }
 
     #[inline]
-    fn publish_one(&mut self, message: &[u8], wait: Option<Patience>) -> Result<(), PublishError> {
+    pub(crate) fn publish_one(
+        &mut self,
+        message: &[u8],
+        wait: Wait<'_>,
+    ) -> Result<(), PublishError> {
         let claim = self.claim(message.len(), wait)?;
         self.write(claim, message);
         self.ring();
@@ -155,10 +161,10 @@ impl Publisher {
         let mut result = Ok(());
         for message in messages {
             let message = message.as_ref();
-            let mut claim = self.claim(message.len(), None);
+            let mut claim = self.claim(message.len(), Wait::Not);
             if claim == Err(PublishError::Full) {
                 self.ring();
-                claim = self.claim(message.len(), Some(Patience::FOREVER));
+                claim = self.claim(message.len(), Wait::FOREVER);
             }
             match claim {
                 Ok(claim) => self.write(claim, message),
@@ -181,7 +187,7 @@ impl Publisher {
     /// # Errors
     /// See [`PublishError`].
     pub fn loan(&mut self, length: usize, patience: Patience) -> Result<Loan<'_>, PublishError> {
-        let claim = self.claim(length, Some(patience))?;
+        let claim = self.claim(length, Wait::While(patience))?;
         Ok(Loan {
             publisher: self,
             claim,
@@ -189,7 +195,7 @@ impl Publisher {
     }
 
     #[inline]
-    fn claim(&mut self, length: usize, wait: Option<Patience>) -> Result<Claim, PublishError> {
+    pub(crate) fn claim(&mut self, length: usize, wait: Wait<'_>) -> Result<Claim, PublishError> {
         if !self.channel.is_mine() {
             return Err(PublishError::Forked);
         }
@@ -209,11 +215,7 @@ impl Publisher {
     }
 
     #[cold]
-    fn claim_slowly(
-        &mut self,
-        length: usize,
-        wait: Option<Patience>,
-    ) -> Result<Claim, PublishError> {
+    fn claim_slowly(&mut self, length: usize, wait: Wait<'_>) -> Result<Claim, PublishError> {
         let Self {
             lane,
             tail,
@@ -223,7 +225,7 @@ impl Publisher {
         } = self;
         let (region, shape, me) = (channel.region(), &channel.shape, channel.me);
         let owner = shape.owner(*lane);
-        let mut look = |moment, peers: &mut Peers| {
+        let look = |moment, peers: &mut Peers| {
             if let Ok(claim) = tail.claim(region, length) {
                 return Some(Ok(claim));
             }
@@ -250,12 +252,29 @@ impl Publisher {
             owner.set_asleep(region, claim.is_none());
             claim.map(Ok)
         };
-        let found = match wait {
-            None => look(Moment::Parking, waiter.peers()),
-            Some(patience) => waiter.wait(shape.space(region, *lane), patience, look),
-        };
-        owner.set_asleep(region, false);
+        let found = waiter.find(shape.space(region, *lane), wait, look);
+        if found.is_some() || !wait.is_task() {
+            owner.set_asleep(region, false);
+        }
         found.unwrap_or(Err(PublishError::Full))
+    }
+
+    /// A place for a message, claimed just now.
+    #[cfg(feature = "async")]
+    pub(crate) fn claimed(&mut self, claim: Claim) -> Loan<'_> {
+        Loan {
+            publisher: self,
+            claim,
+        }
+    }
+
+    /// Says that no task waits any more.
+    #[cfg(feature = "async")]
+    pub(crate) fn withdraw(&mut self) {
+        if self.waiter.withdraw() && self.channel.is_mine() {
+            let owner = self.channel.shape.owner(self.lane);
+            owner.set_asleep(self.channel.region(), false);
+        }
     }
 
     #[inline]

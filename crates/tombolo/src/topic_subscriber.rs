@@ -10,7 +10,7 @@ use crate::topic_members::{Ended, attempt, ended, hold, leave_seat, move_cursor,
 use shmem::sync::Ordering;
 use shmem::wait::{Moment, Patience};
 use shmem::zerocopy::{FromBytes, IntoBytes};
-use shmem::{Address, OpenError, Peers, Reason, Region, View, Waiter, Waiting, barrier};
+use shmem::{Address, OpenError, Peers, Reason, Region, View, Wait, Waiter, Waiting, barrier};
 use std::time::Duration;
 
 /// How often a subscriber that publishers outrun looks for a place to start.
@@ -45,9 +45,6 @@ pub struct Subscriber {
     door: Option<Region>,
     pub(crate) channel: Channel<Shape, View>,
 }
-
-/// Whether to look for as long as patience lasts, or once.
-type Wait = Option<Patience>;
 
 impl Subscriber {
     /// Opens a topic, or creates it as `options` say, and starts at `start`.
@@ -201,7 +198,7 @@ impl Subscriber {
     #[inline]
     pub fn recv(&mut self, to: &mut Vec<u8>) -> Result<Received, RecvError> {
         loop {
-            if let Some(received) = self.copy(Some(Patience::FOREVER), to)? {
+            if let Some(received) = self.copy(Wait::FOREVER, to)? {
                 return Ok(received);
             }
         }
@@ -213,7 +210,7 @@ impl Subscriber {
     /// See [`RecvError`]; the buffer is left empty.
     #[inline]
     pub fn try_recv(&mut self, to: &mut Vec<u8>) -> Result<Option<Received>, RecvError> {
-        self.copy(None, to)
+        self.copy(Wait::Not, to)
     }
 
     /// [`recv`](Self::recv) that waits no longer than `timeout`, `None` if there was no message.
@@ -225,7 +222,7 @@ impl Subscriber {
         to: &mut Vec<u8>,
         timeout: Duration,
     ) -> Result<Option<Received>, RecvError> {
-        self.copy(Some(timeout.into()), to)
+        self.copy(Wait::While(timeout.into()), to)
     }
 
     /// Receives a message that is one value. Waits as long as it takes.
@@ -266,13 +263,22 @@ impl Subscriber {
         &mut self,
         most: usize,
         patience: Patience,
+        each: impl FnMut(&[u8], Received),
+    ) -> Result<usize, RecvError> {
+        self.batch(most, Wait::While(patience), each)
+    }
+
+    pub(crate) fn batch(
+        &mut self,
+        most: usize,
+        wait: Wait<'_>,
         mut each: impl FnMut(&[u8], Received),
     ) -> Result<usize, RecvError> {
         let mut bytes = std::mem::take(&mut self.copy);
         let mut count = 0;
         let mut result = Ok(());
         if most > 0 {
-            match self.copy(Some(patience), &mut bytes) {
+            match self.copy(wait, &mut bytes) {
                 Ok(Some(received)) => {
                     each(&bytes, received);
                     count = 1;
@@ -304,8 +310,12 @@ impl Subscriber {
     /// # Errors
     /// See [`RecvError`].
     pub fn receive(&mut self, patience: Patience) -> Result<Option<Delivery<'_>>, RecvError> {
+        self.find_whole(Wait::While(patience))
+    }
+
+    fn find_whole(&mut self, wait: Wait<'_>) -> Result<Option<Delivery<'_>>, RecvError> {
         for attempt in 0u32.. {
-            let Some(found) = self.find(Some(patience))? else {
+            let Some(found) = self.find(wait)? else {
                 break;
             };
             let head = &mut self.heads[found.lane];
@@ -314,7 +324,7 @@ impl Subscriber {
                 Err(Unfit::Damaged) => return Err(RecvError::Damaged),
                 Err(Unfit::Lapped) => {
                     head.lap();
-                    if attempt >= TRIES && patience.is_over() {
+                    if attempt >= TRIES && wait.gives_up() {
                         break;
                     }
                     continue;
@@ -331,7 +341,11 @@ impl Subscriber {
     }
 
     #[inline]
-    fn copy(&mut self, wait: Wait, to: &mut Vec<u8>) -> Result<Option<Received>, RecvError> {
+    pub(crate) fn copy(
+        &mut self,
+        wait: Wait<'_>,
+        to: &mut Vec<u8>,
+    ) -> Result<Option<Received>, RecvError> {
         for attempt in 0u32.. {
             to.clear();
             let Some(found) = self.find(wait)? else {
@@ -348,7 +362,7 @@ impl Subscriber {
                         return Err(RecvError::Damaged);
                     }
                     // A liar, or a publisher that is always faster, must not keep it busy for ever.
-                    if attempt >= TRIES && wait.is_none_or(|patience| patience.is_over()) {
+                    if attempt >= TRIES && wait.gives_up() {
                         break;
                     }
                 }
@@ -387,7 +401,7 @@ impl Subscriber {
 
     /// Finds a message.
     #[inline]
-    fn find(&mut self, wait: Wait) -> Result<Option<Found>, RecvError> {
+    fn find(&mut self, wait: Wait<'_>) -> Result<Option<Found>, RecvError> {
         if !self.channel.is_mine() {
             return Err(RecvError::Forked);
         }
@@ -402,7 +416,7 @@ impl Subscriber {
     }
 
     #[cold]
-    fn find_slowly(&mut self, wait: Wait) -> Result<Option<Found>, RecvError> {
+    fn find_slowly(&mut self, wait: Wait<'_>) -> Result<Option<Found>, RecvError> {
         // Nothing is kept back from a publisher whose messages are all received.
         for lane in 0..self.channel.shape.used(self.channel.view()) {
             self.release(lane);
@@ -424,7 +438,7 @@ impl Subscriber {
         let (shape, view) = (channel.shape, channel.view());
         let (follow, first, before) = (*follow, *lane + 1, *lost);
         let place = door.as_ref().zip(seat.map(|seat| shape.seat(seat)));
-        let mut look = |moment, peers: &mut Peers| {
+        let look = |moment, peers: &mut Peers| {
             let used = shape.used(view);
             let first = if first < used { first } else { 0 };
             for at in (first..used).chain(0..first) {
@@ -452,7 +466,7 @@ impl Subscriber {
             if moment == Moment::Spinning {
                 return None;
             }
-            let due = wait.is_some() || watch.is_due();
+            let due = wait.is_waiting() || watch.is_due();
             if channel.has_ended() || due && channel.is_gone() {
                 return Some(Err(RecvError::Removed));
             }
@@ -477,12 +491,13 @@ impl Subscriber {
             }
             None
         };
-        let found = match (wait, &*door) {
-            (None, _) => look(Moment::Parking, waiter.peers()),
-            (Some(patience), Some(region)) => waiter.wait(shape.data(region), patience, look),
-            (Some(patience), None) => waiter.wait_unregistered(view, layout::DATA, patience, look),
+        let found = match &*door {
+            Some(region) => waiter.find(shape.data(region), wait, look),
+            None => waiter.find_unregistered(view, layout::DATA, wait, look),
         };
-        if let Some((region, place)) = place {
+        if let Some((region, place)) = place
+            && (found.is_some() || !wait.is_task())
+        {
             place.set_asleep(region, false);
         }
         if let (Some(region), Some(at)) = (&*door, *seat)
@@ -494,6 +509,17 @@ impl Subscriber {
                 .store(*lost, Ordering::Relaxed);
         }
         found.transpose()
+    }
+
+    /// Says that no task waits any more.
+    #[cfg(feature = "async")]
+    pub(crate) fn withdraw(&mut self) {
+        if self.waiter.withdraw()
+            && self.channel.is_mine()
+            && let (Some(region), Some(seat)) = (&self.door, self.seat)
+        {
+            self.channel.shape.seat(seat).set_asleep(region, false);
+        }
     }
 
     /// Gives back what was received in a lane, if it is much: so that publishers that wait for room

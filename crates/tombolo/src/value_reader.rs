@@ -5,8 +5,10 @@ use crate::value_slots::{Read, Slots, layout};
 use shmem::close::Leaving;
 use shmem::header::{Lifetime, has_ended};
 use shmem::open::{self, Opened};
-use shmem::wait::{Moment, Patience, wait_unregistered};
-use shmem::{Address, OpenError, Reason, Region, View};
+use shmem::wait::{Moment, Patience};
+use shmem::{Address, OpenError, Reason, Region, View, Wait, Waiter};
+#[cfg(feature = "async")]
+use std::task::Waker;
 
 /// Reads messages, through a read-only attach.
 #[derive(Debug)]
@@ -15,6 +17,7 @@ pub struct Reader {
     slots: Slots,
     /// Number of the last message that this reader took.
     seen: u64,
+    waiter: Waiter,
     opened: Opened<View>,
     /// The same segment once more, writable, to register on the bell; made when first needed, and
     /// not at all where the mode does not allow it.
@@ -52,6 +55,7 @@ impl Reader {
             address,
             slots,
             seen,
+            waiter: Waiter::new(),
             opened,
             door: None,
             _leaving: leaving,
@@ -104,6 +108,20 @@ impl Reader {
         Ok(number.map(|number| Message { number, bytes }))
     }
 
+    /// Has a task wait for a message, `None` if there is none yet.
+    #[cfg(feature = "async")]
+    pub(crate) fn ask(&mut self, waker: &Waker) -> Result<Option<Message>, ReadError> {
+        let mut bytes = Vec::new();
+        let number = self.watch_while(Wait::Wake(waker), &mut bytes)?;
+        Ok(number.map(|number| Message { number, bytes }))
+    }
+
+    /// Says that no task waits any more.
+    #[cfg(feature = "async")]
+    pub(crate) fn withdraw(&mut self) {
+        self.waiter.withdraw();
+    }
+
     /// [`watch`](Self::watch) into a buffer, whose content it replaces; answers the number.
     ///
     /// # Errors
@@ -113,13 +131,21 @@ impl Reader {
         patience: Patience,
         bytes: &mut Vec<u8>,
     ) -> Result<Option<u64>, ReadError> {
+        self.watch_while(Wait::While(patience), bytes)
+    }
+
+    fn watch_while(
+        &mut self,
+        wait: Wait<'_>,
+        bytes: &mut Vec<u8>,
+    ) -> Result<Option<u64>, ReadError> {
         loop {
             if let found @ Some(_) = self.read(self.seen, bytes)? {
                 return Ok(found);
             }
-            match self.wait_for_news(patience) {
+            match self.wait_for_news(wait) {
                 // A peer that takes its news back must not keep this reader busy for ever.
-                Some(News::Message) if patience.is_over() => {
+                Some(News::Message) if wait.gives_up() => {
                     return self.read(self.seen, bytes);
                 }
                 Some(News::Message) => {}
@@ -149,15 +175,16 @@ impl Reader {
         }
     }
 
-    fn wait_for_news(&mut self, patience: Patience) -> Option<News> {
+    fn wait_for_news(&mut self, wait: Wait<'_>) -> Option<News> {
         let Self {
             opened,
             slots,
             seen,
+            waiter,
             door,
             ..
         } = self;
-        let look = |moment| {
+        let look = |moment, _: &mut _| {
             let latest = slots.latest(&opened.memory);
             if latest != *seen && latest != 0 {
                 return Some(News::Message);
@@ -170,8 +197,8 @@ impl Reader {
             *door = Region::attach(opened.id).ok();
         }
         match door {
-            Some(region) => slots.bell(region).wait(patience, look),
-            None => wait_unregistered(&opened.memory, layout::BELL, patience, look),
+            Some(region) => waiter.find(slots.bell(region), wait, look),
+            None => waiter.find_unregistered(&opened.memory, layout::BELL, wait, look),
         }
     }
 

@@ -247,6 +247,14 @@ pub enum BadHeader {
 impl Header {
     /// Copies and checks the header of a segment whose state is [`State::Ready`].
     pub fn read(view: &View) -> Result<Self, BadHeader> {
+        Self::read_part(view, view.len() as u64)
+    }
+
+    /// [`read`](Self::read) from a copy of the beginning of a segment of `segment` bytes.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn read_part(view: &View, segment: u64) -> Result<Self, BadHeader> {
         let mut bytes = [0u8; SIZE];
         view.copy_out(0, &mut bytes)
             .map_err(|OutOfBounds { region, .. }| BadHeader::Length {
@@ -260,10 +268,10 @@ impl Header {
             return Err(BadHeader::Version(version));
         }
         let length = u64_at(LENGTH);
-        if length != view.len() as u64 {
+        if length != segment {
             return Err(BadHeader::Length {
                 header: length,
-                segment: view.len() as u64,
+                segment,
             });
         }
         let name_length = u32_at(NAME_LENGTH) as usize;

@@ -64,6 +64,13 @@ impl<'a> Lock<'a> {
         Self { region, offset }
     }
 
+    /// Who holds it, or held it when it died; 0 if nobody. It may be free before the answer is used.
+    pub fn holder(&self) -> u64 {
+        // Relaxed: a hint.
+        self.region
+            .load_u64(self.offset + layout::HOLDER, Ordering::Relaxed)
+    }
+
     fn bell(&self) -> Bell<'a> {
         Bell::new(self.region, self.offset + layout::BELL)
     }

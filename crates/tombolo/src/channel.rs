@@ -19,8 +19,14 @@ pub(crate) trait Shape: Copy {
     /// Writes the shape into a new segment, which is all zero.
     fn format(&self, region: &Region) -> Result<(), OutOfBounds>;
 
+    /// Reads the shape from the beginning of a segment; `None` if there can be none of this shape.
+    fn read(view: &View) -> Option<Self>;
+
     /// Reads the shape from a segment and checks that it fits; `None` if it does not.
-    fn open(view: &View) -> Option<Self>;
+    fn open(view: &View) -> Option<Self> {
+        let fits = |shape: &Self| shape.length().is_some_and(|length| length <= view.len());
+        Self::read(view).filter(fits)
+    }
 }
 
 /// An open channel.

@@ -3,6 +3,7 @@
 //! Several processes on one Linux host share a segment; Tombolo brings the synchronisation that
 //! shared memory lacks, and names, message boundaries and survival of `kill -9` with it.
 //!
+//! - [`inspect`]: how full a channel is and who takes part, from outside.
 //! - [`queue`]: the bounded buffer; each message goes to one consumer.
 //! - [`service`]: requests with replies; each reply finds who asked.
 //! - [`topic`]: one to many; each message goes to every subscriber.
@@ -36,6 +37,12 @@ mod fuzzing_service;
 mod fuzzing_topic;
 #[cfg(all(any(test, feature = "fuzzing"), not(loom)))]
 mod fuzzing_value;
+#[cfg(not(loom))]
+pub mod inspect;
+#[cfg(not(loom))]
+mod inspect_parts;
+#[cfg(all(test, not(loom)))]
+mod inspect_tests;
 #[cfg_attr(loom, allow(dead_code, reason = "loom models parts of it"))]
 mod lane;
 #[cfg(not(loom))]

@@ -90,7 +90,6 @@ impl Place {
             .store(asleep.into(), Ordering::Relaxed);
     }
 
-    #[expect(dead_code, reason = "for who looks from outside")]
     /// Whether the owner said last that it sleeps.
     pub fn is_asleep(self, view: &View) -> bool {
         // Relaxed: as in `set_asleep`.

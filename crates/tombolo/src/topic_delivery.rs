@@ -104,6 +104,8 @@ impl Drop for Delivery<'_> {
         let head = &mut self.subscriber.heads[lane];
         if self.lapped {
             head.lap();
+            // It is about to be counted among the lost.
+            self.subscriber.received = self.subscriber.received.wrapping_sub(1);
             self.subscriber.untold[lane] += self.received.lost;
         } else {
             head.pass(&record);

@@ -3,9 +3,10 @@
 use crate::channel::Channel;
 use crate::lane::Claim;
 use crate::topic::{self, BatchError, MANY, Options, Policy, PublishError};
-use crate::topic_layout::Shape;
+use crate::topic_layout::{Shape, lane};
 use crate::topic_members::{free_seat, leave_lane, take_lane};
 use crate::topic_tail::Tail;
+use shmem::sync::Ordering;
 use shmem::wait::{Moment, Patience};
 use shmem::zerocopy::{Immutable, IntoBytes};
 use shmem::{
@@ -60,14 +61,17 @@ impl Publisher {
             leave_lane(&shape, region, lane);
             return Err(channel.error(Reason::Shape(channel.opened.id)));
         };
-        Ok(Self {
+        let this = Self {
             lane,
             tail,
             longest: shape.longest(),
             waiter,
             published: 0,
             channel,
-        })
+        };
+        // What a predecessor that died had no time to tell.
+        this.tell();
+        Ok(this)
     }
 
     /// How to wait for room.
@@ -288,6 +292,7 @@ impl Publisher {
 
     #[inline]
     fn ring(&mut self) {
+        self.tell();
         self.channel
             .shape
             .data(self.channel.region())
@@ -296,6 +301,20 @@ impl Publisher {
         if self.published == MANY {
             barrier::register();
         }
+    }
+
+    /// Stores how far it is, for who looks from outside.
+    #[inline]
+    fn tell(&self) {
+        let (region, shape) = (self.channel.region(), &self.channel.shape);
+        let point = self.tail.point();
+        // Relaxed, both: statistics.
+        let told = |word, value| {
+            let word = region.u64(shape.at(self.lane, word));
+            word.store(value, Ordering::Relaxed);
+        };
+        told(lane::SENT, point.number);
+        told(lane::TAIL, point.position);
     }
 }
 

@@ -38,7 +38,10 @@ pub struct Subscriber {
     released: Vec<u64>,
     waiter: Waiter,
     watch: Watch,
-    received: u32,
+    /// How many messages it has received.
+    pub(crate) received: u64,
+    /// Receipts until this process registers for cheap rings.
+    until_many: u32,
     /// A copy of a message, for batches.
     copy: Vec<u8>,
     /// The same memory for writing: seat and bell. `None` for who may only read.
@@ -143,6 +146,13 @@ impl Subscriber {
                 }
             }
         }
+        if let (Some(region), Some(seat)) = (&door, seat) {
+            let numbers = heads.iter().map(|head| head.point().number);
+            let started = numbers.fold(0u64, u64::wrapping_add);
+            tell(&shape, region, seat, seat::STARTED, started);
+            tell(&shape, region, seat, seat::RECEIVED, 0);
+            tell(&shape, region, seat, seat::LOST, 0);
+        }
         Ok(Self {
             follow: false,
             lane: 0,
@@ -155,6 +165,7 @@ impl Subscriber {
             waiter,
             watch: Watch::default(),
             received: 0,
+            until_many: MANY,
             copy: Vec::new(),
             door,
             channel,
@@ -396,6 +407,7 @@ impl Subscriber {
         let lane = found.lane;
         let number = self.heads[lane].point().number;
         let lost = std::mem::take(&mut self.untold[lane]);
+        self.received = self.received.wrapping_add(1);
         Received { lane, number, lost }
     }
 
@@ -503,10 +515,7 @@ impl Subscriber {
         if let (Some(region), Some(at)) = (&*door, *seat)
             && *lost != before
         {
-            // Relaxed: for who looks from outside.
-            region
-                .u64(shape.seat_at(at) + seat::LOST)
-                .store(*lost, Ordering::Relaxed);
+            tell(&shape, region, at, seat::LOST, *lost);
         }
         found.transpose()
     }
@@ -530,8 +539,15 @@ impl Subscriber {
         if position.wrapping_sub(self.released[lane]) >= self.channel.shape.capacity() / 8 {
             self.release(lane);
         }
-        self.received = self.received.wrapping_add(1);
-        if self.received == MANY && self.policy() == Policy::WaitForSlowest {
+        if self.until_many > 0 {
+            self.count_down();
+        }
+    }
+
+    #[inline]
+    fn count_down(&mut self) {
+        self.until_many -= 1;
+        if self.until_many == 0 && self.policy() == Policy::WaitForSlowest {
             barrier::register();
         }
     }
@@ -545,11 +561,20 @@ impl Subscriber {
             self.released[lane] = position;
             let shape = &self.channel.shape;
             move_cursor(shape, region, seat, lane, &self.heads[lane]);
+            tell(shape, region, seat, seat::RECEIVED, self.received);
             if shape.policy() == Policy::WaitForSlowest {
                 shape.space(region, lane).ring_light(|| true);
             }
         }
     }
+}
+
+/// Stores a word of a seat, for who looks from outside.
+fn tell(shape: &Shape, region: &Region, at: usize, word: usize, value: u64) {
+    // Relaxed: a statistic.
+    region
+        .u64(shape.seat_at(at) + word)
+        .store(value, Ordering::Relaxed);
 }
 
 impl Drop for Subscriber {

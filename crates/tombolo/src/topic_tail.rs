@@ -117,6 +117,15 @@ impl Tail {
         Ok(this)
     }
 
+    /// Where the next message will be.
+    #[inline]
+    pub fn point(&self) -> Point {
+        Point {
+            position: self.tail,
+            number: self.number,
+        }
+    }
+
     /// Finds a place for a message of `length` bytes, no more than [`Shape::longest`].
     #[inline]
     pub fn claim(&mut self, region: &Region, length: usize) -> Result<Claim, Full> {

@@ -11,6 +11,7 @@
 mod contents;
 mod demonstration;
 mod listing;
+mod looking;
 mod messages;
 mod naming;
 mod output;
@@ -19,6 +20,7 @@ mod queues;
 mod removing;
 mod semaphores;
 mod services;
+mod topics;
 mod transcripts;
 mod users;
 mod values;
@@ -34,6 +36,7 @@ type Test = (&'static str, fn(&World));
 
 const GROUPS: &[(&str, &[Test])] = &[
     ("listing", listing::TESTS),
+    ("looking", looking::TESTS),
     ("removing", removing::TESTS),
     ("contents", contents::TESTS),
     ("messages", messages::TESTS),
@@ -44,6 +47,7 @@ const GROUPS: &[(&str, &[Test])] = &[
     ("queues", queues::TESTS),
     ("queues", queue_ends::TESTS),
     ("services", services::TESTS),
+    ("topics", topics::TESTS),
     ("naming", naming::TESTS),
     ("demonstration", demonstration::TESTS),
 ];

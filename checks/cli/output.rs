@@ -24,6 +24,8 @@ const COMMANDS: &[&str] = &[
     "get",
     "send",
     "recv",
+    "pub",
+    "sub",
     "ls",
     "show",
     "mk",

@@ -17,6 +17,7 @@ use crate::world::{World, ended};
 pub const TESTS: &[Test] = &[
     ("a_killed_sender_is_no_good_end", killed_sender),
     ("a_killed_receiver_is_gone", killed_receiver),
+    ("a_death_ends_the_other_at_once", at_once),
     ("a_sender_waits_for_the_next_receiver", next_receiver),
     ("what_a_killed_receiver_had_comes_again", redelivered),
     ("counting", counting),
@@ -57,6 +58,42 @@ fn killed_sender(world: &World) {
 /// The first message, from a queue that somebody is about to make.
 fn first(world: &World) -> Vec<u8> {
     good(world.run("recv jobs --count 1 --timeout 30s"))
+}
+
+/// How soon the other side of a stream ends when one side is killed in the middle of it.
+fn at_once(world: &World) {
+    let round = |victim: usize, number: usize| {
+        // What the killed left in one queue is not for the next round.
+        let name = format!("jobs{victim}{number}");
+        let (receiver, output) = start_recv(world, &name);
+        let mut sender = world.start(&mut world.command(&format!("send {name} --capacity 64K")));
+        let mut input = sender.stdin.take().expect("a pipe");
+        let writer = std::thread::spawn(move || while input.write_all(&much()).is_ok() {});
+        let mut output = output;
+        assert_eq!(line(&mut output), "0123456\n");
+        let reader = std::thread::spawn(move || rest(output));
+        let (killed, other) = if victim == 0 {
+            (sender, receiver)
+        } else {
+            (receiver, sender)
+        };
+        signal(&killed, libc::SIGKILL);
+        let start = Instant::now();
+        let ran = ended(other);
+        let took = start.elapsed();
+        ended(killed);
+        let word = ["was killed before its end", "last receiver is gone"][victim];
+        ran.fails(1, &[&name, word]);
+        writer.join().expect("no panic");
+        reader.join().expect("no panic");
+        took
+    };
+    for victim in 0..2 {
+        // A busy machine delays some; a wait for the end of a slice would delay all.
+        let rounds = (0..5).map(|number| round(victim, number));
+        let soonest = rounds.min().expect("five");
+        assert!(soonest < Duration::from_millis(200), "{soonest:?}");
+    }
 }
 
 /// More than fits a queue of 64K and the pipes around it.

@@ -8,7 +8,7 @@ use tombolo::shmem::{directory, name, open, presence, pulse};
 use tombolo::sysv::{Kernel, Segment, msg, shm};
 use tombolo::{Address, Name};
 
-use crate::users::me;
+use crate::peek::Peeks;
 
 /// What a segment of ours is.
 #[derive(Clone, Debug)]
@@ -76,16 +76,44 @@ pub fn directory() -> ChannelName {
     }
 }
 
+/// The segment that carries the channel `text`, found without touching any.
+///
+/// Asked of the directory if that may be read. Otherwise it is the one that this user made at one
+/// of the name's keys: the name in its header says which, where that can be seen.
+pub fn look_for(text: &str) -> Option<i32> {
+    let name: Name = text.parse().ok()?;
+    if let Some(id) = listed(&name) {
+        return Some(id);
+    }
+    let statuses = name.keys().filter_map(|key| {
+        let status = Segment::open(key).ok()?.status_any().ok()?;
+        (status.perm.cuid == name.uid() && !status.marked).then_some(status)
+    });
+    let peeks = Peeks::look();
+    let other = |status: &shm::Status| {
+        let seen = peeks.inspect(status);
+        seen.is_ok_and(|seen| seen.header.name != name.text())
+    };
+    statuses
+        .filter(|status| !other(status))
+        .map(|status| status.id)
+        .next()
+}
+
+/// What the user's directory says.
+fn listed(name: &Name) -> Option<i32> {
+    let text = Some(name.to_string());
+    let found = names_of(name.uid()).find(|(_, channel)| channel.name == text);
+    found.map(|(id, _)| id)
+}
+
 /// The segment that carries the channel `text`.
 ///
 /// Asked of the directory if that may be read; otherwise the channel is opened for a moment.
 pub fn find(text: &str) -> Option<i32> {
     let name: Name = text.parse().ok()?;
-    let listed = (name.uid() == me() || me() == 0)
-        .then(|| names_of(name.uid()).find(|(_, channel)| channel.name == Some(name.to_string())))
-        .flatten();
-    match listed {
-        Some((id, _)) => Some(id),
+    match listed(&name) {
+        Some(id) => Some(id),
         None => open::find(&Address::Name(name))
             .ok()
             .map(|opened| opened.id),

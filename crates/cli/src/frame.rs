@@ -18,6 +18,36 @@ pub enum Frame {
     Chunk(usize),
 }
 
+/// How messages are joined to output.
+#[derive(clap::Args)]
+#[group(multiple = false)]
+pub struct JoinArgs {
+    /// End each message with a NUL byte rather than a newline
+    #[arg(short = '0', long)]
+    null: bool,
+    /// Write the length of each message before it: 32 bits, little-endian
+    #[arg(long)]
+    length_prefixed: bool,
+    /// Write the bytes of the messages only, one after the other
+    #[arg(long)]
+    raw: bool,
+}
+
+impl JoinArgs {
+    /// The same as one value.
+    pub fn frame(&self) -> Frame {
+        if self.null {
+            Frame::Ended(0)
+        } else if self.length_prefixed {
+            Frame::Length
+        } else if self.raw {
+            Frame::Chunk(usize::MAX)
+        } else {
+            Frame::Ended(b'\n')
+        }
+    }
+}
+
 /// So many messages, in words.
 pub fn messages(count: u64) -> String {
     format!("{count} message{}", if count == 1 { "" } else { "s" })

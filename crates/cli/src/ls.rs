@@ -2,23 +2,26 @@
 
 use std::cmp::Ordering;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use crate::Plan;
 use crate::columns::{self, COLUMNS, Column};
 use crate::exit::Failure;
 use crate::kind::Kind;
 use crate::limits;
+use crate::ls_channels::{self, Channels};
 use crate::object::{self, Object, Surroundings};
 use crate::output::{Fields, Format, Output};
 use crate::users;
 use crate::value::{Human, Value};
+use crate::wait::parse_time;
 
 /// The options that choose and order objects: they say nothing about limits and sums.
 const LISTING: [&str; 10] = [
     "time", "pids", "creator", "bytes", "output", "sort", "user", "mine", "orphans", "raw",
 ];
 
-/// List segments, message queues and semaphore sets
+/// List segments, message queues and semaphore sets, or channels
 #[derive(clap::Args)]
 #[command(after_help = format!("\
 Examples:
@@ -28,14 +31,19 @@ Examples:
   tombolo ls --orphans                what nobody is left to use
   tombolo ls --output id,size,user    these columns; `all` for every one
   tombolo ls msg --json | jq '.[] | select(.qnum > 0)'
+  tombolo ls channels                 how full they are, how fast, who takes part
 
 {}
 
 {}
-Listing attaches nothing and moves no time stamp.", object::ORPHANS, columns::help()))]
+{}
+Listing attaches nothing and moves no time stamp. What is in a channel is read from the memory of
+processes that have it attached: of your own, as far as the machine allows that, or of all for root.
+What cannot be seen is shown as -, and `--output name,unseen` says why; see also: tombolo show.",
+object::ORPHANS, columns::help(), ls_channels::help()))]
 pub struct Args {
     /// Only this kind
-    kind: Option<Kind>,
+    kind: Option<Listed>,
     /// Show the times: attached, detached, sent, received, operated on, changed
     #[arg(short, long)]
     time: bool,
@@ -75,6 +83,51 @@ pub struct Args {
     /// One line for each object without headings: fields between tabs, nothing rounded
     #[arg(short, long)]
     raw: bool,
+    /// How long to measure the rate of channels: 1s, 50ms, 0 for not at all; 200ms without
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    interval: Option<Duration>,
+}
+
+/// What can be listed alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Listed {
+    /// Shared memory segments
+    Shm,
+    /// Message queues
+    Msg,
+    /// Semaphore sets
+    Sem,
+    /// Channels
+    Channels,
+}
+
+impl Listed {
+    /// The kind of System V object, unless it is more than that.
+    fn kind(self) -> Option<Kind> {
+        match self {
+            Self::Shm => Some(Kind::Shm),
+            Self::Msg => Some(Kind::Msg),
+            Self::Sem => Some(Kind::Sem),
+            Self::Channels => None,
+        }
+    }
+}
+
+/// What to list.
+pub enum Planned {
+    /// Objects of the kernel.
+    Objects(Listing),
+    /// Channels.
+    Channels(Channels),
+}
+
+impl Plan for Planned {
+    fn run(self: Box<Self>, out: &mut Output) -> anyhow::Result<ExitCode> {
+        match *self {
+            Self::Objects(listing) => Box::new(listing).run(out),
+            Self::Channels(channels) => Box::new(channels).run(out),
+        }
+    }
 }
 
 /// What to list.
@@ -99,8 +152,26 @@ enum What {
 
 impl Args {
     /// Finds the columns and the user.
-    pub fn plan(self) -> anyhow::Result<Listing> {
-        let kinds = self.kind.map_or(Kind::ALL.to_vec(), |kind| vec![kind]);
+    pub fn plan(self) -> anyhow::Result<Planned> {
+        let owner = match (&self.user, self.mine) {
+            (Some(user), _) => Some(users::parse_user(user)?),
+            (None, true) => Some(users::me()),
+            (None, false) => None,
+        };
+        let format = match (self.json, self.raw) {
+            (true, _) => Format::Json,
+            (false, true) => Format::Raw,
+            (false, false) => Format::Table,
+        };
+        if self.kind == Some(Listed::Channels) {
+            return Ok(Planned::Channels(self.channels(owner, format)?));
+        }
+        if self.interval.is_some() {
+            let text = "--interval is for channels: tombolo ls channels --interval 1s";
+            return Err(Failure::usage(text).into());
+        }
+        let kind = self.kind.and_then(Listed::kind);
+        let kinds = kind.map_or(Kind::ALL.to_vec(), |kind| vec![kind]);
         let what = if self.limits {
             What::Limits
         } else if self.summary {
@@ -118,22 +189,11 @@ impl Args {
                 .map(|name| columns::parse(name.trim(), &kinds));
             What::Columns(columns.collect::<Result<_, _>>()?)
         };
-        let owner = match (&self.user, self.mine) {
-            (Some(user), _) => Some(users::parse_user(user)?),
-            (None, true) => Some(users::me()),
-            (None, false) => None,
+        let sort = match self.sort.as_deref().map(split_sort).transpose()? {
+            Some((name, descending)) => Some((columns::parse(name, &kinds)?, descending)),
+            None => None,
         };
-        let sort = self
-            .sort
-            .as_deref()
-            .map(|sort| parse_sort(sort, &kinds))
-            .transpose()?;
-        let format = match (self.json, self.raw) {
-            (true, _) => Format::Json,
-            (false, true) => Format::Raw,
-            (false, false) => Format::Table,
-        };
-        Ok(Listing {
+        Ok(Planned::Objects(Listing {
             kinds,
             what,
             owner,
@@ -141,7 +201,26 @@ impl Args {
             sort,
             format,
             exact: self.bytes,
-        })
+        }))
+    }
+
+    fn channels(&self, owner: Option<u32>, format: Format) -> Result<Channels, Failure> {
+        let odd = [
+            (self.time, "--time"),
+            (self.pids, "--pids"),
+            (self.creator, "--creator"),
+            (self.orphans, "--orphans"),
+            (self.limits, "--limits"),
+            (self.summary, "--summary"),
+        ];
+        if let Some((_, option)) = odd.iter().find(|(given, _)| *given) {
+            return Err(Failure::usage(format!(
+                "{option} says nothing about channels; list their segments with: tombolo ls shm {option}"
+            )));
+        }
+        let sort = self.sort.as_deref().map(split_sort).transpose()?;
+        let interval = self.interval.unwrap_or(ls_channels::INTERVAL);
+        Channels::plan(&self.output, sort, owner, interval, format, self.bytes)
     }
 
     fn views(&self) -> Vec<&'static [&'static str]> {
@@ -175,20 +254,18 @@ impl Args {
     }
 }
 
-fn parse_sort(text: &str, kinds: &[Kind]) -> Result<(&'static Column, bool), Failure> {
-    let (name, descending) = match text.split_once(',') {
-        None => (text, false),
+/// The column to sort by, and whether the order descends.
+fn split_sort(text: &str) -> Result<(&str, bool), Failure> {
+    match text.split_once(',') {
+        None => Ok((text, false)),
         Some((name, order)) => match order.to_ascii_lowercase().as_str() {
-            "asc" => (name, false),
-            "desc" => (name, true),
-            _ => {
-                return Err(Failure::usage(format!(
-                    "cannot sort in the order `{order}`; write {name} or {name},desc"
-                )));
-            }
+            "asc" => Ok((name, false)),
+            "desc" => Ok((name, true)),
+            _ => Err(Failure::usage(format!(
+                "cannot sort in the order `{order}`; write {name} or {name},desc"
+            ))),
         },
-    };
-    Ok((columns::parse(name, kinds)?, descending))
+    }
 }
 
 impl Plan for Listing {

@@ -9,6 +9,7 @@ mod demo_race;
 mod demo_roles;
 mod dump;
 mod exit;
+mod feed;
 mod frame;
 mod generate;
 mod get;
@@ -16,11 +17,16 @@ mod kind;
 mod limits;
 mod load;
 mod ls;
+mod ls_channels;
 mod mk;
 mod msg;
 mod object;
 mod output;
+mod participants;
+mod peek;
 mod processes;
+mod progress;
+mod publish;
 mod put;
 mod recv;
 mod refuse;
@@ -30,6 +36,7 @@ mod send;
 mod serve;
 mod set;
 mod show;
+mod subscribe;
 mod target;
 mod users;
 mod value;
@@ -49,6 +56,7 @@ Examples:
   tombolo recv jobs                and from it, to the end
   tombolo serve up -- tr a-z A-Z   runs a command for each call
   tombolo call up --text hello     and this is one
+  tombolo pub log < list           lines to everybody who listens: tombolo sub log
   tombolo ls                       what there is, of everybody
   tombolo show greeting            all about it, and who has it attached
   tombolo rm greeting
@@ -95,6 +103,8 @@ commands! {
     Recv = recv::Args,
     Serve = serve::Args,
     Call = call::Args,
+    Pub = publish::Args,
+    Sub = subscribe::Args,
     Ls = ls::Args,
     Show = show::Args,
     Mk = mk::Args,

@@ -8,8 +8,9 @@ use tombolo::{Address, OpenError, Patience};
 
 use crate::Plan;
 use crate::exit::{Exit, Failure};
-use crate::frame::{Frame, messages};
+use crate::frame::{Frame, JoinArgs, messages};
 use crate::output::Output;
+use crate::progress::{Progress, ProgressArgs};
 use crate::target::{self, TargetOptions};
 use crate::wait::{self, WaitArgs};
 
@@ -36,10 +37,12 @@ pub struct Args {
     #[command(flatten)]
     target: TargetOptions,
     #[command(flatten)]
-    frame: FrameArgs,
+    join: JoinArgs,
     /// The time is that for the queue to come, and for each message
     #[command(flatten)]
     wait: WaitArgs,
+    #[command(flatten)]
+    progress: ProgressArgs,
     /// When the last sender is gone, wait for the next one
     #[arg(long)]
     follow: bool,
@@ -48,39 +51,12 @@ pub struct Args {
     count: Option<u64>,
 }
 
-#[derive(clap::Args)]
-#[group(multiple = false)]
-struct FrameArgs {
-    /// End each message with a NUL byte rather than a newline
-    #[arg(short = '0', long)]
-    null: bool,
-    /// Write the length of each message before it: 32 bits, little-endian
-    #[arg(long)]
-    length_prefixed: bool,
-    /// Write the bytes of the messages only, one after the other
-    #[arg(long)]
-    raw: bool,
-}
-
-impl FrameArgs {
-    fn frame(&self) -> Frame {
-        if self.null {
-            Frame::Ended(0)
-        } else if self.length_prefixed {
-            Frame::Length
-        } else if self.raw {
-            Frame::Chunk(usize::MAX)
-        } else {
-            Frame::Ended(b'\n')
-        }
-    }
-}
-
 /// What to receive, and how long to wait for it.
 pub struct Receiving {
     address: Address,
     frame: Frame,
     wait: WaitArgs,
+    progress: ProgressArgs,
     follow: bool,
     count: Option<u64>,
 }
@@ -91,8 +67,9 @@ impl Args {
         let target = self.target.only(self.name)?;
         Ok(Receiving {
             address: target::address(&target)?,
-            frame: self.frame.frame(),
+            frame: self.join.frame(),
             wait: self.wait,
+            progress: self.progress,
             follow: self.follow,
             count: self.count,
         })
@@ -107,6 +84,7 @@ impl Plan for Receiving {
         let patience = Patience::from(self.wait.patience());
         let mut consumer = self.open(patience)?;
         let mut batch = Batch::default();
+        let progress = Progress::new(self.progress, None);
         let (mut received, mut unwritten) = (0, false);
         while self.count != Some(received) {
             let left = self
@@ -130,6 +108,7 @@ impl Plan for Receiving {
                     received += count as u64;
                     unwritten = true;
                     self.show(out, &batch)?;
+                    progress.count(count as u64, batch.bytes.len() as u64);
                 }
                 Err(RecvError::Closed) => return Ok(ExitCode::SUCCESS),
                 // Removed before anything was in it: somebody may make it anew.

@@ -1,21 +1,19 @@
 //! `tombolo send`: a producer of a queue, which sends its input message by message.
 
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::{self, ErrorKind, Read};
-use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context;
 use tombolo::queue::{BatchError, Options, Producer, SendError};
 use tombolo::sysv::Mode;
 use tombolo::{Address, Lifetime};
 
 use crate::Plan;
 use crate::exit::{Exit, Failure};
-use crate::frame::{Frame, Splitter, TooLong, messages};
+use crate::feed::{Input, Sink, SplitArgs};
+use crate::frame::{Frame, messages};
 use crate::output::Output;
+use crate::progress::ProgressArgs;
 use crate::target::{self, TargetOptions};
 use crate::value::parse_size;
 use crate::wait::{Patience, WaitArgs};
@@ -44,9 +42,11 @@ pub struct Args {
     #[command(flatten)]
     target: TargetOptions,
     #[command(flatten)]
-    frame: FrameArgs,
+    split: SplitArgs,
     #[command(flatten)]
     when_full: WaitArgs,
+    #[command(flatten)]
+    progress: ProgressArgs,
     /// When the last receiver is gone, wait for the next one
     #[arg(long)]
     wait: bool,
@@ -61,40 +61,13 @@ pub struct Args {
     until_removed: bool,
 }
 
-#[derive(clap::Args)]
-#[group(multiple = false)]
-struct FrameArgs {
-    /// Each message ends with a NUL byte rather than a newline
-    #[arg(short = '0', long)]
-    null: bool,
-    /// Before each message stands its length: 32 bits, little-endian
-    #[arg(long)]
-    length_prefixed: bool,
-    /// Send the bytes as they come, in messages of up to so many
-    #[arg(long, value_name = "BYTES", value_parser = parse_size)]
-    chunk: Option<u64>,
-}
-
-impl FrameArgs {
-    fn frame(&self) -> Result<Frame, Failure> {
-        match self.chunk.map(usize::try_from) {
-            Some(Ok(0) | Err(_)) => Err(Failure::usage(
-                "--chunk takes at least 1 byte, and fewer than memory has",
-            )),
-            Some(Ok(most)) => Ok(Frame::Chunk(most)),
-            None if self.null => Ok(Frame::Ended(0)),
-            None if self.length_prefixed => Ok(Frame::Length),
-            None => Ok(Frame::Ended(b'\n')),
-        }
-    }
-}
-
 /// What to send, and where.
 pub struct Sending {
     address: Address,
     file: Option<PathBuf>,
     frame: Frame,
     when_full: Patience,
+    progress: ProgressArgs,
     wait: bool,
     options: Options,
 }
@@ -103,7 +76,7 @@ impl Args {
     /// Finds out which queue is meant.
     pub fn plan(self) -> anyhow::Result<Sending> {
         let (target, file) = self.target.and_rest(self.name, self.file)?;
-        let frame = self.frame.frame()?;
+        let frame = self.split.frame()?;
         let capacity = self.capacity.map(usize::try_from).transpose();
         let capacity = capacity.map_err(|_| Failure::usage("--capacity is too large"))?;
         let defaults = Options::default();
@@ -117,6 +90,7 @@ impl Args {
             file: file.filter(|file| file != "-").map(PathBuf::from),
             frame,
             when_full: self.when_full.patience(),
+            progress: self.progress,
             wait: self.wait,
             options: Options {
                 capacity: capacity.unwrap_or(roomy),
@@ -135,71 +109,25 @@ impl Args {
 impl Plan for Sending {
     fn run(self: Box<Self>, _: &mut Output) -> anyhow::Result<ExitCode> {
         // What cannot be read makes no queue.
-        let (mut input, name) = self.input()?;
+        let input = Input::open(self.file.as_ref())?;
         let mut sender = self.open()?;
-        let mut splitter = Splitter::new(self.frame, sender.producer.longest());
-        loop {
-            let length = match input.read(splitter.space()) {
-                Ok(0) => break,
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                length => length.with_context(|| format!("cannot read {name}"))?,
-            };
-            splitter.split(length, |messages| sender.send(messages))?;
-            splitter.check().map_err(|TooLong(length)| {
-                let longest = sender.producer.longest();
-                sender.failed(SendError::TooLong { length, longest })
-            })?;
-        }
-        match splitter.last() {
-            Ok(last) => sender.send(&mut last.into_iter())?,
-            Err(_) => {
-                let text = format!(
-                    "{name} ends in the middle of a message, which was not sent to {}; {} before \
-                     it were",
-                    self.address, sender.sent
-                );
-                return Err(Failure::new(Exit::Failed, text).into());
-            }
-        }
+        input.feed(self.frame, &mut sender, self.progress, &self.address)?;
         Ok(ExitCode::SUCCESS)
     }
 }
 
 impl Sending {
-    fn input(&self) -> anyhow::Result<(File, String)> {
-        match &self.file {
-            // Unbuffered: the messages' buffer is large enough.
-            None => {
-                let input = io::stdin().as_fd().try_clone_to_owned();
-                let input = input.context("cannot read standard input")?;
-                Ok((input.into(), "standard input".to_owned()))
-            }
-            Some(path) => {
-                let name = path.display().to_string();
-                let file = File::open(path);
-                Ok((file.with_context(|| format!("cannot read {name}"))?, name))
-            }
-        }
-    }
-
     fn open(&self) -> Result<Sender<'_>, Failure> {
         let opened = match &self.address {
             Address::Id(_) => Producer::open(self.address.clone()),
             _ => Producer::open_or_create(self.address.clone(), &self.options),
         };
         let producer = opened.map_err(|error| Failure::opening(&error))?;
-        let sender = Sender {
+        Ok(Sender {
             producer: producer.follow(self.wait),
             plan: self,
             sent: 0,
-        };
-        match self.frame {
-            Frame::Chunk(length) if length > sender.producer.longest() => {
-                let longest = sender.producer.longest();
-                Err(sender.failed(SendError::TooLong { length, longest }))
-            }
-            _ => Ok(sender),
-        }
+        })
     }
 }
 
@@ -210,7 +138,15 @@ struct Sender<'a> {
     sent: u64,
 }
 
-impl Sender<'_> {
+impl Sink for Sender<'_> {
+    fn longest(&self) -> usize {
+        self.producer.longest()
+    }
+
+    fn sent(&self) -> u64 {
+        self.sent
+    }
+
     fn send(&mut self, messages: &mut dyn Iterator<Item = &[u8]>) -> Result<(), Failure> {
         let sent = match self.plan.when_full {
             Patience::Forever => match self.producer.send_batch(messages) {
@@ -231,6 +167,13 @@ impl Sender<'_> {
         sent.map_err(|error| self.failed(error))
     }
 
+    fn too_long(&self, length: usize) -> Failure {
+        let longest = self.longest();
+        self.failed(SendError::TooLong { length, longest })
+    }
+}
+
+impl Sender<'_> {
     fn one_by_one(
         &mut self,
         messages: &mut dyn Iterator<Item = &[u8]>,

@@ -5,16 +5,21 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::ValueEnum;
 use serde_json::Value as Json;
+use tombolo::inspect::Inspection;
+use tombolo::shmem::{name, presence};
 use tombolo::sysv::procfs::{self, Attaches, Mapping};
 
 use crate::Plan;
+use crate::channels;
 use crate::columns::{self, COLUMNS};
 use crate::exit::Failure;
 use crate::kind::Kind;
 use crate::ls::fields;
 use crate::object::{self, Object, Semaphore, Surroundings};
 use crate::output::{Fields, Output};
-use crate::target::{self, Target, TargetOptions, missing};
+use crate::participants;
+use crate::peek::{self, Peeks, Unseen};
+use crate::target::{self, Target, TargetOptions, missing, no_channel};
 use crate::value::{Human, Value};
 
 /// Show everything known about one object, attached processes included
@@ -31,6 +36,12 @@ whether it may only read. Those of other users are seen by root only; it says ho
 not see. A message queue comes with its last sender and receiver, a semaphore set with the value,
 the last process and the waiters of each semaphore. Looking changes nothing.
 
+A channel comes with its participants: what each does, whether it lives and whether it sleeps, its
+messages so far, what it has yet to do (lag): messages of a producer that nobody has received,
+messages that a subscriber has yet to receive, calls of a client without a reply, calls that a
+server has in hand; and what it has lost. This is read from the memory of a process that has the
+segment attached. Where nobody has, or you may not look into who has, --attach reads it directly.
+
 {}", target::HELP))]
 pub struct Args {
     /// shm, msg or sem, then the object; without a kind, a channel by name
@@ -44,6 +55,10 @@ pub struct Args {
     /// An array of one object, numbers as numbers, nothing rounded
     #[arg(long)]
     json: bool,
+    /// Attach a channel's segment for reading, where what is in it cannot be seen otherwise; this
+    /// moves its atime, dtime and lpid
+    #[arg(long)]
+    attach: bool,
 }
 
 /// What to show.
@@ -52,6 +67,7 @@ pub struct Showing {
     target: Target,
     exact: bool,
     json: bool,
+    attach: bool,
 }
 
 impl Args {
@@ -86,13 +102,19 @@ impl Args {
             target,
             exact: self.bytes,
             json: self.json,
+            attach: self.attach,
         })
     }
 }
 
 impl Plan for Showing {
     fn run(self: Box<Self>, out: &mut Output) -> anyhow::Result<ExitCode> {
-        let id = self.target.id(self.kind, "show")?;
+        let id = match &self.target {
+            Target::Name(name) if self.kind == Kind::Shm => {
+                channels::look_for(name).ok_or_else(|| no_channel(name, "show"))?
+            }
+            target => target.id(self.kind, "show")?,
+        };
         let object =
             object::find(self.kind, id)?.ok_or_else(|| missing(self.kind, &self.target, "show"))?;
         let around = Surroundings::look();
@@ -101,7 +123,7 @@ impl Plan for Showing {
                 let mut all = procfs::attached(id).context("cannot look who is attached")?;
                 // Other IPC name spaces have the same ids.
                 all.mappings.retain(|mapping| mapping.same_name_space);
-                InUse::Attaches(all)
+                InUse::Attaches(all, self.inside(&object, &around)?)
             }
             Object::Msg(_) => InUse::Nothing,
             Object::Sem(set) => InUse::Semaphores(object::semaphores(id, set.count).ok()),
@@ -117,13 +139,38 @@ impl Plan for Showing {
 
 /// What is known beside the kernel's description.
 enum InUse {
-    Attaches(Attaches),
+    /// Of a segment; and what is in it if it is a channel.
+    Attaches(Attaches, Option<Result<Inspection, Unseen>>),
     /// None: not for us to read.
     Semaphores(Option<Vec<Semaphore>>),
     Nothing,
 }
 
 impl Showing {
+    /// What is in a segment, if it is a channel.
+    fn inside(
+        &self,
+        object: &Object,
+        around: &Surroundings,
+    ) -> Result<Option<Result<Inspection, Unseen>>, Failure> {
+        let Object::Shm(segment) = object else {
+            return Ok(None);
+        };
+        let status = &segment.status;
+        let listed = around.channels.contains_key(&status.id);
+        let ours = listed || name::is_name_key(status.perm.key) || self.attach;
+        // Memory of other programs is left alone.
+        if !ours || presence::is_presence(status) {
+            return Ok(None);
+        }
+        match Peeks::look().inspect(status) {
+            Err(why) if self.attach && why.is_for_want_of_an_attach() => {
+                peek::attach(status).map(Some)
+            }
+            seen => Ok(Some(seen)),
+        }
+    }
+
     fn print(
         &self,
         out: &mut Output,
@@ -139,13 +186,34 @@ impl Showing {
             .filter(|(_, value)| *value != Value::None)
             .map(|(name, value)| (name, with_process(name, value, around)))
             .collect();
+        let mut facts = facts;
+        if let InUse::Attaches(_, Some(Ok(seen))) = users {
+            let inside = participants::facts(seen).into_iter();
+            facts.extend(inside.filter(|(_, value)| *value != Value::None));
+        }
         out.facts(&facts, &how)?;
         match users {
-            InUse::Attaches(all) => print_attaches(out, object, all, around, &how),
+            InUse::Attaches(all, inside) => {
+                match inside {
+                    Some(Ok(seen)) => participants::print(out, seen, around, &how)?,
+                    Some(Err(why)) => print_unseen(out, *why)?,
+                    None => {}
+                }
+                print_attaches(out, object, all, around, &how)
+            }
             InUse::Semaphores(all) => print_semaphores(out, all.as_deref(), around, &how),
             InUse::Nothing => Ok(()),
         }
     }
+}
+
+fn print_unseen(out: &mut Output, why: Unseen) -> anyhow::Result<()> {
+    out.line("")?;
+    out.line(&format!("what is in it cannot be seen: {}", why.why()))?;
+    if why.is_for_want_of_an_attach() {
+        out.line("to see it nevertheless, add --attach, which moves its atime, dtime and lpid")?;
+    }
+    Ok(())
 }
 
 /// Says of a process what it runs, or that it is gone.
@@ -278,7 +346,19 @@ fn describe(object: &Object, users: &InUse, around: &Surroundings) -> Fields {
         }
     }
     match users {
-        InUse::Attaches(found) => {
+        InUse::Attaches(found, inside) => {
+            match inside {
+                Some(Ok(seen)) => {
+                    let facts = participants::facts(seen).into_iter();
+                    all.extend(facts.map(|(name, value)| (name.to_owned(), value.json())));
+                    let participants = participants::json(seen, around);
+                    all.insert("participants".to_owned(), participants);
+                }
+                Some(Err(why)) => {
+                    all.insert("unseen".to_owned(), why.why().into());
+                }
+                None => {}
+            }
             let mappings = found
                 .mappings
                 .iter()

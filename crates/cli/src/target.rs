@@ -231,15 +231,17 @@ fn find_channel(kind: Kind, name: &str, verb: &str) -> Result<i32, Failure> {
             "cannot {verb} {kind} `{name}`: only segments have names; give an id, 0xKEY or ftok:PATH,ID"
         )));
     }
-    channels::find(name).ok_or_else(|| {
-        Failure::new(
-            Exit::Missing,
-            format!(
-                "cannot {verb} channel `{name}`: no channel has that name; list them with: \
-                 tombolo ls shm"
-            ),
-        )
-    })
+    channels::find(name).ok_or_else(|| no_channel(name, verb))
+}
+
+/// "No such channel", with the way to those that are there.
+pub fn no_channel(name: &str, verb: &str) -> Failure {
+    Failure::new(
+        Exit::Missing,
+        format!(
+            "cannot {verb} channel `{name}`: no channel has that name; list them with: tombolo ls shm"
+        ),
+    )
 }
 
 /// Reads `PATH,ID`: ID is one character that is no digit, or a number.

@@ -10,6 +10,7 @@
 
 mod contents;
 mod demonstration;
+mod doctoring;
 mod listing;
 mod looking;
 mod messages;
@@ -48,6 +49,7 @@ const GROUPS: &[(&str, &[Test])] = &[
     ("queues", queue_ends::TESTS),
     ("services", services::TESTS),
     ("topics", topics::TESTS),
+    ("doctoring", doctoring::TESTS),
     ("naming", naming::TESTS),
     ("demonstration", demonstration::TESTS),
 ];

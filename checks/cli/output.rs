@@ -30,6 +30,7 @@ const COMMANDS: &[&str] = &[
     "show",
     "mk",
     "rm",
+    "doctor",
     "set",
     "dump",
     "load",

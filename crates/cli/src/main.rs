@@ -7,6 +7,7 @@ mod columns;
 mod demo;
 mod demo_race;
 mod demo_roles;
+mod doctor;
 mod dump;
 mod exit;
 mod feed;
@@ -109,6 +110,7 @@ commands! {
     Show = show::Args,
     Mk = mk::Args,
     Rm = rm::Args,
+    Doctor = doctor::Args,
     Set = set::Args,
     Dump = dump::Args,
     Load = load::Args,

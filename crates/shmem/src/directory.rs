@@ -130,10 +130,32 @@ fn make_room(queue: &Queue) -> bool {
     }
 }
 
+/// The entries of a user's channels that are no more. Changes nothing.
+pub fn stale(uid: u32) -> Vec<Entry> {
+    let mut all = entries(uid);
+    all.retain(is_stale);
+    all
+}
+
+/// Takes away the entries of a user's channels that are no more, with the last one the directory;
+/// says how many it could.
+pub fn sweep_all(uid: u32) -> usize {
+    let swept = |queue: Queue| {
+        let count = sweep(&queue);
+        close_if_empty(&queue);
+        count
+    };
+    volumes(uid).map(swept).sum()
+}
+
+fn is_stale(entry: &Entry) -> bool {
+    matches!(Segment::from_id(entry.id).status_any(), Err(Errno::INVAL))
+}
+
 fn sweep(queue: &Queue) -> usize {
     read(queue)
         .iter()
-        .filter(|entry| matches!(Segment::from_id(entry.id).status_any(), Err(Errno::INVAL)))
+        .filter(|entry| is_stale(entry))
         .filter(|entry| take(queue, entry.id))
         .count()
 }

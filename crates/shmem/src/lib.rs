@@ -65,6 +65,8 @@ mod look;
 pub mod name;
 #[cfg(not(loom))]
 pub mod open;
+#[cfg(not(loom))]
+pub mod reclaim;
 
 #[cfg(not(loom))]
 pub use asking::Wait;

@@ -36,7 +36,7 @@ impl Slot {
 
 /// The state of a segment, which is ready again if it was being decided whether it goes when the
 /// one who decides died.
-fn settled(id: i32, view: &View) -> State {
+pub(crate) fn settled(id: i32, view: &View) -> State {
     let state = State::of(view);
     let State::Leaving(leaver) = state else {
         return state;
@@ -59,20 +59,20 @@ fn settled(id: i32, view: &View) -> State {
 ///
 /// Its word is changed first. Since the look a creator may have made it ready, and have exited as
 /// well, which is why it seems dead.
-fn give_up(slot: &Slot) -> sysv::Result<bool> {
-    let as_it_was = match slot.state {
+pub(crate) fn give_up(id: i32, state: State) -> sysv::Result<bool> {
+    let as_it_was = match state {
         State::New => Some(0),
         State::Claimed(creator) => Some(creator.word()),
         _ => None,
     };
     if let Some(word) = as_it_was {
-        match Region::attach(slot.id) {
+        match Region::attach(id) {
             Ok(region) if header::advance(&region, word, ENDED) => {}
             Err(error @ Errno::ACCESS) => return Err(error),
             _ => return Ok(false),
         }
     }
-    match Segment::from_id(slot.id).remove() {
+    match Segment::from_id(id).remove() {
         Err(error @ Errno::PERM) => Err(error),
         removed => Ok(removed.is_ok()),
     }
@@ -247,7 +247,7 @@ impl Look {
         let named = matches!(address, Address::Name(_));
         let left = |slot: &&Slot| Self::is_abandoned(slot) || named && slot.state == State::New;
         let slots = self.slots.iter().filter(left);
-        let removed = slots.filter(|slot| give_up(slot) == Ok(true));
+        let removed = slots.filter(|slot| give_up(slot.id, slot.state) == Ok(true));
         removed
             .inspect(|slot| directory::take_away(slot.status.perm.cuid, slot.id))
             .count()
@@ -263,7 +263,7 @@ impl Look {
             |slot: &Slot| slot.state == State::New && !matches!(address, Address::Name(_));
         let slots = self.slots.iter().filter(in_the_way);
         slots
-            .filter(|slot| foreign(slot) || give_up(slot).is_err())
+            .filter(|slot| foreign(slot) || give_up(slot.id, slot.state).is_err())
             .map(|slot| slot.id)
             .collect()
     }

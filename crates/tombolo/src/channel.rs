@@ -29,6 +29,14 @@ pub(crate) trait Shape: Copy {
     }
 }
 
+/// What each kind of channel expects of its segments.
+pub const KINDS: [Expected; 4] = [
+    crate::value::EXPECTED,
+    <crate::queue_layout::Shape as Shape>::EXPECTED,
+    <crate::topic_layout::Shape as Shape>::EXPECTED,
+    <crate::service_layout::Shape as Shape>::EXPECTED,
+];
+
 /// An open channel.
 #[derive(Debug)]
 pub(crate) struct Channel<S, M = Region> {

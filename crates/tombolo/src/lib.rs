@@ -121,6 +121,8 @@ mod value_slots;
 #[cfg(not(loom))]
 mod value_writer;
 
+#[cfg(not(loom))]
+pub use channel::KINDS;
 pub use shmem::zerocopy;
 #[cfg(not(loom))]
 pub use shmem::{Address, Name, OpenError, Reason, header::Lifetime, wait::Patience};

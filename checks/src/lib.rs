@@ -4,6 +4,7 @@
 //! - `process`: children, other users, gates, waiting for a state
 //! - `isolate`: a process and a name space of its own for each test
 //! - `suite`: tables of cases
+//! - `user_space`: a name space in user space for a case
 //! - `step`: a process stopped after each instruction that changes shared memory
 //! - `space`: what is in the name space, and what a suite may leave there
 //! - `message`: messages that show whether they are whole
@@ -16,6 +17,7 @@ pub mod process;
 pub mod space;
 pub mod step;
 pub mod suite;
+pub mod user_space;
 
 /// README.md, whose examples compile and run with the tests.
 #[cfg(doctest)]

@@ -54,6 +54,12 @@ enum Chore {
         #[arg(long)]
         long: bool,
     },
+    /// Make random calls on the kernel and in user space, and compare
+    Differential {
+        /// A million calls
+        #[arg(long)]
+        long: bool,
+    },
     /// Read segments that are damaged or that a hostile peer writes meanwhile
     Hostile {
         /// Many more rounds
@@ -87,6 +93,7 @@ fn run(chore: Chore) -> Result<()> {
         Chore::Miri => chores::miri(root()),
         Chore::Crash { long } => chores::test(root(), "crash", long),
         Chore::Fuzz(options) => fuzz::run(root(), &options),
+        Chore::Differential { long } => chores::test(root(), "differential", long),
         Chore::Hostile { long } => chores::test(root(), "hostile", long),
     }
 }

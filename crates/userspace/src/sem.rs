@@ -108,19 +108,23 @@ impl Space {
         let mut inside = self.enter(SEM)?;
         let index = table::by_id(&inside.tx, SEM, id)?;
         let at = SEM.slot(index);
-        let count = inside.tx.get(at + set::COUNT)?;
+        let me = self.me();
         if operations
             .iter()
-            .any(|operation| u64::from(operation.sem_num) >= count)
+            .any(|operation| operation.sem_flg & SEM_UNDO != 0)
         {
-            return Err(Errno::FBIG);
+            // As the kernel does, before anything is refused: at the end of a process that has
+            // adjustments, if only of 0, the set's time moves.
+            self.undo_of(&mut inside.tx, index, me)?;
         }
-        let wanted = if alters { WRITE } else { READ };
-        caller::allow(&inside.tx, at, caller, wanted, self.user_space)?;
+        let refused = self.refuse(&inside.tx, caller, at, operations, alters);
+        if let Err(error) = refused {
+            inside.finish();
+            return Err(error);
+        }
         if self.someone_may_forbid_zero(&inside.tx, index, operations)? {
             self.settle_set(&mut inside, index)?;
         }
-        let me = self.me();
         let mut outcome = self.perform(&mut inside.tx, index, operations, me, self.pid());
         if !matches!(outcome, Ok(Outcome::Done)) {
             // What the dead give back may make it possible, or impossible in another way.
@@ -149,6 +153,26 @@ impl Space {
         }
         let node = lie_down(&mut inside.tx, me, index, operations, blocking)?;
         self.wait_for_set(inside, node, index, patience)
+    }
+
+    /// Fails if a semaphore is none of the set's, or the caller may not do that.
+    fn refuse(
+        &self,
+        tx: &Tx,
+        caller: &dyn Caller,
+        at: usize,
+        operations: &[sembuf],
+        alters: bool,
+    ) -> Result<()> {
+        let count = tx.get(at + set::COUNT)?;
+        if operations
+            .iter()
+            .any(|operation| u64::from(operation.sem_num) >= count)
+        {
+            return Err(Errno::FBIG);
+        }
+        let wanted = if alters { WRITE } else { READ };
+        caller::allow(tx, at, caller, wanted, self.user_space)
     }
 
     fn wait_for_set<'s>(

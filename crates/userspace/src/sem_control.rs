@@ -91,7 +91,7 @@ impl Space {
             sleepers::serve(&mut inside, ends, node, Err(Errno::IDRM))?;
         }
         let tx = &mut inside.tx;
-        self.clear_adjustments(tx, index, None)?;
+        self.forget_adjustments(tx, index)?;
         let values = tx.get_at(at + set::VALUES)?;
         SEM.heap().free(tx, values)?;
         let count = tx.get_at(at + set::COUNT)?;

@@ -71,18 +71,31 @@ impl Space {
         Ok(node)
     }
 
-    /// Forgets the adjustments of all processes for one semaphore, or for the whole set.
+    /// Sets the adjustments of all processes to 0, for one semaphore or for the whole set.
     pub(crate) fn clear_adjustments(
         &self,
         tx: &mut Tx,
         index: usize,
         number: Option<usize>,
     ) -> Result<()> {
+        let words = tx.get_at(SEM.slot(index) + set::COUNT)?.div_ceil(4);
         for node in nodes(tx, SEM.slot(index) + set::UNDOS, undo::OF_SET)? {
             match number {
                 Some(number) => set_adjustment(tx, node, number, 0)?,
-                None => forget(tx, node)?,
+                None => {
+                    for word in 0..words {
+                        tx.set(node + undo::LAYOUT.size + 8 * word, 0)?;
+                    }
+                }
             }
+        }
+        Ok(())
+    }
+
+    /// Forgets that processes have adjustments for a set.
+    pub(crate) fn forget_adjustments(&self, tx: &mut Tx, index: usize) -> Result<()> {
+        for node in nodes(tx, SEM.slot(index) + set::UNDOS, undo::OF_SET)? {
+            forget(tx, node)?;
         }
         Ok(())
     }

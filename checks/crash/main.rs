@@ -19,6 +19,7 @@
 //! - `queue_crowd`: many processes over one queue, and kills at random moments
 //! - `service_steps`, `service_deaths`, `service_crowd`: the same for a service
 //! - `topic_steps`, `topic_deaths`, `topic_crowd`: the same for a topic
+//! - `space_steps`: one process killed after each change of one call in user space
 //! - `scene`: what stands around them, and what the survivors must be able to do
 #![allow(missing_docs)]
 
@@ -39,6 +40,7 @@ mod scene;
 mod service_crowd;
 mod service_deaths;
 mod service_steps;
+mod space_steps;
 mod stopped;
 mod topic_crowd;
 mod topic_deaths;
@@ -71,5 +73,6 @@ fn main() -> ExitCode {
         topic_steps::CASES,
         topic_deaths::CASES,
         topic_crowd::CASES,
+        space_steps::CASES,
     ])
 }

@@ -3,14 +3,12 @@
 //!
 //! - `call`: a call as numbers, and how it is made
 //! - `pair`: two processes that make the same calls, one on either side
-//! - `state`: everything that can be seen of a name space
 //! - `play`: what is called, by chance, and the comparison
 #![allow(missing_docs)]
 
 mod call;
 mod pair;
 mod play;
-mod state;
 
 use checks::suite;
 use std::process::ExitCode;

@@ -2,8 +2,8 @@
 
 use crate::call::{Answer, Call, END, What, pack};
 use crate::pair::{Pair, Who};
-use crate::state::{self, State};
 use checks::process::can_switch_users;
+use checks::seen::{self, State};
 use checks::suite::{Case, Outcome, case, is_long, quick_or_long};
 use checks::user_space::{Folder, enter};
 use preload::InSpace;
@@ -238,8 +238,8 @@ impl Game {
 
     fn compare(&mut self) {
         let name = |pid: i32| self.name(pid);
-        let kernel = state::look(self.kernel, &name);
-        let user = state::look(self.user, &name);
+        let kernel = seen::look(self.kernel, &name);
+        let user = seen::look(self.user, &name);
         let apart = |states: [&State; 2]| {
             let [kernel, user] = states.map(|state| &state.times);
             let near = |(a, b): (&i64, &i64)| (*a == 0) == (*b == 0) && (a - b).abs() <= 1;

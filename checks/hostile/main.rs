@@ -7,11 +7,13 @@
 //! - `fields`: each field of the layouts set to each value that may hurt; segments of wrong sizes
 //! - `scribble`: a process that writes all over the segment meanwhile
 //! - `queue`, `service`, `topic`: the same for those channels
+//! - `registry`: the same for a name space in user space
 //! - `tables`: their fields, as `fields` does it for a value
 #![allow(missing_docs)]
 
 mod fields;
 mod queue;
+mod registry;
 mod scribble;
 mod service;
 mod tables;
@@ -25,6 +27,7 @@ fn main() -> ExitCode {
     suite::main(&[
         fields::CASES,
         queue::CASES,
+        registry::CASES,
         scribble::CASES,
         service::CASES,
         tables::CASES,

@@ -6,6 +6,7 @@
 //! - `suite`: tables of cases
 //! - `user_space`: a name space in user space for a case
 //! - `step`: a process stopped after each instruction that changes shared memory
+//! - `seen`: everything that can be seen of the objects of a name space
 //! - `space`: what is in the name space, and what a suite may leave there
 //! - `message`: messages that show whether they are whole
 #![allow(missing_docs)]
@@ -14,6 +15,7 @@ pub mod bin_under_test;
 pub mod isolate;
 pub mod message;
 pub mod process;
+pub mod seen;
 pub mod space;
 pub mod step;
 pub mod suite;

@@ -22,6 +22,8 @@ pub struct Stepped {
     pid: i32,
     reaped: bool,
     watched: Vec<Watched>,
+    /// A file that is mapped at its beginning, and the parts of it that are watched as well.
+    file: Option<(String, Vec<(usize, usize)>)>,
     /// Bytes of the watched segments, and of the next instruction.
     before: Vec<u8>,
     now: Vec<u8>,
@@ -89,6 +91,7 @@ impl Stepped {
             pid,
             reaped: false,
             watched: Vec::new(),
+            file: None,
             before: Vec::new(),
             now: Vec::new(),
             objects: objects(),
@@ -110,6 +113,13 @@ impl Stepped {
         self.pid
     }
 
+    /// Watches parts, by offset and length, of a mapped file as well: the first writable mapping
+    /// whose path contains `path`, which maps it from the beginning.
+    pub fn watch_file(&mut self, path: &str, parts: &[(usize, usize)]) {
+        self.file = Some((path.to_owned(), parts.to_vec()));
+        self.look_at_mappings();
+    }
+
     /// Goes on to the next change; `None` after a step without one, which only
     /// [`Grain::Instruction`] has.
     pub fn step(&mut self, grain: Grain) -> Option<Change> {
@@ -119,6 +129,11 @@ impl Stepped {
                 return change;
             }
         }
+    }
+
+    /// Whether the next instruction makes that system call. Known only while something is watched.
+    pub fn is_about_to_call(&self, number: i64) -> bool {
+        self.next_call() == Some(number)
     }
 
     /// Goes on, without looking, until it has made `calls` System V calls; false if it ended before.
@@ -271,6 +286,22 @@ impl Stepped {
                     length,
                 });
             }
+        }
+        if let Some((path, parts)) = &self.file {
+            let mapped = maps.lines().find(|line| {
+                line.contains(path.as_str())
+                    && line.split(' ').nth(1).is_some_and(|b| b.contains('w'))
+            });
+            let start = mapped
+                .and_then(|line| line.split('-').next())
+                .expect("the file's mapping");
+            let start = usize::from_str_radix(start, 16).expect("hex");
+            self.watched
+                .extend(parts.iter().map(|&(offset, length)| Watched {
+                    id: u64::MAX,
+                    address: start + offset,
+                    length,
+                }));
         }
         self.read();
         std::mem::swap(&mut self.now, &mut self.before);

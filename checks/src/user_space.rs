@@ -38,6 +38,11 @@ impl Drop for Folder {
 
 static SPACE: OnceLock<Space> = OnceLock::new();
 
+/// The name space that was entered.
+pub fn space() -> &'static Space {
+    SPACE.get().expect("the case has entered")
+}
+
 /// Makes this process's name space, with the kernel's limits, open to every user.
 pub fn enter(folder: &Folder) -> &'static Space {
     let user_space = asked::my_user_space().unwrap_or(0);

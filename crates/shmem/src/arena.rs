@@ -24,6 +24,7 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags};
 use rustix::mm::{Advice, MapFlags, MprotectFlags, MremapFlags, ProtFlags};
 use std::ffi::c_void;
+use std::io::BufRead;
 use std::path::Path;
 use std::ptr;
 use sysv::{Errno, Result};
@@ -350,7 +351,7 @@ fn finish(base: *mut c_void, length: usize, access: Access) -> Result<usize> {
     Ok(base.expose_provenance())
 }
 
-/// Reads `/proc/self/maps` line by line, without memory from the heap: the program break is not
+/// Reads the shared mappings of `/proc/self/maps` line by line, without memory from the heap: the program break is not
 /// to move because a segment is looked at.
 fn for_each_line(mut what: impl FnMut(Line)) -> Result<()> {
     let path = c"/proc/self/maps";
@@ -366,11 +367,16 @@ fn for_each_line(mut what: impl FnMut(Line)) -> Result<()> {
         };
         filled += got;
         let mut begun = 0;
-        while let Some(length) = buffer[begun..filled].iter().position(|b| *b == b'\n') {
-            if let Some(line) = Line::parse(&buffer[begun..begun + length]) {
+        loop {
+            let mut rest = &buffer[begun..filled];
+            let length = rest.skip_until(b'\n').unwrap_or(0);
+            let Some((b'\n', line)) = buffer[begun..begun + length].split_last() else {
+                break;
+            };
+            if let Some(line) = Line::parse(line) {
                 what(line);
             }
-            begun += length + 1;
+            begun += length;
         }
         if begun == 0 && filled == buffer.len() {
             // A line longer than any path.
@@ -391,7 +397,12 @@ struct Line {
 }
 
 impl Line {
+    /// `None` for private mappings, which most are.
     fn parse(line: &[u8]) -> Option<Self> {
+        let space = line.iter().position(|byte| *byte == b' ')?;
+        if line.get(space + 4) != Some(&b's') {
+            return None;
+        }
         let mut words = line
             .split(|byte| *byte == b' ')
             .filter(|word| !word.is_empty());

@@ -11,7 +11,7 @@ use crate::layout::{
 use crate::list::{nodes, push, remove};
 use crate::process::index_of;
 use crate::space::{Space, now};
-use crate::table::{self, DYING, FREE};
+use crate::table;
 use shmem::anchor::Process;
 use shmem::arena::Mapped;
 use shmem::journal::{Tx, get};
@@ -131,8 +131,12 @@ impl Space {
         remove(tx, ends, gone.node, attach::OF_PROCESS)?;
         SHM.heap().free(tx, gone.node)?;
         tx.add(at + segment::COUNT, -1)?;
-        tx.set(at + segment::DETACHED, now())?;
-        tx.set(at + segment::LAST_PID, self.pid_of(of) as u64)?;
+        let pid = self.pid_of(of);
+        // A child that was counted and never born has done nothing.
+        if pid != 0 {
+            tx.set(at + segment::DETACHED, now())?;
+            tx.set(at + segment::LAST_PID, pid as u64)?;
+        }
         let marked = tx.get(at + slot::MODE)? & u64::from(SHM_DEST) != 0;
         if (marked || self.is_forced()) && tx.get(at + segment::COUNT)? == 0 {
             self.destroy(tx, gone.segment)?;
@@ -144,32 +148,29 @@ impl Space {
     /// [`finish_dying`](Self::finish_dying).
     pub(crate) fn destroy(&self, tx: &mut Tx, index: usize) -> Result<()> {
         let (_, length) = extent(tx, index)?;
-        table::remove(tx, SHM, index, DYING)?;
+        table::bury(tx, SHM, index)?;
         let pages = (length / crate::shm::PAGE) as i64;
-        tx.add(SHM.at() + facility::TOTAL, -pages)?;
-        tx.add(SHM.at() + facility::DYING, 1)
+        tx.add(SHM.at() + facility::TOTAL, -pages)
     }
 
     /// Gives back the pages of destroyed segments. Makes everything before final, because what was
     /// given back can't be put back.
     pub(crate) fn finish_dying(&self, tx: &mut Tx) -> Result<()> {
-        if tx.get(SHM.at() + facility::DYING)? == 0 {
+        let Some(mut index) = table::first_buried(tx, SHM)? else {
             return Ok(());
-        }
+        };
         tx.commit();
-        for index in 0..crate::layout::SLOTS {
-            let at = SHM.slot(index);
-            if tx.get(at + slot::STATE)? != DYING {
-                continue;
-            }
+        loop {
             let (offset, length) = extent(tx, index)?;
             // If it fails the memory is lost until the pages are used again.
             let _ = self.arena.clear(offset, length);
-            tx.set(at + slot::STATE, FREE)?;
-            tx.set(SHM.at() + facility::DYING, 0)?;
+            table::set_free(tx, SHM, index)?;
             tx.commit();
+            match table::first_buried(tx, SHM)? {
+                Some(next) => index = next,
+                None => return Ok(()),
+            }
         }
-        Ok(())
     }
 
     /// Detaches everything that a dead process had attached.

@@ -50,7 +50,7 @@ pub mod facility {
         BYTES: 8 @ 104, "the lock's holder, by journal", "bytes of all messages";
         NEXT_PAGE: 8 @ 112, "the lock's holder, by journal", "where to look first for free pages, bytes from the first page";
         NEXT_ID: 8 @ 120, "who sets limits; the lock's holder", "id that the next object is to have, plus one; 0: none";
-        DYING: 8 @ 128, "the lock's holder, by journal", "removed objects whose pages or messages are being given back";
+        DYING: 8 @ 128, "the lock's holder, by journal", "first removed object whose pages or messages are being given back: its index, plus one; 0: none";
         HEAP: (heap::HEADER) @ 1024, "the lock's holder, by journal", "attaches, messages and waiters, or semaphores, adjustments and waiters";
         BUCKETS: 8192 @ 8192, "the lock's holder, by journal", "1,024 lists of objects by key: first index, plus one";
     }
@@ -83,7 +83,7 @@ pub mod slot {
         OWNER: 8 @ 24, "the lock's holder, by journal", "uid, and gid in the upper half";
         CREATOR: 8 @ 32, "the lock's holder, by journal", "uid, and gid in the upper half";
         MODE: 8 @ 40, "the lock's holder, by journal", "permission and status bits";
-        NEXT: 8 @ 48, "the lock's holder, by journal", "next index in the list by key, plus one";
+        NEXT: 8 @ 48, "the lock's holder, by journal", "next index in the list by key, or of those being given back, plus one";
         CHANGED: 8 @ 56, "the lock's holder, by journal", "seconds since the epoch";
     }
 }

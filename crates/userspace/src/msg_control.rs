@@ -2,10 +2,10 @@
 
 use crate::Whose;
 use crate::caller::{self, Caller, Capability, READ};
-use crate::layout::{Facility, facility, queue, slot};
+use crate::layout::{Facility, queue, slot};
 use crate::msg::store;
 use crate::space::{Space, now};
-use crate::table::{self, DYING};
+use crate::table;
 use shmem::journal::Tx;
 use sysv::abi::*;
 use sysv::{Errno, Result};
@@ -60,8 +60,7 @@ impl Space {
         let at = MSG.slot(index);
         caller::allow_change(&inside.tx, at, caller, self.user_space)?;
         self.send_all_away(&mut inside, at)?;
-        table::remove(&mut inside.tx, MSG, index, DYING)?;
-        inside.tx.add(MSG.at() + facility::DYING, 1)?;
+        table::bury(&mut inside.tx, MSG, index)?;
         self.finish_dying_queues(&mut inside.tx)?;
         inside.finish();
         Ok(())

@@ -5,7 +5,7 @@ use crate::list::{nodes, remove};
 use crate::msg::{fits, store};
 use crate::sleepers::{self, AGAIN, WAITS};
 use crate::space::{Inside, Space, now};
-use crate::table::{DYING, FREE};
+use crate::table;
 use shmem::journal::Tx;
 use sysv::{Errno, Result};
 use tombolo::mailbox_store::{Message, Wanted};
@@ -209,17 +209,12 @@ impl Space {
     /// Gives back the messages of removed queues. Makes everything before final, and goes on in
     /// small transactions, since there may be more messages than a journal has room for.
     pub(crate) fn finish_dying_queues(&self, tx: &mut Tx) -> Result<()> {
-        let dying = crate::layout::facility::DYING;
-        if tx.get(MSG.at() + dying)? == 0 {
+        if table::first_buried(tx, MSG)?.is_none() {
             return Ok(());
         }
         tx.commit();
-        for index in 0..crate::layout::SLOTS {
-            let at = MSG.slot(index);
-            if tx.get(at + crate::layout::slot::STATE)? != DYING {
-                continue;
-            }
-            let store = store(at);
+        while let Some(index) = table::first_buried(tx, MSG)? {
+            let store = store(MSG.slot(index));
             let (count, _) = store.contents(tx)?;
             for _ in 0..count {
                 let Some(found) = store.find(tx, Wanted::Any)? else {
@@ -228,8 +223,7 @@ impl Space {
                 store.take(tx, found)?.free(tx, &MSG.heap())?;
                 tx.commit();
             }
-            tx.set(at + crate::layout::slot::STATE, FREE)?;
-            tx.set(MSG.at() + dying, 0)?;
+            table::set_free(tx, MSG, index)?;
             tx.commit();
         }
         Ok(())

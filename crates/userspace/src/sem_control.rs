@@ -8,7 +8,7 @@ use crate::sem::operations;
 use crate::sem_perform::{semaphore, word};
 use crate::sleepers;
 use crate::space::{Inside, Space, now};
-use crate::table::{self, FREE};
+use crate::table;
 use shmem::journal::Tx;
 use sysv::abi::*;
 use sysv::{Errno, Result};
@@ -96,7 +96,7 @@ impl Space {
         SEM.heap().free(tx, values)?;
         let count = tx.get_at(at + set::COUNT)?;
         tx.add(SEM.at() + facility::TOTAL, -(count as i64))?;
-        table::remove(tx, SEM, index, FREE)?;
+        table::remove(tx, SEM, index)?;
         inside.finish();
         Ok(())
     }

@@ -12,12 +12,12 @@ use shmem::journal::Tx;
 use sysv::abi::{IPC_CREAT, IPC_EXCL, IPCMNI};
 use sysv::{Errno, Result};
 
-/// Slot states.
-pub const FREE: u64 = 0;
+/// Slot states: nothing.
+const FREE: u64 = 0;
 /// An object.
-pub const LIVE: u64 = 1;
+const LIVE: u64 = 1;
 /// Removed, and its pages or messages are being given back.
-pub const DYING: u64 = 2;
+const DYING: u64 = 2;
 
 /// Round robin never goes round fewer indices than these.
 const SHORTEST_ROUND: usize = 64;
@@ -249,7 +249,7 @@ pub fn forget_key(tx: &mut Tx, kind: Facility, index: usize) -> Result<()> {
 }
 
 /// Takes an object out of the table; its slot is left in `state`.
-pub fn remove(tx: &mut Tx, kind: Facility, index: usize, state: u64) -> Result<()> {
+fn take_out(tx: &mut Tx, kind: Facility, index: usize, state: u64) -> Result<()> {
     forget_key(tx, kind, index)?;
     let block = kind.at();
     tx.set(at(kind, index)? + slot::STATE, state)?;
@@ -261,6 +261,36 @@ pub fn remove(tx: &mut Tx, kind: Facility, index: usize, state: u64) -> Result<(
     tx.set(block + facility::HIGHEST, highest as u64)
 }
 
+/// Takes an object out of the table, and its slot is free.
+pub fn remove(tx: &mut Tx, kind: Facility, index: usize) -> Result<()> {
+    take_out(tx, kind, index, FREE)
+}
+
+/// Takes an object out of the table; its slot is kept until what it has is given back
+/// ([`first_buried`], [`set_free`]).
+pub fn bury(tx: &mut Tx, kind: Facility, index: usize) -> Result<()> {
+    take_out(tx, kind, index, DYING)?;
+    let list = kind.at() + facility::DYING;
+    let first = tx.get(list)?;
+    tx.set(kind.slot(index) + slot::NEXT, first)?;
+    tx.set(list, index as u64 + 1)
+}
+
+/// The slot of an object that is gone, but not what it had.
+pub fn first_buried(tx: &Tx, kind: Facility) -> Result<Option<usize>> {
+    match tx.get_at(kind.at() + facility::DYING)?.checked_sub(1) {
+        Some(index) if tx.get(at(kind, index)? + slot::STATE)? != DYING => Err(Errno::UCLEAN),
+        index => Ok(index),
+    }
+}
+
+/// Frees the slot that [`first_buried`] has answered.
+pub fn set_free(tx: &mut Tx, kind: Facility, index: usize) -> Result<()> {
+    let next = tx.get(at(kind, index)? + slot::NEXT)?;
+    tx.set(kind.at() + facility::DYING, next)?;
+    tx.set(kind.slot(index) + slot::STATE, FREE)
+}
+
 /// Checks what a `*get` call asks of an object that exists, and answers its id.
 pub fn found(
     tx: &Tx,
@@ -270,12 +300,7 @@ pub fn found(
     caller: &dyn Caller,
     user_space: u64,
 ) -> Result<i32> {
-    caller::allow(
-        tx,
-        kind.slot(index),
-        caller,
-        flags as u32 & 0o777,
-        user_space,
-    )?;
+    let wanted = flags as u32 & 0o777;
+    caller::allow(tx, kind.slot(index), caller, wanted, user_space)?;
     id(tx, kind, index)
 }

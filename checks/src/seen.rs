@@ -1,4 +1,4 @@
-//! Everything that can be seen of a name space: as text, and times apart, which may differ by a
+//! Everything that can be seen of the System V objects of a name space: as text, and times apart, which may differ by a
 //! second between two sides.
 
 use std::fmt::Write;

@@ -5,6 +5,8 @@
 //! gets the slice.
 
 use crate::region::{OutOfBounds, Region, View};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// A message has not the size of the type that it is to be.
@@ -125,6 +127,22 @@ impl<'a> Bytes<'a> {
         (0..self.length).map(move |at| bytes.field(at).unwrap_or_default())
     }
 
+    /// Writes them to a file, a pipe, a socket, … without a copy of them in this process. Answers how
+    /// many were written, which may be fewer.
+    ///
+    /// # Errors
+    /// Those of `write`.
+    #[doc(alias = "write")]
+    pub fn write_to(&self, to: impl AsFd) -> io::Result<usize> {
+        // SAFETY: inside the view by the type's invariant.
+        let start = unsafe { self.view.at(self.offset) };
+        let to = to.as_fd().as_raw_fd();
+        // SAFETY: the kernel only reads these bytes, which are mapped as long as the view; that a
+        // peer may write them meanwhile changes what is written, and nothing else.
+        let written = unsafe { libc::write(to, start.cast(), self.length) };
+        usize::try_from(written).map_err(|_| io::Error::last_os_error())
+    }
+
     /// The bytes as a plain slice.
     ///
     /// # Safety
@@ -197,6 +215,25 @@ impl<'a> BytesMut<'a> {
         self.copy_in(offset, value.as_bytes())
     }
 
+    /// Fills the bytes from `offset` on from a file, a pipe, a socket, … without a copy of them in this
+    /// process. Answers how many were read, 0 at its end.
+    ///
+    /// # Errors
+    /// Those of `read`; `InvalidInput` if `offset` is beyond the end.
+    #[doc(alias = "read")]
+    pub fn read_from(&mut self, offset: usize, from: impl AsFd) -> io::Result<usize> {
+        let outside = |error| io::Error::new(io::ErrorKind::InvalidInput, error);
+        inside(offset, 0, self.length).map_err(outside)?;
+        // SAFETY: inside the region by the type's invariant and the check just made.
+        let start = unsafe { self.region.at(self.offset + offset) };
+        let from = from.as_fd().as_raw_fd();
+        // SAFETY: the kernel writes no more than the bytes from there to the end of this part of
+        // the region, which is writable and mapped as long as the region; no reference to any of
+        // them exists.
+        let read = unsafe { libc::read(from, start.cast(), self.length - offset) };
+        usize::try_from(read).map_err(|_| io::Error::last_os_error())
+    }
+
     /// The bytes as a plain slice. What is never written holds the bytes of older messages.
     ///
     /// # Safety
@@ -245,6 +282,15 @@ mod tests {
         assert!(text.field::<u32>(1).is_err() && text.part(2, 3).is_err());
         assert!(text.copy_out(usize::MAX, &mut [0; 2]).is_err());
         assert!(Bytes::new(&region, 60, 5).is_err() && BytesMut::new(&region, 64, 1).is_err());
+        let (read, write) = io::pipe().unwrap();
+        assert_eq!(text.write_to(&write).unwrap(), 4);
+        let mut out = BytesMut::new(&region, 40, 4).unwrap();
+        assert!(out.read_from(5, &read).is_err());
+        assert_eq!(out.read_from(1, &read).unwrap(), 3);
+        assert_eq!(out.read_from(0, &read).unwrap(), 1);
+        assert_eq!(Bytes::new(&region, 40, 4).unwrap().read(), Ok(*b"41ab"));
+        drop(write);
+        assert_eq!(out.read_from(0, &read).unwrap(), 0);
         // SAFETY: the region is this test's alone.
         assert_eq!(unsafe { text.as_slice() }, b"1ab4");
         let mut out = BytesMut::new(&region, 9, 4).unwrap();

@@ -104,7 +104,7 @@ impl AsyncConsumer {
             return Ok(0);
         }
         let batch = |consumer: &mut Consumer, waker: &Waker| {
-            let count = consumer.batch(most, Wait::Wake(waker), &mut each);
+            let count = consumer.each_of_batch(most, Wait::Wake(waker), &mut each);
             count.map(|count| (count > 0).then_some(count)).transpose()
         };
         self.asking.ask(batch).await

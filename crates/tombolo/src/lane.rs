@@ -288,6 +288,16 @@ impl Tail {
         self.open = false;
     }
 
+    /// [`publish`](Self::publish) of the first `length` bytes of the claim only.
+    pub fn publish_part(&mut self, region: &Region, mut claim: Claim, length: usize) {
+        if length < claim.length {
+            claim.length = length;
+            // What was written behind them may look like headers.
+            self.cleared = self.tail + LINE;
+        }
+        self.publish(region, claim);
+    }
+
     #[inline]
     fn publish_header(&mut self, region: &Region, word: u64, size: u64) {
         let next = self.tail + size;
@@ -418,7 +428,19 @@ mod tests {
                     let length = random(&mut state) as usize % (ring.longest() + 1);
                     let length = if number % 3 == 0 { length } else { length % 80 };
                     let length = length.min(ring.longest());
-                    if tail.send(&region, &message(number, length)).is_ok() {
+                    let message = message(number, length);
+                    let sent = if number % 5 == 0 {
+                        // More is written than published.
+                        let claim = tail.claim(&region, length);
+                        claim.map(|claim| {
+                            region.copy_in(claim.offset, &message).unwrap();
+                            tail.publish_part(&region, claim, length / 3);
+                            length / 3
+                        })
+                    } else {
+                        tail.send(&region, &message).map(|()| length)
+                    };
+                    if let Ok(length) = sent {
                         model.push_back((number, length));
                     } else {
                         assert!(!model.is_empty(), "an empty lane takes any message");

@@ -195,33 +195,52 @@ impl Consumer {
         patience: Patience,
         each: impl FnMut(Message<'_>),
     ) -> Result<usize, RecvError> {
-        self.batch(most, Wait::While(patience), each)
+        self.each_of_batch(most, Wait::While(patience), each)
     }
 
-    pub(crate) fn batch(
+    pub(crate) fn each_of_batch(
         &mut self,
         most: usize,
         wait: Wait<'_>,
         mut each: impl FnMut(Message<'_>),
     ) -> Result<usize, RecvError> {
-        if most == 0 || !self.take(wait)? {
-            return Ok(0);
-        }
-        // Finishes what was handed out, also if `each` panics.
-        let batch = Delivery { consumer: self };
-        let Self {
-            channel, taking, ..
-        } = &mut *batch.consumer;
-        let region = channel.region();
-        let count = taking.take_more(region, most);
-        for number in 1..=count {
-            each(Message::new(region, taking.held()));
-            // A hostile peer may have changed what follows.
-            if number == count || !taking.step(region) {
-                return Ok(number);
+        let mut count = 0;
+        if let Some(mut batch) = self.take_batch(most, wait)? {
+            while let Some(message) = batch.next() {
+                count += 1;
+                each(message);
             }
         }
         Ok(count)
+    }
+
+    /// Takes up to `most` messages of one producer in hand, at least one; `None` if there was none
+    /// while `patience` lasted.
+    ///
+    /// # Errors
+    /// See [`RecvError`].
+    pub fn batch(
+        &mut self,
+        most: usize,
+        patience: Patience,
+    ) -> Result<Option<Batch<'_>>, RecvError> {
+        self.take_batch(most, Wait::While(patience))
+    }
+
+    fn take_batch(
+        &mut self,
+        most: usize,
+        wait: Wait<'_>,
+    ) -> Result<Option<Batch<'_>>, RecvError> {
+        if most == 0 || !self.take(wait)? {
+            return Ok(None);
+        }
+        let left = self.taking.take_more(self.channel.region(), most);
+        Ok(Some(Batch {
+            consumer: self,
+            left,
+            begun: false,
+        }))
     }
 
     /// Takes a message in hand; false if there is none.
@@ -311,6 +330,14 @@ impl Consumer {
     }
 }
 
+impl Consumer {
+    fn put_back(&mut self) {
+        if std::mem::take(&mut self.holds) && self.channel.is_mine() {
+            self.taking.put_back(self.channel.region());
+        }
+    }
+}
+
 impl Drop for Consumer {
     fn drop(&mut self) {
         self.finish();
@@ -386,6 +413,52 @@ impl<'a> Message<'a> {
     #[inline]
     pub fn append_to(&self, to: &mut Vec<u8>) {
         self.bytes.append_to(to);
+    }
+}
+
+/// Messages of one producer in hand, one after the other. When this is dropped, those that
+/// [`next`](Self::next) has answered are finished; if the process dies before, they are delivered
+/// again.
+#[derive(Debug)]
+pub struct Batch<'a> {
+    consumer: &'a mut Consumer,
+    /// How many [`next`](Self::next) has still to answer.
+    left: usize,
+    begun: bool,
+}
+
+impl Batch<'_> {
+    /// The next message in place.
+    #[expect(clippy::should_implement_trait, reason = "it lends what it answers")]
+    pub fn next(&mut self) -> Option<Message<'_>> {
+        let Consumer {
+            taking, channel, ..
+        } = &mut *self.consumer;
+        // A hostile peer may have changed what follows.
+        if self.left == 0 || self.begun && !taking.step(channel.region()) {
+            self.left = 0;
+            return None;
+        }
+        (self.begun, self.left) = (true, self.left - 1);
+        Some(Message::new(channel.region(), taking.held()))
+    }
+
+    /// Finishes none of them: they will be delivered again, marked as redelivered.
+    pub fn put_back(self) {
+        self.consumer.put_back();
+    }
+}
+
+impl Drop for Batch<'_> {
+    fn drop(&mut self) {
+        if !self.begun {
+            // Nothing was seen.
+            return self.consumer.put_back();
+        }
+        if self.left > 0 && self.consumer.holds && self.consumer.channel.is_mine() {
+            self.consumer.taking.take_no_more();
+        }
+        self.consumer.finish();
     }
 }
 

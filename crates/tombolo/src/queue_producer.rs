@@ -372,6 +372,27 @@ impl Loan<'_> {
         self.bytes().copy_in(offset, part)
     }
 
+    /// Sends the first `length` bytes of the message.
+    ///
+    /// # Errors
+    /// If it has not so many; then nothing is sent.
+    pub fn publish_part(self, length: usize) -> Result<(), OutOfBounds> {
+        let Self { producer, claim } = self;
+        if length > claim.length {
+            return Err(OutOfBounds {
+                offset: 0,
+                length,
+                region: claim.length,
+            });
+        }
+        producer
+            .tail
+            .publish_part(producer.channel.region(), claim, length);
+        producer.sent = producer.sent.wrapping_add(1);
+        producer.ring();
+        Ok(())
+    }
+
     /// Sends the message.
     pub fn publish(self) {
         let Self { producer, claim } = self;

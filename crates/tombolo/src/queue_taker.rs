@@ -343,6 +343,34 @@ impl Taking {
         self.go_out(region, lane);
     }
 
+    /// Puts back what is in hand, all of it: it will be delivered again, marked.
+    pub fn put_back(&mut self, region: &Region) {
+        let Held { lane, hold, .. } = self.held;
+        let mine = &mut self.lanes[lane];
+        // Relaxed: only who holds the lane stores it.
+        mine.again = mine.words.u64(lane::HAND).load(Ordering::Relaxed);
+        mine.next = None;
+        if hold.is_kept() {
+            self.go_out(region, lane);
+        } else {
+            self.free(lane, hold);
+            self.ring(region, lane);
+        }
+    }
+
+    /// Lets go of the messages behind the one in hand, which nobody has seen.
+    pub fn take_no_more(&self) {
+        let Held {
+            lane,
+            record,
+            again,
+            ..
+        } = self.held;
+        // Relaxed: as in `go_in`.
+        let hand = self.lanes[lane].words.u64(lane::HAND);
+        hand.store(record.end.max(again), Ordering::Relaxed);
+    }
+
     fn finish_and_free(&mut self, region: &Region, lane: usize, end: u64, hold: Hold) {
         let mine = &self.lanes[lane];
         // Relaxed: only who holds the lane stores it.

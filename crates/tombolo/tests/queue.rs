@@ -171,6 +171,65 @@ fn batches_and_loans() {
 }
 
 #[test]
+fn what_is_put_back_comes_again() {
+    let mine = Mine::new("again");
+    let options = Options {
+        capacity: 4096,
+        consumers: 2,
+        ..SMALL
+    };
+    let mut producer = mine.producer(&options);
+    let mut consumer = mine.consumer(&options);
+    // Also with another there, when no lane is kept.
+    for other in [false, true] {
+        let other = other.then(|| mine.consumer(&options));
+        for number in 0..5u64 {
+            producer.send_value(&number).unwrap();
+        }
+        let mut batch = consumer.batch(3, Patience::none()).unwrap().unwrap();
+        assert_eq!(batch.next().unwrap().bytes().read(), Ok(0u64));
+        assert_eq!(batch.next().unwrap().bytes().read(), Ok(1u64));
+        batch.put_back();
+        let mut batch = consumer.batch(3, Patience::none()).unwrap().unwrap();
+        let message = batch.next().unwrap();
+        assert!(message.redelivered() && message.bytes().read() == Ok(0u64));
+        // What was answered is finished, what was not is as before.
+        drop(batch);
+        drop(consumer.batch(9, Patience::none()).unwrap().unwrap());
+        let mut rest = vec![];
+        let mut batch = consumer.batch(9, Patience::none()).unwrap().unwrap();
+        while let Some(message) = batch.next() {
+            rest.push((message.bytes().read().unwrap(), message.redelivered()));
+        }
+        drop(batch);
+        let marked: Vec<_> = rest
+            .iter()
+            .filter(|(_, again)| *again)
+            .map(|(n, _)| *n)
+            .collect();
+        let rest: Vec<u64> = rest.into_iter().map(|(number, _)| number).collect();
+        assert_eq!(rest, [1, 2, 3, 4]);
+        assert!(marked.starts_with(&[1, 2]), "{marked:?}");
+        assert!(consumer.batch(9, Patience::none()).unwrap().is_none());
+        drop(other);
+    }
+    let mut loan = producer.loan(8, Patience::none()).unwrap();
+    loan.copy_in(0, b"part way").unwrap();
+    loan.publish_part(4).unwrap();
+    assert!(
+        producer
+            .loan(8, Patience::none())
+            .unwrap()
+            .publish_part(9)
+            .is_err()
+    );
+    assert_eq!(consumer.recv_value(), Ok(*b"part"));
+    producer.send(b"12").unwrap();
+    let wrong = consumer.recv_value::<u64>().unwrap_err();
+    assert!(matches!(wrong, RecvError::WrongSize(_)), "{wrong}");
+}
+
+#[test]
 fn messages_keep_a_queue_that_nobody_uses() {
     let mine = Mine::new("kept");
     mine.producer(&SMALL).send(b"still here").unwrap();

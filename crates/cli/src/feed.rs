@@ -53,9 +53,26 @@ pub trait Sink {
     /// Sends messages, one after the other.
     fn send(&mut self, messages: &mut dyn Iterator<Item = &[u8]>) -> Result<(), Failure>;
 
+    /// Reads a message of up to `most` bytes straight from a file and sends it; answers its bytes, 0 at
+    /// the file's end, or that this place takes messages only by [`send`](Self::send).
+    fn read_and_send(&mut self, _from: &File, _most: usize) -> Option<Result<usize, Unread>> {
+        None
+    }
+
     /// A message of at least so many bytes is longer than the longest.
     fn too_long(&self, length: usize) -> Failure;
 }
+
+/// Why nothing was read and sent.
+pub enum Unread {
+    /// Sending failed.
+    Unsent(Failure),
+    /// Reading failed.
+    Unread(io::Error),
+}
+
+/// Chunks from this size on go straight from the file to where they are sent.
+const LARGE: usize = 1 << 14;
 
 /// A file or standard input.
 pub struct Input {
@@ -102,6 +119,21 @@ impl Input {
             return Err(sink.too_long(length).into());
         }
         let progress = Progress::new(wanted, self.size());
+        if let Frame::Chunk(most) = frame
+            && most >= LARGE
+        {
+            while let Some(sent) = sink.read_and_send(&self.file, most) {
+                match sent {
+                    Ok(0) => return Ok(()),
+                    Ok(length) => progress.count(1, length as u64),
+                    Err(Unread::Unsent(failure)) => return Err(failure.into()),
+                    Err(Unread::Unread(error)) if error.kind() == ErrorKind::Interrupted => {}
+                    Err(Unread::Unread(error)) => {
+                        return Err(error).with_context(|| format!("cannot read {}", self.name));
+                    }
+                }
+            }
+        }
         let mut splitter = Splitter::new(frame, sink.longest());
         loop {
             let length = match self.file.read(splitter.space()) {

@@ -1,10 +1,14 @@
 //! Standard output: tables that fit the terminal, lines for tools, JSON, and bytes as they are.
 
 use std::env;
-use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
+use std::fs::{self, File};
+use std::io::{self, BufWriter, ErrorKind, IsTerminal, StdoutLock, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
 use comfy_table::{Cell, CellAlignment, ColumnConstraint, ContentArrangement, Row, Width, presets};
 use serde_json::{Map, Value as Json};
+use tombolo::shmem::Bytes;
 
 use crate::value::{Human, Value};
 
@@ -66,6 +70,35 @@ impl Output {
     /// Writes bytes as they are.
     pub fn bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.out.write_all(bytes)
+    }
+
+    /// Writes a message from where it stands in shared memory.
+    pub fn in_place(&mut self, mut bytes: Bytes<'_>) -> io::Result<()> {
+        self.out.flush()?;
+        while !bytes.is_empty() {
+            match bytes.write_to(io::stdout()) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    let rest = bytes.part(written, bytes.len() - written);
+                    bytes = rest.map_err(io::Error::other)?;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether writing waits for nobody, as it does where a pipe's reader is slow.
+    pub fn waits_for_nobody() -> bool {
+        let about = io::stdout().as_fd().try_clone_to_owned();
+        let about = about.and_then(|out| File::from(out).metadata());
+        about.is_ok_and(|about| {
+            let null = fs::metadata("/dev/null").map(|null| null.rdev());
+            let is_null =
+                about.file_type().is_char_device() && null.is_ok_and(|n| n == about.rdev());
+            about.is_file() || is_null
+        })
     }
 
     /// Writes a table. On a terminal that is too narrow for it, times are written short, then

@@ -85,6 +85,8 @@ impl Plan for Receiving {
         let mut consumer = self.open(patience)?;
         let mut batch = Batch::default();
         let progress = Progress::new(self.progress, None);
+        // A reader that is slow must not keep other receivers from what is in hand here.
+        let in_place = self.frame == Frame::Chunk(usize::MAX) && Output::waits_for_nobody();
         let (mut received, mut unwritten) = (0, false);
         while self.count != Some(received) {
             let left = self
@@ -96,7 +98,12 @@ impl Plan for Receiving {
             } else {
                 self.wait.patience().into()
             };
-            match batch.receive(&mut consumer, left as usize, patience, self.frame) {
+            let received_now = if in_place {
+                batch.write(&mut consumer, left as usize, patience, out)
+            } else {
+                batch.receive(&mut consumer, left as usize, patience, self.frame)
+            };
+            match received_now {
                 Ok(0) if unwritten => {
                     out.flush()?;
                     unwritten = false;
@@ -107,8 +114,11 @@ impl Plan for Receiving {
                 Ok(count) => {
                     received += count as u64;
                     unwritten = true;
+                    if let Some(error) = batch.unwritten.take() {
+                        return Err(error.into());
+                    }
                     self.show(out, &batch)?;
-                    progress.count(count as u64, batch.bytes.len() as u64);
+                    progress.count(count as u64, batch.written + batch.bytes.len() as u64);
                 }
                 Err(RecvError::Closed) => return Ok(ExitCode::SUCCESS),
                 // Removed before anything was in it: somebody may make it anew.
@@ -216,9 +226,47 @@ struct Batch {
     again: usize,
     /// The length of one that cannot be written.
     unwritable: Option<usize>,
+    /// Bytes that were written already.
+    written: u64,
+    /// Why others were not; they were put back.
+    unwritten: Option<io::Error>,
 }
 
+/// Messages from this size on are written from where they stand.
+const LARGE: usize = 1 << 14;
+
 impl Batch {
+    /// Writes messages from where they stand before they are finished; what comes behind a small one,
+    /// or one that is delivered again, is copied as well, to be shown in its order.
+    fn write(
+        &mut self,
+        consumer: &mut Consumer,
+        most: usize,
+        patience: Patience,
+        out: &mut Output,
+    ) -> Result<usize, RecvError> {
+        self.bytes.clear();
+        (self.again, self.count, self.written) = (0, 0, 0);
+        let Some(mut batch) = consumer.batch(most, patience)? else {
+            return Ok(0);
+        };
+        while let Some(message) = batch.next() {
+            self.count += 1;
+            if message.len() < LARGE || message.redelivered() || !self.bytes.is_empty() {
+                self.again += usize::from(message.redelivered());
+                message.append_to(&mut self.bytes);
+                continue;
+            }
+            if let Err(error) = out.in_place(message.bytes()) {
+                self.unwritten = Some(error);
+                batch.put_back();
+                break;
+            }
+            self.written += message.len() as u64;
+        }
+        Ok(self.count)
+    }
+
     fn receive(
         &mut self,
         consumer: &mut Consumer,

@@ -1,6 +1,8 @@
 //! `tombolo send`: a producer of a queue, which sends its input message by message.
 
 use std::ffi::OsString;
+use std::fs::File;
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -10,7 +12,7 @@ use tombolo::{Address, Lifetime};
 
 use crate::Plan;
 use crate::exit::{Exit, Failure};
-use crate::feed::{Input, Sink, SplitArgs};
+use crate::feed::{Input, Sink, SplitArgs, Unread};
 use crate::frame::{Frame, messages};
 use crate::output::Output;
 use crate::progress::ProgressArgs;
@@ -145,6 +147,21 @@ impl Sink for Sender<'_> {
 
     fn sent(&self) -> u64 {
         self.sent
+    }
+
+    fn read_and_send(&mut self, from: &File, most: usize) -> Option<Result<usize, Unread>> {
+        let loan = self.producer.loan(most, self.plan.when_full.into());
+        let sent = match loan {
+            Ok(mut loan) => match loan.bytes().read_from(0, from) {
+                // What was lent is given back.
+                Ok(0) => return Some(Ok(0)),
+                Ok(length) => loan.publish_part(length).map(|()| length),
+                Err(error) => return Some(Err(Unread::Unread(error))),
+            },
+            Err(error) => return Some(Err(Unread::Unsent(self.failed(error)))),
+        };
+        self.sent += 1;
+        Some(sent.map_err(|error| Unread::Unread(io::Error::other(error))))
     }
 
     fn send(&mut self, messages: &mut dyn Iterator<Item = &[u8]>) -> Result<(), Failure> {

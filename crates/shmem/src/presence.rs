@@ -106,14 +106,14 @@ fn is_size(size: u64) -> bool {
     size >> (MARK_BITS + NONCE_BITS) == 0 && size & ((1 << MARK_BITS) - 1) == u64::from(MARK)
 }
 
-/// Whether a segment is the presence of a process, or its [pulse](crate::pulse).
+/// Whether a segment is the presence of a process, or its [pulse].
 pub fn is_presence(status: &shm::Status) -> bool {
     let is_presence = status.perm.key == Key::PRIVATE && status.marked && is_size(status.size);
     is_presence || pulse::is_pulse(status)
 }
 
 /// Whether a segment is what a process left that died while it made its presence or its
-/// [pulse](crate::pulse): nothing is in it, and nobody can get at it.
+/// [pulse]: nothing is in it, and nobody can get at it.
 pub fn is_orphan(status: &shm::Status) -> bool {
     pulse::is_orphan(status) || is_orphaned_presence(status)
 }

@@ -227,11 +227,7 @@ impl Consumer {
         self.take_batch(most, Wait::While(patience))
     }
 
-    fn take_batch(
-        &mut self,
-        most: usize,
-        wait: Wait<'_>,
-    ) -> Result<Option<Batch<'_>>, RecvError> {
+    fn take_batch(&mut self, most: usize, wait: Wait<'_>) -> Result<Option<Batch<'_>>, RecvError> {
         if most == 0 || !self.take(wait)? {
             return Ok(None);
         }

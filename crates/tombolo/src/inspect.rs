@@ -24,7 +24,7 @@
 //!
 //! # let name = format!("doc-inspect-{}", std::process::id());
 //! let name: tombolo::Name = name.parse()?;
-//! let mut producer = Producer::open_or_create(name, &Options::default())?;
+//! let mut producer = Producer::open_or_create(name.clone(), &Options::default())?;
 //! producer.send(b"hello")?;
 //!
 //! // This process has it attached anyway.
@@ -35,6 +35,7 @@
 //! assert_eq!(seen.waiting, Some(1));
 //! assert_eq!(seen.participants[0].role, Role::Producer);
 //! assert_eq!(seen.participants[0].pid, Some(std::process::id() as i32));
+//! # tombolo::queue::remove(name)?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 

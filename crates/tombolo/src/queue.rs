@@ -20,7 +20,7 @@
 //! **The end.** When all producers have left and everything is received, consumers get
 //! [`RecvError::Closed`], as a pipe has it, or [`RecvError::ProducerDied`] if one of them died
 //! instead of leaving. A producer that comes later takes the dead one's lane over and with it the
-//! duty to close it. When the last consumer that it had has left, a producer gets
+//! duty to close it, and a consumer that comes when nothing is left of the dead waits for the next. When the last consumer that it had has left, a producer gets
 //! [`SendError::NoConsumers`]; consumers that had gone before it came do not count.
 //! Both sides may rather wait for the next: `follow`.
 //!

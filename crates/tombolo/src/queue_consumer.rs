@@ -3,10 +3,11 @@
 use crate::channel::Channel;
 use crate::lane::Damaged;
 use crate::queue::{self, MANY, Options, RecvError, Watch, is_dead};
-use crate::queue_layout::Shape;
-use crate::queue_members::{End, end, leave_seat, take_seat, watch_the_others};
+use crate::queue_layout::{Shape, layout};
+use crate::queue_members::{End, buried, end, leave_seat, take_seat, watch_the_others};
 use crate::queue_taker::{Held, Taking};
 use shmem::Peers;
+use shmem::sync::Ordering;
 use shmem::wait::{Moment, Patience};
 use shmem::zerocopy::{FromBytes, IntoBytes};
 use shmem::{Address, Bytes, OpenError, OutOfBounds, Reason, Region, barrier};
@@ -19,6 +20,8 @@ use std::time::Duration;
 #[derive(Debug)]
 pub struct Consumer {
     follow: bool,
+    /// Producers that had gone, one of them by death, before it came.
+    buried: Option<u64>,
     seat: usize,
     taking: Taking,
     /// Whether a message is in hand.
@@ -63,8 +66,10 @@ impl Consumer {
             let (what, limit) = ("consumers", shape.seats());
             return Err(channel.error(Reason::Crowded { what, limit }));
         };
+        let buried = buried(&shape, channel.region(), is_dead);
         Ok(Self {
             follow: false,
+            buried,
             seat,
             taking: Taking::new(shape, channel.region(), seat),
             holds: false,
@@ -260,6 +265,7 @@ impl Consumer {
     fn take_slowly(&mut self, wait: Wait<'_>) -> Result<bool, RecvError> {
         let Self {
             follow,
+            buried,
             seat,
             taking,
             waiter,
@@ -268,7 +274,7 @@ impl Consumer {
             ..
         } = self;
         let Channel { shape, .. } = *channel;
-        let (region, seat, follow) = (channel.region(), *seat, *follow);
+        let (region, seat, follow, buried) = (channel.region(), *seat, *follow, *buried);
         let look = |moment, peers: &mut Peers| {
             let parking = moment == Moment::Parking;
             let found = taking.find(region, |word| parking && peers.is_dead(word));
@@ -281,7 +287,11 @@ impl Consumer {
             if channel.has_ended() || watch.is_due() && channel.is_gone() {
                 return Some(Err(RecvError::Removed));
             }
-            let end = end(&shape, region, |word| peers.is_dead(word)).filter(|_| !follow);
+            let end = end(&shape, region, |word| peers.is_dead(word)).filter(|end| {
+                // Relaxed: an old count only makes it look once more.
+                let came = region.load_u64(layout::PRODUCED, Ordering::Relaxed);
+                !follow && (*end == End::Closed || buried != Some(came))
+            });
             if end.is_none() {
                 watch_the_others(&shape, region, seat, peers);
                 shape.seat(seat).set_asleep(region, true);

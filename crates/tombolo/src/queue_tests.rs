@@ -303,7 +303,7 @@ mod tests {
     use super::*;
     use crate::queue_layout::layout;
     use crate::queue_members::take_lane;
-    use crate::queue_members::{End, end, is_deserted, is_hung, leave_lane, leave_seat};
+    use crate::queue_members::{End, buried, end, is_deserted, is_hung, leave_lane, leave_seat};
     use shmem::sync::Ordering;
     use std::collections::VecDeque;
 
@@ -455,6 +455,9 @@ mod tests {
         );
         taking.finish(&region);
         assert_eq!(end(&shape, &region, |word| word == 6), Some(End::Died));
+        // Who comes now does not miss them; who came before does.
+        assert_eq!(buried(&shape, &region, living), None);
+        assert_eq!(buried(&shape, &region, |word| word == 6), Some(2));
         // The successor takes the dead one's lane, though another is free.
         assert_eq!(
             take_lane(&shape, &region, 7, |word| word == 6),

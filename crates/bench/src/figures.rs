@@ -2,7 +2,7 @@
 //!
 //! A *pair* is a sample and, of each bare ring that hands messages over in the same way, the one
 //! sample that was taken nearest in time at the same distance between the processors, within
-//! [`NEAR`] seconds. Samples whose two probes disagree, or
+//! `NEAR` seconds. Samples whose two probes disagree, or
 //! whose processes were preempted, make no pair. The ratio is that to the
 //! faster ring of the pair. Where no bare ring works in this way (batches of long messages), the
 //! faster of all counts.

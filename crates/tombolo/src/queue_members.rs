@@ -99,7 +99,7 @@ pub fn end(shape: &Shape, region: &Region, mut is_dead: impl FnMut(u64) -> bool)
 /// How many producers had come when all were gone and one had died instead of leaving, with nothing
 /// left of it; `None` if that is not so. A consumer that comes now does not miss those.
 pub fn buried(shape: &Shape, region: &Region, is_dead: impl FnMut(u64) -> bool) -> Option<u64> {
-    // Acquire: as in `end`. Who comes after this load is counted beyond it.
+    // [QUEUE_CAME] acquire. Who comes after this load is counted beyond it.
     let came = region.load_u64(layout::PRODUCED, Ordering::Acquire);
     (end(shape, region, is_dead) == Some(End::Died)).then_some(came)
 }

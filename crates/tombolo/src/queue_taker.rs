@@ -107,7 +107,7 @@ impl Lane {
 ///
 /// What changes with each message is changed in place, word by word: moved as a whole it would be
 /// loaded in pieces larger than those in which it was just stored, which the processor has to wait
-/// for (measured: 40 of 50 ns).
+/// for (measured: 51 ns for a receipt, and 20 to 29 in place).
 #[derive(Debug)]
 pub struct Taking {
     pub(crate) shape: Shape,

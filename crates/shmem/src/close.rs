@@ -2,6 +2,7 @@
 
 use crate::directory;
 use crate::header::{self, ENDED, Lifetime, READY, State};
+use crate::mourning;
 use crate::name::is_name_key;
 use crate::name::my_uid;
 use crate::open::{Expected, Opened};
@@ -137,6 +138,7 @@ impl Drop for Leaving {
             return;
         }
         let segment = Segment::from_id(self.id);
+        mourning::wait(|| matches!(segment.status_any(), Ok(status) if status.attaches != 0));
         // Two that leave at once may each see the other and stay their hand; whoever is last to
         // let go sees nobody.
         while matches!(segment.status_any(), Ok(status) if status.attaches == 0 && !status.marked) {

@@ -44,6 +44,8 @@ mod memory;
 #[cfg(loom)]
 mod memory_loom;
 #[cfg(not(loom))]
+mod mourning;
+#[cfg(not(loom))]
 mod peers;
 #[cfg(loom)]
 #[path = "peers_loom.rs"]

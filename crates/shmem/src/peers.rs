@@ -24,6 +24,7 @@
 //! for the first time four.
 
 use crate::beat::{Beat, State};
+use crate::mourning;
 use crate::presence::{self, Identity};
 use crate::pulse;
 use crate::reactor::Word;
@@ -121,13 +122,17 @@ impl Peers {
         if !asks && matches!(state, Some(State::Beats(_))) {
             return false;
         }
-        if (self.judge)(identity) {
-            return true;
+        let dead = (self.judge)(identity)
+            || match (Identity::from_word(identity), beat, state) {
+                (Some(process), Some(beat), Some(State::Died(since))) => {
+                    beat.is_dead(process, since)
+                }
+                _ => false,
+            };
+        if dead {
+            mourning::begin(identity);
         }
-        match (Identity::from_word(identity), beat, state) {
-            (Some(process), Some(beat), Some(State::Died(since))) => beat.is_dead(process, since),
-            _ => false,
-        }
+        dead
     }
 
     /// Begins a look: nobody is watched.

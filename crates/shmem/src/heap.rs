@@ -143,6 +143,18 @@ impl Heap {
         Ok(())
     }
 
+    /// Gives all blocks back, of which nobody has any in hand: what was cut small can be cut large
+    /// again. A note for each class that has been used.
+    ///
+    /// # Errors
+    /// `EUCLEAN` if the header is outside the region.
+    pub fn clear(&self, tx: &mut Tx) -> Result<()> {
+        for class in 0..CLASSES {
+            tx.set(self.header + layout::FREE + 8 * class, 0)?;
+        }
+        tx.set(self.header + layout::BUMP, 0)
+    }
+
     /// Gives a block back, by where its payload is.
     ///
     /// # Errors
@@ -211,6 +223,8 @@ mod tests {
         drop(tx);
         let mut tx = JOURNAL.begin(&region);
         assert_eq!(heap.allocate(&mut tx, 500), Ok(lost));
+        heap.clear(&mut tx).unwrap();
+        assert_eq!(heap.allocate(&mut tx, 40_000), Ok(blocks[0]));
     }
 
     #[test]

@@ -25,7 +25,7 @@
 //!
 //! **Cost.** Three stores more for each word, no fence.
 
-use crate::region::Region;
+use crate::region::{Region, View};
 use crate::sync::Ordering;
 use sysv::{Errno, Result};
 
@@ -82,6 +82,21 @@ impl Journal {
             journal: *self,
             count,
         });
+    }
+
+    /// What stood in the word at an offset before the changes that are noted now: what recovering
+    /// would put back. `None` if it is not noted. For who looks from outside.
+    pub fn before(&self, view: &View, offset: usize) -> Option<u64> {
+        let word = |at| {
+            let mut bytes = [0; 8];
+            view.copy_out(at, &mut bytes).ok()?;
+            Some(u64::from_ne_bytes(bytes))
+        };
+        let count = usize::try_from(word(self.offset + layout::COUNT)?).ok()?;
+        let notes = (0..count.min(self.room)).map(|note| self.offset + layout::NOTES + note * NOTE);
+        // Of several notes of one word the first has what stood there at the beginning.
+        let mut mine = notes.filter(|note| word(*note) == Some(offset as u64));
+        mine.next().and_then(|note| word(note + 8))
     }
 }
 
@@ -227,11 +242,15 @@ mod tests {
         let region = Region::heap(256);
         let mut tx = JOURNAL.begin(&region);
         tx.set(128, 1).unwrap();
+        tx.set(128, 2).unwrap();
         std::mem::forget(tx);
-        assert_eq!(get(&region, 128), Ok(1));
+        assert_eq!(get(&region, 128), Ok(2));
+        assert_eq!(JOURNAL.before(&region, 128), Some(0));
+        assert_eq!(JOURNAL.before(&region, 136), None);
         JOURNAL.recover(&region);
         assert_eq!(get(&region, 128), Ok(0));
         assert_eq!(get(&region, 0), Ok(0));
+        assert_eq!(JOURNAL.before(&region, 128), None);
     }
 
     #[test]

@@ -46,6 +46,8 @@ mod inspect_tests;
 #[cfg_attr(loom, allow(dead_code, reason = "loom models parts of it"))]
 mod lane;
 #[cfg(not(loom))]
+mod mailbox_message;
+#[cfg(not(loom))]
 pub mod mailbox_store;
 #[cfg_attr(loom, allow(dead_code, reason = "loom models parts of it"))]
 mod participant;

@@ -10,9 +10,10 @@
 //! oldest message of all is the first of the first run; the oldest that is not of type *t* is the
 //! first of the first run or of the second; the oldest of type *t* is the first of the type's first
 //! run. Whatever is taken is the oldest of its type, so it is the first of its run; a run that
-//! becomes empty goes, and if its neighbours are then of one type they become one run. All of that
-//! takes the same time however many messages wait; finding a type takes a walk down a tree as deep
-//! as the types' numbers differ in bits, at most 63.
+//! becomes empty goes, and if its neighbours are then of one type they become one run. What was taken
+//! and is put back becomes the oldest of all. All of that takes the same time however many messages
+//! wait; finding a type takes a walk down a tree as deep as the types' numbers differ in bits, at
+//! most 63.
 //!
 //! The tree is a crit-bit tree: an inner node names the highest bit in which its types differ.
 //!
@@ -25,6 +26,8 @@ use shmem::heap::Heap;
 use shmem::journal::Tx;
 use sysv::{Errno, Result};
 
+pub use crate::mailbox_message::{Message, Place, message};
+
 /// What stands where in a store's root, and in its blocks.
 pub mod layout {
     shmem::layout! {
@@ -34,16 +37,6 @@ pub mod layout {
         TYPES: 8 @ 16, "the lock's holder, by journal", "the tree: a type, an inner node plus one, or 0";
         COUNT: 8 @ 24, "the lock's holder, by journal", "messages";
         BYTES: 8 @ 32, "the lock's holder, by journal", "bytes of their texts";
-    }
-}
-
-/// A message: a block.
-pub mod message {
-    shmem::layout! {
-        "message", 24;
-        NEXT: 8 @ 0, "the lock's holder, by journal", "next of its run, or 0";
-        TYPE: 8 @ 8, "its maker", "its type, from 1";
-        LENGTH: 8 @ 16, "its maker", "bytes of text, which follow";
     }
 }
 
@@ -111,77 +104,6 @@ impl Wanted {
     }
 }
 
-/// A message that stands in the store: where its block is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place(usize);
-
-/// A message that is in no store: a block of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Message(usize);
-
-impl Message {
-    /// Makes a message. The text is copied.
-    ///
-    /// # Errors
-    /// `ENOMEM`; `EUCLEAN` if the heap is damaged.
-    pub fn new(tx: &mut Tx, heap: &Heap, number: u64, text: &[u8]) -> Result<Self> {
-        let size = message::LAYOUT.size.checked_add(text.len());
-        let at = heap.allocate(tx, size.ok_or(Errno::NOMEM)?)?;
-        tx.set(at + message::TYPE, number)?;
-        tx.set(at + message::LENGTH, text.len() as u64)?;
-        let copied = tx.region().copy_in(at + message::LAYOUT.size, text);
-        copied.map_err(|_| Errno::UCLEAN)?;
-        Ok(Self(at))
-    }
-
-    /// The message at an offset that was noted in shared memory.
-    pub fn from_offset(offset: usize) -> Self {
-        Self(offset)
-    }
-
-    /// The offset to note.
-    pub fn offset(self) -> usize {
-        self.0
-    }
-
-    /// Its type and the length of its text.
-    ///
-    /// # Errors
-    /// `EUCLEAN` if there is no message.
-    pub fn describe(self, tx: &Tx, heap: &Heap) -> Result<(u64, usize)> {
-        let length = tx.get_at(self.0.wrapping_add(message::LENGTH))?;
-        let size = message::LAYOUT.size.checked_add(length);
-        heap.holds(tx, self.0, size.ok_or(Errno::UCLEAN)?)?;
-        Ok((tx.get(self.0 + message::TYPE)?, length))
-    }
-
-    /// Appends up to `most` bytes of its text to `to`.
-    ///
-    /// # Errors
-    /// `EUCLEAN` if there is no message.
-    pub fn read(self, tx: &Tx, heap: &Heap, most: usize, to: &mut Vec<u8>) -> Result<()> {
-        let length = self.describe(tx, heap)?.1.min(most);
-        let text = self.0 + message::LAYOUT.size;
-        let copied = tx.region().append_to(text, length, to);
-        copied.map_err(|_| Errno::UCLEAN)
-    }
-
-    /// Gives its block back.
-    ///
-    /// # Errors
-    /// `EUCLEAN` if there is none.
-    pub fn free(self, tx: &mut Tx, heap: &Heap) -> Result<()> {
-        heap.free(tx, self.0)
-    }
-}
-
-impl Place {
-    /// The message there, to be looked at.
-    pub fn message(self) -> Message {
-        Message(self.0)
-    }
-}
-
 /// A store: its root, and the heap of its blocks.
 #[derive(Clone, Copy, Debug)]
 pub struct Store {
@@ -222,18 +144,63 @@ impl Store {
             }
         }
         let of = self.find_or_add(tx, number)?;
-        let run = self.heap.allocate(tx, run::LAYOUT.size)?;
-        tx.set(run + run::OF, of as u64)?;
-        tx.set(run + run::NEXT, 0)?;
+        let run = self.new_run(tx, of, new)?;
         tx.set(run + run::PREVIOUS, last as u64)?;
-        tx.set(run + run::SAME, 0)?;
-        tx.set(run + run::FIRST, new.0 as u64)?;
-        tx.set(run + run::LAST, new.0 as u64)?;
         link(tx, self.root, layout::FIRST, last, run::NEXT, run)?;
         tx.set(self.root + layout::LAST, run as u64)?;
         let before = tx.get_at(of + kind::LAST)?;
         link(tx, of, kind::FIRST, before, run::SAME, run)?;
         tx.set(of + kind::LAST, run as u64)
+    }
+
+    /// Puts a message back that was taken: before all others, and marked as such.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append).
+    pub fn put_back(&self, tx: &mut Tx, taken: Message) -> Result<()> {
+        let (number, length) = taken.describe(tx, &self.heap)?;
+        tx.set(taken.0 + message::LENGTH, length as u64 | message::AGAIN)?;
+        tx.add(self.root + layout::COUNT, 1)?;
+        tx.add(self.root + layout::BYTES, length as i64)?;
+        let first = tx.get_at(self.root + layout::FIRST)?;
+        if first != 0 {
+            let of = tx.get_at(first + run::OF)?;
+            if tx.get(of + kind::NUMBER)? == number {
+                let head = tx.get(first + run::FIRST)?;
+                tx.set(taken.0 + message::NEXT, head)?;
+                return tx.set(first + run::FIRST, taken.0 as u64);
+            }
+        }
+        tx.set(taken.0 + message::NEXT, 0)?;
+        let of = self.find_or_add(tx, number)?;
+        let run = self.new_run(tx, of, taken)?;
+        tx.set(run + run::NEXT, first as u64)?;
+        tx.set(self.root + layout::FIRST, run as u64)?;
+        let next = if first == 0 {
+            self.root + layout::LAST
+        } else {
+            first + run::PREVIOUS
+        };
+        tx.set(next, run as u64)?;
+        let same = tx.get(of + kind::FIRST)?;
+        tx.set(run + run::SAME, same)?;
+        tx.set(of + kind::FIRST, run as u64)?;
+        if same == 0 {
+            tx.set(of + kind::LAST, run as u64)?;
+        }
+        Ok(())
+    }
+
+    /// A run of one message, between no others yet.
+    fn new_run(&self, tx: &mut Tx, of: usize, only: Message) -> Result<usize> {
+        let run = self.heap.allocate(tx, run::LAYOUT.size)?;
+        tx.set(run + run::OF, of as u64)?;
+        tx.set(run + run::NEXT, 0)?;
+        tx.set(run + run::PREVIOUS, 0)?;
+        tx.set(run + run::SAME, 0)?;
+        tx.set(run + run::FIRST, only.0 as u64)?;
+        tx.set(run + run::LAST, only.0 as u64)?;
+        Ok(run)
     }
 
     /// Where the wanted message is.

@@ -73,12 +73,15 @@ fn play(seed: u64, types: &[u64]) {
             assert_eq!(found.is_some(), expected.is_some(), "{step} {wanted:?}");
             if let (Some(found), Some(expected)) = (found, expected) {
                 let taken = store.take(&mut tx, found).unwrap();
-                assert_eq!(
-                    read(&tx, &store, taken),
-                    list.remove(expected),
-                    "{wanted:?}"
-                );
-                taken.free(&mut tx, &store.heap).unwrap();
+                let message = list.remove(expected);
+                assert_eq!(read(&tx, &store, taken), message, "{wanted:?}");
+                if dice.below(4) == 0 {
+                    store.put_back(&mut tx, taken).unwrap();
+                    assert_eq!(taken.is_again(&tx), Ok(true));
+                    list.insert(0, message);
+                } else {
+                    taken.free(&mut tx, &store.heap).unwrap();
+                }
             }
         }
         // Half of the transactions come to nothing.
@@ -122,6 +125,24 @@ fn as_a_list() {
         .map(|n| n * 0x0123_4567_89ab % (1 << 50) + 1)
         .collect();
     play(5, &many);
+}
+
+#[test]
+fn a_message_may_be_made_longer_than_it_becomes() {
+    let (region, store) = store();
+    let mut tx = JOURNAL.begin(&region);
+    let new = Message::blank(&mut tx, &store.heap, 4, 10).unwrap();
+    region.copy_in(new.text(), b"abc").unwrap();
+    assert_eq!(new.truncate(&mut tx, &store.heap, 11), Err(Errno::INVAL));
+    new.truncate(&mut tx, &store.heap, 3).unwrap();
+    store.append(&mut tx, new).unwrap();
+    assert_eq!(store.contents(&tx), Ok((1, 3)));
+    let mut text = Vec::new();
+    new.read(&tx, &store.heap, 100, &mut text).unwrap();
+    assert_eq!(
+        (text.as_slice(), new.is_again(&tx)),
+        (&b"abc"[..], Ok(false))
+    );
 }
 
 #[test]

@@ -65,10 +65,13 @@ impl Key {
     /// ```
     pub fn ftok(path: &Path, project: u8) -> Result<Self> {
         let stat = rustix::fs::stat(path)?;
-        let inode = (stat.st_ino & 0xffff) as u32;
-        let device = (stat.st_dev & 0xff) as u32;
-        let number = u32::from(project) << 24 | device << 16 | inode;
-        Ok(Self(number.cast_signed()))
+        Ok(Self::of_file(stat.st_ino, stat.st_dev, project))
+    }
+
+    /// The key that [`ftok`](Self::ftok) makes of a file with these numbers.
+    pub const fn of_file(inode: u64, device: u64, project: u8) -> Self {
+        let (inode, device) = ((inode & 0xffff) as u32, (device & 0xff) as u32);
+        Self(((project as u32) << 24 | device << 16 | inode).cast_signed())
     }
 
     /// The key, or what a lookup of a key that can never be found answers.

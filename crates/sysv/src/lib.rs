@@ -56,7 +56,7 @@ pub use key::Key;
 pub use limits::{Limit, Limits};
 pub use msg::{Queue, Received, Select, Wait};
 pub use perm::{Change, Mode, Perm};
-pub use raw::Kernel;
+pub use raw::{Kernel, syscall};
 pub use rustix::io::Errno;
 pub use sem::{Operation, Set};
 pub use shm::{HugePages, Segment};

@@ -24,23 +24,26 @@ const SEMTIMEDOP: usize = 220;
 /// Errors come back as the last 4095 values of the address space.
 const LOWEST_ERROR: usize = -4095isize as usize;
 
-/// Enters the kernel with up to five arguments.
+/// Enters the kernel, by the number of any call, with up to six arguments.
+///
+/// # Errors
+/// Those of the call.
 ///
 /// # Safety
 /// The arguments are right for the call: pointers valid for what it reads and writes, or no
-/// addresses of the caller's, and nothing the call unmaps is used afterwards.
+/// addresses of the caller's, and nothing the call takes away is used afterwards.
 #[inline]
-unsafe fn syscall(number: usize, arguments: [usize; 5]) -> Result<usize> {
-    let [a, b, c, d, e] = arguments;
+pub unsafe fn syscall(number: usize, arguments: [usize; 6]) -> Result<usize> {
+    let [a, b, c, d, e, f] = arguments;
     let answer: usize;
     // SAFETY: the x86-64 kernel takes the number in rax and arguments in rdi, rsi, rdx, r10, r8,
-    // answers in rax, and changes only rcx and r11 beside it; what it does to memory is the
+    // r9, answers in rax, and changes only rcx and r11 beside it; what it does to memory is the
     // caller's promise. The stack is not touched.
     unsafe {
         asm!(
             "syscall",
             inlateout("rax") number => answer,
-            in("rdi") a, in("rsi") b, in("rdx") c, in("r10") d, in("r8") e,
+            in("rdi") a, in("rsi") b, in("rdx") c, in("r10") d, in("r8") e, in("r9") f,
             lateout("rcx") _, lateout("r11") _,
             options(nostack),
         );
@@ -65,28 +68,28 @@ pub struct Kernel;
 unsafe impl Calls for Kernel {
     fn shmget(&self, key: key_t, size: usize, flags: i32) -> Result<i32> {
         // SAFETY: no pointers.
-        unsafe { syscall(SHMGET, [int(key), size, int(flags), 0, 0]) }.map(|id| id as i32)
+        unsafe { syscall(SHMGET, [int(key), size, int(flags), 0, 0, 0]) }.map(|id| id as i32)
     }
 
     unsafe fn shmat(&self, id: i32, address: *const c_void, flags: i32) -> Result<*mut c_void> {
         // SAFETY: the caller's promise about SHM_REMAP; otherwise nothing that exists changes.
-        unsafe { syscall(SHMAT, [int(id), address as usize, int(flags), 0, 0]) }
+        unsafe { syscall(SHMAT, [int(id), address as usize, int(flags), 0, 0, 0]) }
             .map(|base| base as *mut c_void)
     }
 
     unsafe fn shmdt(&self, address: *const c_void) -> Result<()> {
         // SAFETY: the caller's promise.
-        unsafe { syscall(SHMDT, [address as usize, 0, 0, 0, 0]) }.map(drop)
+        unsafe { syscall(SHMDT, [address as usize, 0, 0, 0, 0, 0]) }.map(drop)
     }
 
     unsafe fn shmctl(&self, id: i32, command: i32, buf: *mut shmid_ds) -> Result<i32> {
         // SAFETY: the caller's promise.
-        unsafe { syscall(SHMCTL, [int(id), int(command), buf as usize, 0, 0]) }.map(|n| n as i32)
+        unsafe { syscall(SHMCTL, [int(id), int(command), buf as usize, 0, 0, 0]) }.map(|n| n as i32)
     }
 
     fn msgget(&self, key: key_t, flags: i32) -> Result<i32> {
         // SAFETY: no pointers.
-        unsafe { syscall(MSGGET, [int(key), int(flags), 0, 0, 0]) }.map(|id| id as i32)
+        unsafe { syscall(MSGGET, [int(key), int(flags), 0, 0, 0, 0]) }.map(|id| id as i32)
     }
 
     unsafe fn msgsnd(
@@ -97,7 +100,7 @@ unsafe impl Calls for Kernel {
         flags: i32,
     ) -> Result<()> {
         // SAFETY: the caller's promise.
-        unsafe { syscall(MSGSND, [int(id), message as usize, size, int(flags), 0]) }.map(drop)
+        unsafe { syscall(MSGSND, [int(id), message as usize, size, int(flags), 0, 0]) }.map(drop)
     }
 
     unsafe fn msgrcv(
@@ -114,6 +117,7 @@ unsafe impl Calls for Kernel {
             size,
             message_type as usize,
             int(flags),
+            0,
         ];
         // SAFETY: the caller's promise.
         unsafe { syscall(MSGRCV, arguments) }
@@ -121,17 +125,17 @@ unsafe impl Calls for Kernel {
 
     unsafe fn msgctl(&self, id: i32, command: i32, buf: *mut msqid_ds) -> Result<i32> {
         // SAFETY: the caller's promise.
-        unsafe { syscall(MSGCTL, [int(id), int(command), buf as usize, 0, 0]) }.map(|n| n as i32)
+        unsafe { syscall(MSGCTL, [int(id), int(command), buf as usize, 0, 0, 0]) }.map(|n| n as i32)
     }
 
     fn semget(&self, key: key_t, count: i32, flags: i32) -> Result<i32> {
         // SAFETY: no pointers.
-        unsafe { syscall(SEMGET, [int(key), int(count), int(flags), 0, 0]) }.map(|id| id as i32)
+        unsafe { syscall(SEMGET, [int(key), int(count), int(flags), 0, 0, 0]) }.map(|id| id as i32)
     }
 
     unsafe fn semop(&self, id: i32, operations: *const sembuf, count: usize) -> Result<()> {
         // SAFETY: the caller's promise.
-        unsafe { syscall(SEMOP, [int(id), operations as usize, count, 0, 0]) }.map(drop)
+        unsafe { syscall(SEMOP, [int(id), operations as usize, count, 0, 0, 0]) }.map(drop)
     }
 
     unsafe fn semtimedop(
@@ -145,7 +149,7 @@ unsafe impl Calls for Kernel {
         unsafe {
             syscall(
                 SEMTIMEDOP,
-                [int(id), operations as usize, count, timeout as usize, 0],
+                [int(id), operations as usize, count, timeout as usize, 0, 0],
             )
         }
         .map(drop)
@@ -153,7 +157,7 @@ unsafe impl Calls for Kernel {
 
     unsafe fn semctl(&self, id: i32, number: i32, command: i32, argument: usize) -> Result<i32> {
         // SAFETY: the caller's promise.
-        unsafe { syscall(SEMCTL, [int(id), int(number), int(command), argument, 0]) }
+        unsafe { syscall(SEMCTL, [int(id), int(number), int(command), argument, 0, 0]) }
             .map(|n| n as i32)
     }
 }

@@ -16,6 +16,7 @@ use crate::transport::{
     Topology, Transport, Wire,
 };
 use anyhow::{Result, bail, ensure};
+use std::time::Instant;
 
 /// Sends messages until the time is over.
 ///
@@ -172,10 +173,20 @@ fn switches() -> [u64; 2] {
     })
 }
 
+/// Nanoseconds in which this thread could have run and did not; zero if the kernel does not count.
+fn delay() -> u64 {
+    let counts = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let delay = counts.split(' ').nth(1);
+    delay.and_then(|delay| delay.parse().ok()).unwrap_or(0)
+}
+
 fn job(run: impl FnOnce() -> Result<Outcome> + 'static) -> Job {
     Box::new(move || {
-        let [slept, preempted] = switches();
+        let ([slept, preempted], delayed) = (switches(), delay());
+        let start = Instant::now();
         let mut outcome = run()?;
+        let took = start.elapsed().as_nanos() as f64;
+        outcome.delayed = (delay() - delayed) as f64 / took;
         let now = switches();
         outcome.sleeps = now[0] - slept;
         outcome.preemptions = now[1] - preempted;

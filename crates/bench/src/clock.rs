@@ -1,7 +1,8 @@
 //! Time stamps that cost less than what is measured.
 //!
 //! `clock_gettime` takes about as long as a message through shared memory; the processor's time
-//! stamp counter takes a third of that. Its rate is measured against the clock once per process.
+//! stamp counter takes a third of that. Its rate is measured against the clock once per process, or
+//! told by the process that conducts. Some processors count in large steps: see [`step`].
 
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -36,9 +37,28 @@ fn both() -> (Instant, u64) {
     (clock, counter)
 }
 
+static TICK: OnceLock<f64> = OnceLock::new();
+
+/// Takes the length of a tick from a process that has measured it; nothing if it is known already.
+pub fn take_tick(nanoseconds: f64) {
+    let _ = TICK.set(nanoseconds);
+}
+
+/// Ticks by which the counter moves at once, at least: on some processors ten nanoseconds' worth.
+pub fn step() -> u64 {
+    static STEP: OnceLock<u64> = OnceLock::new();
+    *STEP.get_or_init(|| {
+        let difference = |_| {
+            let before = now();
+            now().wrapping_sub(before)
+        };
+        let seen = (0..10_000).map(difference);
+        seen.filter(|ticks| *ticks > 1).min().unwrap_or(1)
+    })
+}
+
 /// Nanoseconds of a tick.
 pub fn tick() -> f64 {
-    static TICK: OnceLock<f64> = OnceLock::new();
     *TICK.get_or_init(|| {
         let (clock, counter) = both();
         while clock.elapsed() < Duration::from_millis(10) {

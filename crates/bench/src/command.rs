@@ -45,6 +45,9 @@ pub struct Command {
     /// Pairs for each figure
     #[arg(long, value_name = "N")]
     pub repetitions: Option<usize>,
+    /// Begin no further round of samples after so many minutes
+    #[arg(long, value_name = "MINUTES", default_value_t = 8.0)]
+    pub patience: f64,
     /// `cargo bench` says so
     #[arg(long, hide = true)]
     pub bench: bool,
@@ -130,12 +133,14 @@ impl Command {
             [] => LENGTHS.to_vec(),
             some => some.to_vec(),
         };
-        let duration = self.duration.unwrap_or(if self.quick { 10 } else { 60 });
+        let duration = self.duration.unwrap_or(if self.quick { 10 } else { 40 });
         Ok(Options {
             topologies,
             lengths,
             repetitions: self.repetitions.unwrap_or(if self.quick { 1 } else { 5 }),
             duration: Duration::from_millis(duration),
+            patience: Duration::try_from_secs_f64(self.patience * 60.0)
+                .context("--patience is a number of minutes")?,
             processors: [first, second],
             only: self.only.clone(),
         })

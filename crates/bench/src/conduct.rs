@@ -16,6 +16,7 @@
 //! The conductor sleeps meanwhile. A process that fails, dies or does not answer in time ends the
 //! sample, and all its processes; they also end with the conductor.
 
+use crate::clock;
 use crate::place::{self, PROBE, Placement, pin};
 use crate::raw::{self, Map};
 use crate::transport::{Outcome, Role, Runner, Seat, Task, Wire};
@@ -42,6 +43,8 @@ struct Spec {
     seat: Seat,
     pinned: Vec<usize>,
     probe: i32,
+    /// Nanoseconds of a tick: measuring it takes longer than starting.
+    tick: f64,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -75,6 +78,7 @@ fn play(runners: &[Box<dyn Runner>]) -> Result<()> {
     let mut hear = || lines.next().transpose().map(Option::unwrap_or_default);
     let spec: Spec = serde_json::from_str(&hear()?).context("the part to play")?;
     pin(&spec.pinned)?;
+    clock::take_tick(spec.tick);
     let map = Map::new(&raw::inherited(spec.probe)?)?;
     let runner = runners
         .iter()
@@ -245,6 +249,7 @@ pub fn sample(runner: &dyn Runner, task: &Task, processors: [usize; 2]) -> Resul
             },
             pinned,
             probe: probe.link.descriptors[0],
+            tick: clock::tick(),
         })
     };
     let senders = (0..task.producers).map(Role::Sender);

@@ -2,19 +2,20 @@
 //!
 //! A *pair* is a sample and, of each bare ring that hands messages over in the same way, the one
 //! sample that was taken nearest in time at the same distance between the processors, within
-//! `NEAR` seconds. Samples whose two probes disagree, or
-//! whose processes were preempted, make no pair. The ratio is that to the
-//! faster ring of the pair. Where no bare ring works in this way (batches of long messages), the
-//! faster of all counts.
+//! `NEAR` seconds. Samples whose two probes disagree, or whose processes were kept off their
+//! processors, make no pair. The ratio is that to the faster ring of the pair. Where no bare ring
+//! works in this way (batches of long messages), the faster of all counts.
+//!
+//! Figures and ratios are of the samples of one distance, that at which most of a run was taken.
 
 use crate::place::Class;
 use crate::run::{Record, Sample};
 use crate::stats::Spread;
-use crate::transport::{About, Family, Topology, Way};
+use crate::transport::{About, Topology, Way};
 use std::collections::BTreeMap;
 
 /// Seconds between the two samples of a pair, at most.
-const NEAR: f64 = 10.0;
+const NEAR: f64 = 3.0;
 
 /// What a sample is about: the higher the better for streams, the lower for round trips.
 pub fn value(sample: &Sample) -> Option<f64> {
@@ -75,7 +76,7 @@ pub fn pairs<'a>(
 
 /// The bare rings that a transport is held against.
 pub fn rings(transports: &[About], samples: &[&Sample], way: Way) -> Vec<About> {
-    let bare = |about: &&About| about.family == Family::Bare && about.name.contains("ring");
+    let bare = |about: &&About| about.is_ring();
     let measured = |about: &&About| samples.iter().any(|s| s.transport == about.name);
     let all = || transports.iter().filter(bare).filter(measured).cloned();
     let wanted: Vec<_> = all().filter(|about| about.way == way).collect();
@@ -91,7 +92,7 @@ pub fn rings(transports: &[About], samples: &[&Sample], way: Way) -> Vec<About> 
 pub struct Cell {
     /// Its figure: nanoseconds one way, or messages per second, of the samples of one class.
     pub value: Spread,
-    /// The multiples of the bare ring's, of all pairs.
+    /// The multiples of the bare ring's, of the pairs of that class.
     pub ratio: Option<Spread>,
     /// The slowest tenth and so on, for round trips: medians of p90, p99, p99.9 and max.
     pub tail: Option<[f64; 4]>,
@@ -152,7 +153,11 @@ fn cell(samples: &[&Sample], about: &About, rings: &[About], class: Option<Class
     ];
     Some(Cell {
         value: Spread::of(own().filter_map(|s| value(s)))?,
-        ratio: Spread::of(pairs(samples, &about.name, rings).map(|pair| pair.ratio())),
+        ratio: Spread::of(
+            pairs(samples, &about.name, rings)
+                .filter(|pair| pair.sample.class == class)
+                .map(|pair| pair.ratio()),
+        ),
         tail: match tail {
             [Some(a), Some(b), Some(c), Some(d)] => Some([a, b, c, d]),
             _ => None,
@@ -161,7 +166,8 @@ fn cell(samples: &[&Sample], about: &About, rings: &[About], class: Option<Class
     })
 }
 
-fn most_common(classes: impl Iterator<Item = Class>) -> Option<Class> {
+/// The class that most samples are of.
+pub fn most_common(classes: impl Iterator<Item = Class>) -> Option<Class> {
     let mut counts = BTreeMap::new();
     classes.for_each(|class| *counts.entry(class).or_insert(0) += 1);
     counts

@@ -17,6 +17,7 @@ fn sample(transport: &str, at: f64, distance: f64, rate: f64) -> Sample {
         placement,
         class: placement.class(),
         preemptions: 0,
+        delayed: 0.0,
         messages: 1,
         rate: Some(rate),
         latency: None,

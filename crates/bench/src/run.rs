@@ -1,13 +1,22 @@
 //! A run: samples of everything in turn, each between samples of the bare rings.
 //!
-//! For each shape and length, everything is first run thoroughly and not timed. Then come the
-//! repetitions: the bare rings, a few transports, the bare rings, a few more, and so on, so that
-//! every sample has a bare one that was taken within a second or two. Repetitions go on until every
-//! transport has as many *pairs* as asked for (see `figures`), or three times as often.
+//! ```text
+//! round    every shape and length     at one of them
+//! 1        ├─ 8 B ─ 64 B ─ … ─┤       rings │ a b c │ rings │ d e f │ rings
+//! 2        ├─ 8 B ─ 64 B ─ … ─┤       only those that lack a pair
+//! …        until none lacks one, or the time is over
+//! ```
+//!
+//! First everything is run thoroughly and not timed. Then come rounds over all shapes and lengths.
+//! At each of them a few transports are sampled between two samples of the bare rings, so that every
+//! sample has a bare one that was taken within a second. The repetitions of one figure are a round
+//! apart, so a disturbance spoils one of them and not all. Rounds go on until every transport has
+//! as many *pairs* as asked for (see `figures`) at the distance at which most samples were taken,
+//! or until the time is over; then some have fewer, which the tables say.
 
 use crate::conduct::{Taken, sample};
 use crate::costs::Cost;
-use crate::figures::pairs;
+use crate::figures::{most_common, pairs, rings};
 use crate::growth::Chart;
 use crate::machine::Machine;
 use crate::place::{Class, Placement};
@@ -20,8 +29,13 @@ use std::time::{Duration, Instant};
 /// Transports between two rounds of the bare rings.
 const BETWEEN: usize = 3;
 
-/// A sample counts if something else ran on its processors no more than so many times.
+/// A sample counts if something else ran on its processors no more than so many times,
 pub const CALM: u64 = 3;
+
+/// or if that kept neither process off its processor for more than this share of the time. Both,
+/// because the kernel's own threads run for a moment a hundred times a second and hurt nobody,
+/// and because a process that is woken waits a little for its processor, as it should.
+pub const DELAY: f64 = 0.02;
 
 /// How a run is to be.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -34,6 +48,9 @@ pub struct Options {
     pub repetitions: usize,
     /// How long time is taken for each sample.
     pub duration: Duration,
+    /// No round begins after so long.
+    #[serde(default)]
+    pub patience: Duration,
     /// Two processors.
     pub processors: [usize; 2],
     /// Only transports whose name contains one of these; all if empty. The bare ones always.
@@ -53,10 +70,13 @@ pub struct Sample {
     pub at: f64,
     /// The readings around it.
     pub placement: Placement,
-    /// How far apart its processes were, if the readings agree and nothing [disturbed](CALM) them.
+    /// How far apart its processes were, if the readings agree and nothing [disturbed](DELAY) them.
     pub class: Option<Class>,
     /// How many times something else took a processor of theirs.
     pub preemptions: u64,
+    /// The largest share of the time in which a process of theirs could have run and did not.
+    #[serde(default)]
+    pub delayed: f64,
     /// How many messages there were.
     pub messages: u64,
     /// Messages per second.
@@ -110,26 +130,30 @@ pub fn run(
     options: &Options,
     mut progress: impl FnMut(&str),
 ) -> Result<Record> {
-    let mut run = Run {
-        options,
-        start: Instant::now(),
-        samples: Vec::new(),
-        skipped: Vec::new(),
-    };
     let wanted: Vec<&dyn Runner> = runners
         .iter()
         .map(|runner| &**runner)
         .filter(|runner| options.wants(&runner.about()))
         .collect();
+    let mut run = Run {
+        options,
+        start: Instant::now(),
+        transports: wanted.iter().map(|runner| runner.about()).collect(),
+        samples: Vec::new(),
+        skipped: Vec::new(),
+    };
+    let mut cells = Vec::new();
     for topology in &options.topologies {
         for length in &options.lengths {
-            run.cell(&wanted, *topology, *length, &mut progress);
+            progress(&format!("checking: {}", task(*topology, *length)));
+            cells.push(run.check(&wanted, *topology, *length));
         }
     }
+    run.rounds(&cells, &mut progress);
     Ok(Record {
         machine: Machine::here(),
         options: options.clone(),
-        transports: wanted.iter().map(|runner| runner.about()).collect(),
+        transports: run.transports,
         samples: run.samples,
         skipped: run.skipped,
         growth: Vec::new(),
@@ -145,22 +169,29 @@ impl Options {
     }
 }
 
+/// A shape and a length, and what can do it.
+struct Cell<'a> {
+    task: Task,
+    rings: Vec<&'a dyn Runner>,
+    others: Vec<&'a dyn Runner>,
+}
+
 struct Run<'a> {
     options: &'a Options,
     start: Instant,
+    transports: Vec<About>,
     samples: Vec<Sample>,
     skipped: Vec<Skipped>,
 }
 
 impl Run<'_> {
-    /// All transports at one shape and length.
-    fn cell(
+    /// Runs all transports thoroughly at one shape and length, and keeps those that can.
+    fn check<'a>(
         &mut self,
-        wanted: &[&dyn Runner],
+        wanted: &[&'a dyn Runner],
         topology: Topology,
         length: usize,
-        progress: &mut impl FnMut(&str),
-    ) {
+    ) -> Cell<'a> {
         let task = Task::pair(topology, length, self.options.duration);
         let thorough = Task {
             thorough: true,
@@ -177,50 +208,85 @@ impl Run<'_> {
                 able.push(*runner);
             }
         }
-        let (bare, others): (Vec<_>, Vec<_>) = able
+        let (rings, others) = able
             .into_iter()
-            .partition(|runner| runner.about().family == Family::Bare);
-        for repetition in 1..=3 * self.options.repetitions {
-            let lacking: Vec<_> = others
-                .iter()
-                .filter(|other| self.lacks(&other.about().name, &task, &bare, repetition))
-                .collect();
-            if lacking.is_empty() && repetition > 1 {
-                break;
+            .partition(|runner| runner.about().is_ring());
+        Cell {
+            task,
+            rings,
+            others,
+        }
+    }
+
+    /// Samples until nothing lacks a pair, or the time is over.
+    fn rounds(&mut self, cells: &[Cell<'_>], progress: &mut impl FnMut(&str)) {
+        let mut failed = Vec::new();
+        for round in 1.. {
+            let mut complete = true;
+            for cell in cells {
+                if round > 1 && self.start.elapsed() > self.options.patience {
+                    return;
+                }
+                let lacking: Vec<_> = cell
+                    .others
+                    .iter()
+                    .filter(|other| self.lacks(&other.about(), &cell.task))
+                    .filter(|other| !failed.contains(&(other.about().name, cell.task.clone())))
+                    .collect();
+                // Where nothing but the rings is wanted, they are sampled as often.
+                let rings_only = cell.others.is_empty() && round <= self.options.repetitions;
+                if lacking.is_empty() && !rings_only {
+                    continue;
+                }
+                complete = false;
+                progress(&format!(
+                    "round {round}: {}, {} to go",
+                    task(cell.task.topology, cell.task.length),
+                    lacking.len()
+                ));
+                for few in lacking.chunks(BETWEEN) {
+                    cell.rings.iter().for_each(|ring| {
+                        self.take(*ring, &cell.task);
+                    });
+                    for runner in few {
+                        if !self.take(**runner, &cell.task) {
+                            failed.push((runner.about().name, cell.task.clone()));
+                        }
+                    }
+                }
+                cell.rings.iter().for_each(|ring| {
+                    self.take(*ring, &cell.task);
+                });
             }
-            let (shape, of) = (name(topology), self.options.repetitions);
-            progress(&format!(
-                "{shape}, {length} bytes, round {repetition} of {of}"
-            ));
-            for few in lacking.chunks(BETWEEN) {
-                bare.iter().for_each(|runner| self.take(*runner, &task));
-                few.iter().for_each(|runner| self.take(**runner, &task));
+            if complete {
+                return;
             }
-            bare.iter().for_each(|runner| self.take(*runner, &task));
         }
     }
 
     /// Whether a transport needs another sample.
-    fn lacks(&self, name: &str, task: &Task, bare: &[&dyn Runner], repetition: usize) -> bool {
-        // Any bare ring will do to tell whether it was a good moment.
-        let bare: Vec<_> = bare.iter().map(|runner| runner.about()).collect();
-        let samples = self
-            .samples
-            .iter()
-            .filter(|sample| sample.topology == task.topology && sample.length == task.length);
-        let samples: Vec<_> = samples.collect();
-        repetition <= self.options.repetitions
-            || pairs(&samples, name, &bare).count() < self.options.repetitions
+    fn lacks(&self, about: &About, task: &Task) -> bool {
+        let here = |s: &&Sample| s.topology == task.topology && s.length == task.length;
+        let samples: Vec<_> = self.samples.iter().filter(here).collect();
+        let class = most_common(self.samples.iter().filter_map(|sample| sample.class));
+        let rings = rings(&self.transports, &samples, about.way);
+        let pairs = pairs(&samples, &about.name, &rings);
+        pairs.filter(|pair| pair.sample.class == class).count() < self.options.repetitions
     }
 
-    fn take(&mut self, runner: &dyn Runner, task: &Task) {
+    /// Takes a sample; answers whether there is one.
+    fn take(&mut self, runner: &dyn Runner, task: &Task) -> bool {
         let about = runner.about();
         match sample(runner, task, self.options.processors) {
             Ok(taken) => {
                 let at = self.start.elapsed().as_secs_f64();
                 self.samples.push(Sample::of(about.name, task, at, &taken));
+                true
             }
-            Err(error) => self.skip(&about, task, format!("{error:#}")),
+            Err(error) => {
+                self.skip(&about, task, format!("{error:#}"));
+                false
+            }
         }
     }
 
@@ -240,7 +306,8 @@ impl Sample {
     fn of(transport: String, task: &Task, at: f64, taken: &Taken) -> Self {
         let ends = || taken.senders.iter().chain(&taken.receivers);
         let preemptions = ends().map(|end| end.preemptions).sum();
-        let calm = preemptions <= CALM;
+        let delayed = ends().map(|end| end.delayed).fold(0.0, f64::max);
+        let calm = preemptions <= CALM || delayed < DELAY;
         Self {
             transport,
             topology: task.topology,
@@ -249,6 +316,7 @@ impl Sample {
             placement: taken.placement,
             class: taken.placement.class().filter(|_| calm),
             preemptions,
+            delayed,
             messages: taken.receivers.iter().map(|end| end.messages).sum(),
             rate: ends().find_map(|end| end.rate),
             latency: ends().find_map(|end| end.latency),

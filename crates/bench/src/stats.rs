@@ -20,6 +20,10 @@ pub struct Latency {
 }
 
 /// Takes round trips down.
+///
+/// Where the counter moves in steps, a difference of two readings is a multiple of the step, and
+/// on average what it should be. A quantile is therefore searched within the step that it falls
+/// into, as if the values that read alike were spread evenly over it.
 #[derive(Debug)]
 pub struct RoundTrips {
     histogram: Histogram<u64>,
@@ -45,16 +49,31 @@ impl RoundTrips {
         self.histogram.len()
     }
 
+    /// The ticks that a share of the round trips did not exceed.
+    fn quantile(&self, share: f64, step: u64) -> f64 {
+        let wanted = share * self.count() as f64;
+        let mut below = 0.0;
+        for value in self.histogram.iter_recorded() {
+            let (ticks, here) = (value.value_iterated_to(), value.count_at_value() as f64);
+            if below + here >= wanted {
+                let width = step.max(self.histogram.equivalent_range(ticks)) as f64;
+                let low = ticks as f64 - width / 2.0;
+                return (low + width * (wanted - below) / here).max(0.0);
+            }
+            below += here;
+        }
+        self.histogram.max() as f64
+    }
+
     /// What they say.
     pub fn latency(&self) -> Latency {
-        let one_way = |ticks| clock::nanoseconds(ticks) / 2.0;
-        let at = |quantile| one_way(self.histogram.value_at_quantile(quantile));
+        let at = |quantile| self.quantile(quantile, clock::step()) * clock::tick() / 2.0;
         Latency {
             p50: at(0.5),
             p90: at(0.9),
             p99: at(0.99),
             p99_9: at(0.999),
-            max: one_way(self.histogram.max()),
+            max: clock::nanoseconds(self.histogram.max()) / 2.0,
         }
     }
 }
@@ -103,6 +122,21 @@ mod tests {
         assert_eq!((spread.min, spread.median, spread.max), (1.0, 2.0, 3.0));
         assert_eq!(Spread::of([4.0, 1.0]).unwrap().median, 2.5);
         assert_eq!(Spread::of([]), None);
+    }
+
+    #[test]
+    fn a_counter_that_moves_in_steps_is_read_between_them() {
+        let step = 26;
+        for truth in [230.0, 236.5, 247.0, 259.9] {
+            let mut trips = RoundTrips::default();
+            for phase in 0..1000 {
+                let start = f64::from(phase) * step as f64 / 1000.0;
+                let read = |at: f64| (at / step as f64).floor() as u64 * step;
+                trips.record(read(start + truth) - read(start));
+            }
+            let found = trips.quantile(0.5, step);
+            assert!((found - truth).abs() < 3.0, "{found} instead of {truth}");
+        }
     }
 
     #[test]

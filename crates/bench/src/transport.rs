@@ -77,6 +77,11 @@ impl About {
             way,
         }
     }
+
+    /// Whether it is a bare ring, which others are held against.
+    pub fn is_ring(&self) -> bool {
+        self.family == Family::Bare && self.waits == Waits::Spin
+    }
 }
 
 /// The shape of a measurement.
@@ -354,6 +359,9 @@ pub struct Outcome {
     pub sleeps: u64,
     /// How many times something else took its processor.
     pub preemptions: u64,
+    /// The share of the time in which it could have run and did not.
+    #[serde(default)]
+    pub delayed: f64,
 }
 
 /// An end that is open and ready to run.

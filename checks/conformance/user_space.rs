@@ -1,7 +1,7 @@
 //! The target `userspace`: a name space in a folder of the trial's own.
 
 use crate::harness::Switches;
-use preload::{InSpace, asked, forks};
+use preload::{InSpace, credentials, forks};
 use std::ffi::c_void;
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -21,7 +21,7 @@ fn space() -> &'static Space {
 /// Makes the name space and opens it. Its file is open to every user, as the kernel's tables are.
 pub fn enter() -> bool {
     let folder = PathBuf::from(std::env::var_os(FOLDER).expect("the trial names a folder"));
-    let user_space = asked::my_user_space().unwrap_or(0);
+    let user_space = credentials::my_user_space().unwrap_or(0);
     let made = Space::create(&folder, 0o666, &Limits::KERNEL, user_space);
     let made = SPACE.set(made.expect("a name space"));
     assert!(made.is_ok(), "entered twice");

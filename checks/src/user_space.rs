@@ -1,6 +1,6 @@
 //! A name space in user space for one case: in memory, and gone with the case.
 
-use preload::{asked, forks};
+use preload::{credentials, forks};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -45,7 +45,7 @@ pub fn space() -> &'static Space {
 
 /// Makes this process's name space, with the kernel's limits, open to every user.
 pub fn enter(folder: &Folder) -> &'static Space {
-    let user_space = asked::my_user_space().unwrap_or(0);
+    let user_space = credentials::my_user_space().unwrap_or(0);
     let space = Space::create(folder.path(), 0o666, &Limits::KERNEL, user_space);
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o777);
     std::fs::set_permissions(folder.path(), mode).expect("chmod");

@@ -1,6 +1,6 @@
 //! The twelve calls. The order of their checks is the kernel's, as far as a caller can see it.
 
-use crate::Asked;
+use crate::Credentials;
 use shmem::{arena, foreign};
 use std::ffi::c_void;
 use sysv::abi::*;
@@ -77,7 +77,7 @@ unsafe fn put<T: Plain>(address: usize, (answer, value): (i32, T)) -> Result<i32
 // SAFETY: the tables behind it are what docs/semantics.md describes, on the arena's pages.
 unsafe impl Calls for InSpace<'_> {
     fn shmget(&self, key: key_t, size: usize, flags: i32) -> Result<i32> {
-        self.0.shmget(&Asked, key, size, flags)
+        self.0.shmget(&Credentials, key, size, flags)
     }
 
     unsafe fn shmat(&self, id: i32, address: *const c_void, flags: i32) -> Result<*mut c_void> {
@@ -87,7 +87,7 @@ unsafe impl Calls for InSpace<'_> {
             unsafe { arena.attach_over(offset, length, address, access) }
         };
         let address = address.expose_provenance();
-        let base = self.0.shmat(&Asked, id, address, flags, &mut remap)?;
+        let base = self.0.shmat(&Credentials, id, address, flags, &mut remap)?;
         Ok(std::ptr::with_exposed_provenance_mut(base))
     }
 
@@ -106,30 +106,30 @@ unsafe impl Calls for InSpace<'_> {
         let (space, to) = (self.0, buf.expose_provenance());
         match command {
             IPC_STAT => {
-                let status = space.shm_status(&Asked, Whose::Id(id))?.1;
+                let status = space.shm_status(&Credentials, Whose::Id(id))?.1;
                 // SAFETY: the caller's promise.
                 unsafe { put(to, (0, status)) }
             }
             // SAFETY: the caller's promise, here and in the next three.
-            SHM_STAT => unsafe { put(to, space.shm_status(&Asked, Whose::Index(id))?) },
+            SHM_STAT => unsafe { put(to, space.shm_status(&Credentials, Whose::Index(id))?) },
             // SAFETY: as above.
-            SHM_STAT_ANY => unsafe { put(to, space.shm_status(&Asked, Whose::Any(id))?) },
+            SHM_STAT_ANY => unsafe { put(to, space.shm_status(&Credentials, Whose::Any(id))?) },
             // SAFETY: as above.
             IPC_INFO => unsafe { put(to, space.shm_limits()?) },
             // SAFETY: as above.
             SHM_INFO => unsafe { put(to, space.shm_usage()?) },
-            IPC_SET => space.shm_set(&Asked, id, &take(to)?).map(|()| 0),
-            IPC_RMID => space.shm_remove(&Asked, id).map(|()| 0),
+            IPC_SET => space.shm_set(&Credentials, id, &take(to)?).map(|()| 0),
+            IPC_RMID => space.shm_remove(&Credentials, id).map(|()| 0),
             SHM_LOCK | SHM_UNLOCK => {
                 let lock = command == SHM_LOCK;
-                space.shm_lock(&Asked, id, lock).map(|()| 0)
+                space.shm_lock(&Credentials, id, lock).map(|()| 0)
             }
             _ => Err(Errno::INVAL),
         }
     }
 
     fn msgget(&self, key: key_t, flags: i32) -> Result<i32> {
-        self.0.msgget(&Asked, key, flags)
+        self.0.msgget(&Credentials, key, flags)
     }
 
     unsafe fn msgsnd(
@@ -146,7 +146,7 @@ unsafe impl Calls for InSpace<'_> {
         text.try_reserve_exact(size).map_err(|_| Errno::NOMEM)?;
         text.resize(size, 0u8);
         foreign::read(address.wrapping_add(size_of::<i64>()), &mut text)?;
-        self.0.msgsnd(&Asked, id, message_type, &text, flags)
+        self.0.msgsnd(&Credentials, id, message_type, &text, flags)
     }
 
     unsafe fn msgrcv(
@@ -157,7 +157,7 @@ unsafe impl Calls for InSpace<'_> {
         message_type: i64,
         flags: i32,
     ) -> Result<usize> {
-        let received = self.0.msgrcv(&Asked, id, size, message_type, flags)?;
+        let received = self.0.msgrcv(&Credentials, id, size, message_type, flags)?;
         let address = message.expose_provenance();
         // SAFETY: the caller's promise.
         unsafe { put_all(address, &[received.message_type]) }?;
@@ -174,26 +174,26 @@ unsafe impl Calls for InSpace<'_> {
         let (space, to) = (self.0, buf.expose_provenance());
         match command {
             IPC_STAT => {
-                let status = space.msg_status(&Asked, Whose::Id(id))?.1;
+                let status = space.msg_status(&Credentials, Whose::Id(id))?.1;
                 // SAFETY: the caller's promise.
                 unsafe { put(to, (0, status)) }
             }
             // SAFETY: the caller's promise, here and in the next three.
-            MSG_STAT => unsafe { put(to, space.msg_status(&Asked, Whose::Index(id))?) },
+            MSG_STAT => unsafe { put(to, space.msg_status(&Credentials, Whose::Index(id))?) },
             // SAFETY: as above.
-            MSG_STAT_ANY => unsafe { put(to, space.msg_status(&Asked, Whose::Any(id))?) },
+            MSG_STAT_ANY => unsafe { put(to, space.msg_status(&Credentials, Whose::Any(id))?) },
             // SAFETY: as above.
             IPC_INFO => unsafe { put(to, space.msg_limits()?) },
             // SAFETY: as above.
             MSG_INFO => unsafe { put(to, space.msg_usage()?) },
-            IPC_SET => space.msg_set(&Asked, id, &take(to)?).map(|()| 0),
-            IPC_RMID => space.msg_remove(&Asked, id).map(|()| 0),
+            IPC_SET => space.msg_set(&Credentials, id, &take(to)?).map(|()| 0),
+            IPC_RMID => space.msg_remove(&Credentials, id).map(|()| 0),
             _ => Err(Errno::INVAL),
         }
     }
 
     fn semget(&self, key: key_t, count: i32, flags: i32) -> Result<i32> {
-        self.0.semget(&Asked, key, count, flags)
+        self.0.semget(&Credentials, key, count, flags)
     }
 
     unsafe fn semop(&self, id: i32, operations: *const sembuf, count: usize) -> Result<()> {
@@ -219,39 +219,43 @@ unsafe impl Calls for InSpace<'_> {
             return Err(Errno::INVAL);
         }
         let space = self.0;
-        let ask = |question| space.sem_ask(&Asked, id, number, question);
+        let ask = |question| space.sem_ask(&Credentials, id, number, question);
         match command {
             IPC_STAT => {
-                let status = space.sem_status(&Asked, Whose::Id(id))?.1;
+                let status = space.sem_status(&Credentials, Whose::Id(id))?.1;
                 // SAFETY: the caller's promise.
                 unsafe { put(argument, (0, status)) }
             }
             // SAFETY: the caller's promise, here and in the next three.
-            SEM_STAT => unsafe { put(argument, space.sem_status(&Asked, Whose::Index(id))?) },
+            SEM_STAT => unsafe { put(argument, space.sem_status(&Credentials, Whose::Index(id))?) },
             // SAFETY: as above.
-            SEM_STAT_ANY => unsafe { put(argument, space.sem_status(&Asked, Whose::Any(id))?) },
+            SEM_STAT_ANY => unsafe {
+                put(argument, space.sem_status(&Credentials, Whose::Any(id))?)
+            },
             // SAFETY: as above.
             IPC_INFO => unsafe { put(argument, space.sem_limits()?) },
             // SAFETY: as above.
             SEM_INFO => unsafe { put(argument, space.sem_usage()?) },
-            IPC_SET => space.sem_set(&Asked, id, &take(argument)?).map(|()| 0),
-            IPC_RMID => space.sem_remove(&Asked, id).map(|()| 0),
+            IPC_SET => space
+                .sem_set(&Credentials, id, &take(argument)?)
+                .map(|()| 0),
+            IPC_RMID => space.sem_remove(&Credentials, id).map(|()| 0),
             GETVAL => ask(Question::Value),
             GETPID => ask(Question::Pid),
             GETNCNT => ask(Question::WaitingForIncrease),
             GETZCNT => ask(Question::WaitingForZero),
             GETALL => {
-                let values = space.sem_values(&Asked, id)?;
+                let values = space.sem_values(&Credentials, id)?;
                 // SAFETY: the caller's promise.
                 unsafe { put_all(argument, &values) }.map(|()| 0)
             }
             SETALL => {
-                let mut values = vec![0u16; space.sem_count(&Asked, id)?];
+                let mut values = vec![0u16; space.sem_count(&Credentials, id)?];
                 take_all(argument, &mut values)?;
-                space.sem_set_values(&Asked, id, &values).map(|()| 0)
+                space.sem_set_values(&Credentials, id, &values).map(|()| 0)
             }
             SETVAL => space
-                .sem_set_value(&Asked, id, number, argument as i32)
+                .sem_set_value(&Credentials, id, number, argument as i32)
                 .map(|()| 0),
             _ => Err(Errno::INVAL),
         }
@@ -272,10 +276,10 @@ impl InSpace<'_> {
         let mut short = [sembuf::default(); 8];
         if let Some(list) = short.get_mut(..count) {
             take_all(address, list)?;
-            return self.0.semtimedop(&Asked, id, list, timeout);
+            return self.0.semtimedop(&Credentials, id, list, timeout);
         }
         let mut list = vec![sembuf::default(); count];
         take_all(address, &mut list)?;
-        self.0.semtimedop(&Asked, id, &list, timeout)
+        self.0.semtimedop(&Credentials, id, &list, timeout)
     }
 }

@@ -5,14 +5,16 @@
 //! before any lock is taken; results out, copied when none is held any more.
 //!
 //! - [`calls`] the twelve calls, as an implementer of [`sysv::Calls`]
-//! - [`asked`] the caller's credentials, asked of the kernel when they matter
+//! - [`credentials`] the caller's, asked of the kernel when they matter, or remembered
 //! - [`forks`] what has to be done around `fork`
 //!
 //! Nothing here exports a C name, so that a program which links it keeps libc's.
 
-pub mod asked;
 pub mod calls;
+pub mod credentials;
 pub mod forks;
 
-pub use asked::Asked;
 pub use calls::InSpace;
+pub use credentials::Credentials;
+/// Whether handlers may run in the middle of a call: for who sees them being installed.
+pub use shmem::signals;

@@ -3,21 +3,65 @@
 //! A handler may call anything, and so may ask for the lock that the code it interrupts holds.
 //! Nobody could give it to it: the holder goes on only when the handler has returned. So a thread
 //! that holds a lock which a handler might want takes no signals meanwhile.
+//!
+//! That takes two system calls, which is more than everything else under such a lock. Where it is
+//! known that the process has no handler that might run, it is not done: whoever can see all
+//! handlers being installed says [`watch`] once, and [`handled`] before each. Handlers of signals
+//! that an instruction raises don't count, since none of ours raises one.
+//!
+//! **Limits.** It is never forgotten that there was a handler. A thread that is inside while
+//! another one installs the first handler, and takes its signal in that moment, might ask for its
+//! own lock; it fails with `EDEADLK` when the lock's patience ends.
 
 use crate::direct::{RT_SIGACTION, RT_SIGPENDING, RT_SIGPROCMASK, syscall};
 use std::marker::PhantomData;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Nobody says when handlers are installed: there may be some.
+const UNWATCHED: u32 = 0;
+/// There is no handler.
+const NONE: u32 = 1;
+/// There is one, or was.
+const SOME: u32 = 2;
+
+static HANDLERS: AtomicU32 = AtomicU32::new(UNWATCHED);
+
+/// `SIGILL`, `SIGTRAP`, `SIGBUS`, `SIGFPE`, `SIGSEGV`, `SIGSYS`.
+const RAISED_BY_INSTRUCTIONS: [u32; 6] = [4, 5, 7, 8, 11, 31];
+
+/// From here on [`handled`] is called before any signal handler is installed. Those that there are
+/// now are found.
+pub fn watch() {
+    let any = (1..=64).any(|signal| !is_raised_by_instructions(signal) && has_handler(signal));
+    let now = if any { SOME } else { NONE };
+    // Relaxed: it stands for itself. If one was installed meanwhile, it stays known.
+    let _ = HANDLERS.compare_exchange(UNWATCHED, now, Ordering::Relaxed, Ordering::Relaxed);
+}
+
+/// To be called before a handler for a signal is installed.
+pub fn handled(signal: i32) {
+    if u32::try_from(signal).is_ok_and(|signal| !is_raised_by_instructions(signal)) {
+        // Relaxed: as in `watch`.
+        HANDLERS.store(SOME, Ordering::Relaxed);
+    }
+}
+
+fn is_raised_by_instructions(signal: u32) -> bool {
+    RAISED_BY_INSTRUCTIONS.contains(&signal)
+}
 
 const SIG_BLOCK: usize = 0;
 const SIG_SETMASK: usize = 2;
 
-/// Signals that the thread was ready to take before they were blocked.
+/// Signals that the thread did not take before all were blocked.
 #[derive(Clone, Copy, Debug)]
-pub struct Mask(u64);
+struct Mask(u64);
 
-/// All signals are blocked in this thread until this is dropped.
+/// All signals are blocked in this thread until this is dropped; or nothing is, because no handler
+/// can run.
 #[derive(Debug)]
 pub struct Blocked {
-    before: Mask,
+    before: Option<Mask>,
     /// It belongs to the thread that made it.
     _thread: PhantomData<*const ()>,
 }
@@ -33,7 +77,20 @@ impl Blocked {
         // fail: the operation and the size are right.
         let _ = unsafe { syscall(RT_SIGPROCMASK, arguments) };
         Self {
-            before: Mask(before),
+            before: Some(Mask(before)),
+            _thread: PhantomData,
+        }
+    }
+
+    /// Keeps handlers from running: blocks all signals, if the process may have a handler.
+    #[inline]
+    pub fn handlers() -> Self {
+        // Relaxed: as in `watch`.
+        if HANDLERS.load(Ordering::Relaxed) != NONE {
+            return Self::new();
+        }
+        Self {
+            before: None,
             _thread: PhantomData,
         }
     }
@@ -45,19 +102,15 @@ impl Blocked {
     /// system call that takes signals and sleeps in one step could do better, and the futex has
     /// none.
     pub fn is_handler_due(&self) -> bool {
+        let Some(before) = self.before else {
+            return false;
+        };
         let mut pending = 0u64;
         let at = &raw mut pending as usize;
         // SAFETY: valid for eight bytes, the size that the kernel is told.
         let _ = unsafe { syscall(RT_SIGPENDING, [at, 8, 0, 0, 0, 0]) };
-        let due = pending & !self.before.0;
+        let due = pending & !before.0;
         (1..=64u32).any(|signal| due >> (signal - 1) & 1 == 1 && has_handler(signal))
-    }
-
-    /// Leaves the signals blocked, and hands out what [`Mask::restore`] needs.
-    pub fn keep(self) -> Mask {
-        let before = self.before;
-        std::mem::forget(self);
-        before
     }
 }
 
@@ -88,7 +141,7 @@ impl Default for Blocked {
 
 impl Mask {
     /// Lets the thread take the signals again that it took before.
-    pub fn restore(self) {
+    fn restore(self) {
         let set = &raw const self.0;
         // SAFETY: valid for eight bytes, the size that the kernel is told.
         let _ = unsafe { syscall(RT_SIGPROCMASK, [SIG_SETMASK, set as usize, 0, 8, 0, 0]) };
@@ -97,6 +150,8 @@ impl Mask {
 
 impl Drop for Blocked {
     fn drop(&mut self) {
-        self.before.restore();
+        if let Some(before) = self.before {
+            before.restore();
+        }
     }
 }

@@ -213,7 +213,7 @@ impl Space {
     /// [`identity`](Self::identity).
     pub(crate) fn enter(&self, kind: Facility) -> Result<Inside<'_>> {
         let me = self.identity()?;
-        let blocked = Blocked::new();
+        let blocked = Blocked::handlers();
         let lock = Lock::new(self.region(), kind.at() + facility::LOCK);
         let patience = Patience::from(LOCK_PATIENCE);
         let held = lock

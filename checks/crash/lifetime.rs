@@ -7,12 +7,13 @@ use checks::suite::{Case, Outcome, case, quick_or_long};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 use tombolo::Lifetime;
-use tombolo::value::{Options, Reader, Writer};
+use tombolo::value::{self, Options, Reader, Writer};
 
 pub const CASES: &[Case] = &[
     case("lifetime::leave_together", leave_together),
     case("lifetime::come_and_go", come_and_go),
     case("lifetime::reclaimed", reclaimed),
+    case("lifetime::half_removed", half_removed),
 ];
 
 const PROCESSES: usize = 8;
@@ -125,5 +126,24 @@ fn reclaimed() -> Outcome {
     );
     drop((writer, reader));
     assert_nothing_left("reclaimed");
+    Outcome::Pass(String::new())
+}
+
+/// A remover is killed between the kernel's removal and the directory's, while somebody has the
+/// segment attached: what is removed next takes the entry along.
+fn half_removed() -> Outcome {
+    let held = Writer::open_or_create(name(), &options()).expect("open");
+    sysv::Segment::from_id(held.id()).remove().expect("removed");
+    let next = Writer::open_or_create(name(), &options()).expect("open");
+    assert_ne!(held.id(), next.id(), "a new one");
+    value::remove(name()).expect("remove");
+    assert_eq!(
+        left().queues.len(),
+        0,
+        "the directory is gone: {:?}",
+        left()
+    );
+    drop((held, next));
+    assert_nothing_left("half removed");
     Outcome::Pass(String::new())
 }

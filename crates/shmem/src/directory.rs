@@ -148,8 +148,12 @@ pub fn sweep_all(uid: u32) -> usize {
     volumes(uid).map(swept).sum()
 }
 
+/// Whether the segment is gone, or will go with its last user: then nobody finds it by a name.
 fn is_stale(entry: &Entry) -> bool {
-    matches!(Segment::from_id(entry.id).status_any(), Err(Errno::INVAL))
+    match Segment::from_id(entry.id).status_any() {
+        Ok(status) => status.marked,
+        Err(error) => error == Errno::INVAL,
+    }
 }
 
 fn sweep(queue: &Queue) -> usize {

@@ -22,9 +22,10 @@ use crate::direct::{FCNTL, syscall};
 use crate::sync::Ordering;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fd::{AsRawFd, OwnedFd};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, SeekFrom};
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 use rustix::process::{Pid, PidfdFlags};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::ptr;
 use std::sync::atomic::AtomicU64;
@@ -115,6 +116,28 @@ impl LockFile {
         // Holders lock for reading, which needs no right to write the file; a writer would be
         // refused by any of them.
         Ok(lock_call(&file, F_OFD_GETLK, F_WRLCK, byte)? != F_UNLCK)
+    }
+
+    /// How many bytes of a range are not holes.
+    ///
+    /// # Errors
+    /// Those of `open` and `lseek`; `ESTALE` if the path leads to another file.
+    pub fn filled(&self, range: Range<u64>) -> Result<u64> {
+        let file = self.open()?;
+        let (mut at, mut filled) = (range.start, 0);
+        while at < range.end {
+            let start = match rustix::fs::seek(&file, SeekFrom::Data(at)) {
+                Ok(start) => start.min(range.end),
+                // Nothing but a hole to the end.
+                Err(Errno::NXIO) => break,
+                Err(error) => return Err(error),
+            };
+            let end = rustix::fs::seek(&file, SeekFrom::Hole(start))?.min(range.end);
+            filled += end - start;
+            // Somebody may fill and empty it meanwhile.
+            at = end.max(at + 1);
+        }
+        Ok(filled)
     }
 
     /// Locks a byte. Others may hold it as well: the lock tells that somebody lives, not who.

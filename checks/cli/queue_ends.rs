@@ -1,6 +1,7 @@
 //! How `send` and `recv` end: deaths, counts, patience, removal, closed pipes; and `--follow`.
 
 use std::io::{BufReader, ErrorKind, Read, Write};
+use std::os::fd::AsRawFd;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use crate::queues::{
     good, is_empty, line, recv, rest, send, start_recv, start_send, until_attached,
 };
 use crate::values::{noise, signal};
-use crate::world::{World, ended};
+use crate::world::{World, ended, until};
 
 pub const TESTS: &[Test] = &[
     ("a_killed_sender_is_no_good_end", killed_sender),
@@ -20,6 +21,10 @@ pub const TESTS: &[Test] = &[
     ("a_death_ends_the_other_at_once", at_once),
     ("a_sender_waits_for_the_next_receiver", next_receiver),
     ("what_a_killed_receiver_had_comes_again", redelivered),
+    (
+        "what_a_killed_receiver_wrote_is_all_that_is_gone",
+        killed_while_writing,
+    ),
     ("counting", counting),
     ("not_waiting_and_waiting_for_a_time", patience),
     ("following_goes_on", following),
@@ -175,6 +180,39 @@ fn redelivered(world: &World) {
             "killed",
         ],
     );
+}
+
+/// A receiver whose reader has stopped is killed: what it had written is with the reader, and what it
+/// had not is in the queue, but for a few KiB that it had in hand.
+fn killed_while_writing(world: &World) {
+    const LINES: usize = 100_000;
+    const IN_HAND: usize = 4096 / 8 + 1;
+    let numbers: Vec<u8> = (0..LINES)
+        .flat_map(|at| format!("{at:07}\n").into_bytes())
+        .collect();
+    send(world, "jobs --capacity 16M", &numbers);
+    // Nobody reads: it stops when the pipe is full.
+    let (receiver, mut output) = start_recv(world, "jobs");
+    until("the pipe is full", || {
+        let mut held: libc::c_int = 0;
+        // SAFETY: the call stores a number there.
+        unsafe { libc::ioctl(output.get_ref().as_raw_fd(), libc::FIONREAD, &raw mut held) };
+        held >= 1 << 16
+    });
+    signal(&receiver, libc::SIGKILL);
+    ended(receiver);
+    let mut written = Vec::new();
+    output.read_to_end(&mut written).expect("what was written");
+    let rest = world.run("recv jobs");
+    assert_eq!(rest.code, 0, "{}", rest.err);
+    let (whole, torn) = (written.len() / 8, written.len() % 8);
+    assert_eq!(written[..whole * 8], numbers[..whole * 8]);
+    assert!(whole * 8 + torn >= 1 << 16, "a pipe holds that: {whole}");
+    assert!(numbers.ends_with(&rest.out), "the rest, in order");
+    // Killed before it finished what it had in hand, that comes again, and is said to.
+    let next = LINES - rest.out.len() / 8;
+    assert!(next >= whole || rest.err.contains("received before"));
+    assert!(next <= whole + IN_HAND, "{} are gone", next - whole);
 }
 
 fn counting(world: &World) {

@@ -2,11 +2,14 @@
 
 use std::env;
 use std::fs::{self, File};
-use std::io::{self, BufWriter, ErrorKind, IsTerminal, StdoutLock, Write};
+use std::io::{self, BufWriter, ErrorKind, IoSlice, IsTerminal, StdoutLock, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::time::{Duration, Instant};
 
 use comfy_table::{Cell, CellAlignment, ColumnConstraint, ContentArrangement, Row, Width, presets};
+use nix::poll::{PollFd, PollFlags, poll};
+use rustix::io::{Errno, ReadWriteFlags, pwritev2};
 use serde_json::{Map, Value as Json};
 use tombolo::shmem::Bytes;
 
@@ -31,9 +34,40 @@ pub enum Format {
     Json,
 }
 
+/// What standard output is, as far as it matters who waits for whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sink {
+    /// A file, or `/dev/null`: takes everything at once.
+    Patient,
+    /// A pipe, whose reader may be slow.
+    Pipe,
+    /// A terminal, a socket: as slow as it is.
+    Other,
+}
+
+impl Sink {
+    fn of_stdout() -> Self {
+        let about = io::stdout().as_fd().try_clone_to_owned();
+        let Ok(about) = about.and_then(|out| File::from(out).metadata()) else {
+            return Self::Other;
+        };
+        let kind = about.file_type();
+        let null = fs::metadata("/dev/null").map(|null| null.rdev());
+        let is_null = kind.is_char_device() && null.is_ok_and(|null| null == about.rdev());
+        if kind.is_file() || is_null {
+            Self::Patient
+        } else if kind.is_fifo() {
+            Self::Pipe
+        } else {
+            Self::Other
+        }
+    }
+}
+
 /// Standard output, buffered. Errors are left to `exit::finish`, which knows a closed pipe.
 pub struct Output {
     out: BufWriter<StdoutLock<'static>>,
+    sink: Sink,
     width: Option<u16>,
     colour: bool,
 }
@@ -47,6 +81,7 @@ impl Output {
             || env::var_os("TERM").is_some_and(|value| value == "dumb");
         Self {
             out: BufWriter::with_capacity(1 << 16, io::stdout().lock()),
+            sink: Sink::of_stdout(),
             width: width.filter(|width| *width > 0),
             colour: terminal && !plain,
         }
@@ -89,16 +124,24 @@ impl Output {
         Ok(())
     }
 
+    /// Writes as much as can be written without waiting long for a reader; answers how much. To a
+    /// file that is everything; into a pipe what it has room for soon; elsewhere, and into pipes of
+    /// Linux before 6.4, `None`: nobody knows.
+    pub fn at_once(&mut self, bytes: &[u8]) -> io::Result<Option<usize>> {
+        self.out.flush()?;
+        match self.sink {
+            Sink::Patient => {
+                self.out.get_mut().write_all(bytes)?;
+                Ok(Some(bytes.len()))
+            }
+            Sink::Pipe => into_pipe(bytes),
+            Sink::Other => Ok(None),
+        }
+    }
+
     /// Whether writing waits for nobody, as it does where a pipe's reader is slow.
-    pub fn waits_for_nobody() -> bool {
-        let about = io::stdout().as_fd().try_clone_to_owned();
-        let about = about.and_then(|out| File::from(out).metadata());
-        about.is_ok_and(|about| {
-            let null = fs::metadata("/dev/null").map(|null| null.rdev());
-            let is_null =
-                about.file_type().is_char_device() && null.is_ok_and(|n| n == about.rdev());
-            about.is_file() || is_null
-        })
+    pub fn waits_for_nobody(&self) -> bool {
+        self.sink == Sink::Patient
     }
 
     /// Writes a table. On a terminal that is too narrow for it, times are written short, then
@@ -222,6 +265,31 @@ impl Output {
     pub fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
     }
+}
+
+/// Writes into standard output, a pipe, as much as it has room for soon; `None` if the kernel can't
+/// but wait.
+fn into_pipe(bytes: &[u8]) -> io::Result<Option<usize>> {
+    /// Who reads as fast as it can takes something in this time.
+    const SOON: Duration = Duration::from_millis(2);
+    let (start, out) = (Instant::now(), io::stdout());
+    let mut written = 0;
+    while written < bytes.len() {
+        let part = [IoSlice::new(&bytes[written..])];
+        match pwritev2(&out, &part, u64::MAX, ReadWriteFlags::NOWAIT) {
+            Ok(length) => written += length,
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => {
+                let mut room = [PollFd::new(out.as_fd(), PollFlags::POLLOUT)];
+                if start.elapsed() >= SOON || poll(&mut room, 1u8)? == 0 {
+                    break;
+                }
+            }
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) if written == 0 => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(Some(written))
 }
 
 /// The cells of a table as people read them.

@@ -27,8 +27,9 @@ Examples:
   tombolo recv jobs --count 1 --timeout 5s
   tombolo recv log --follow            waits for the next sender instead of ending
 
-Waits until there is the queue. Each message goes to one receiver only, and is gone from the queue
-before it is written. Ends with exit code 0 when all senders have ended and everything was received,
+Waits until there is the queue. Each message goes to one receiver only. It is gone from the queue
+when it is written, or when the reader of a pipe or terminal keeps this command waiting with it.
+Ends with exit code 0 when all senders have ended and everything was received,
 and with 1 if one of them was killed instead. A message that a receiver had in hand when it was
 killed goes to another, which says so.")]
 pub struct Args {
@@ -85,38 +86,27 @@ impl Plan for Receiving {
         let mut consumer = self.open(patience)?;
         let mut batch = Batch::default();
         let progress = Progress::new(self.progress, None);
-        // A reader that is slow must not keep other receivers from what is in hand here.
-        let in_place = self.frame == Frame::Chunk(usize::MAX) && Output::waits_for_nobody();
-        let (mut received, mut unwritten) = (0, false);
+        let in_place = self.frame == Frame::Chunk(usize::MAX) && out.waits_for_nobody();
+        let mut received = 0;
         while self.count != Some(received) {
             let left = self
                 .count
                 .map_or(BATCH, |count| BATCH.min(count - received));
-            // Readers see what came before this waits for more.
-            let patience = if unwritten {
-                Patience::none()
-            } else {
-                self.wait.patience().into()
-            };
+            let patience = self.wait.patience().into();
             let received_now = if in_place {
                 batch.write(&mut consumer, left as usize, patience, out)
             } else {
-                batch.receive(&mut consumer, left as usize, patience, self.frame)
+                batch.receive(&mut consumer, left as usize, patience, self.frame, out)
             };
             match received_now {
-                Ok(0) if unwritten => {
-                    out.flush()?;
-                    unwritten = false;
-                }
                 Ok(0) if self.wait.patience() != wait::Patience::Forever => {
                     return Err(self.nothing(received).into());
                 }
                 Ok(count) => {
-                    received += count as u64;
-                    unwritten = true;
                     if let Some(error) = batch.unwritten.take() {
                         return Err(error.into());
                     }
+                    received += count as u64;
                     self.show(out, &batch)?;
                     progress.count(count as u64, batch.written + batch.bytes.len() as u64);
                 }
@@ -127,10 +117,7 @@ impl Plan for Receiving {
                 {
                     consumer = self.open(patience)?;
                 }
-                Err(error) => {
-                    out.flush()?;
-                    return Err(self.failed(error, received).into());
-                }
+                Err(error) => return Err(self.failed(error, received).into()),
             }
         }
         Ok(ExitCode::SUCCESS)
@@ -161,7 +148,8 @@ impl Receiving {
                 self.address
             );
         }
-        out.bytes(&batch.bytes)?;
+        out.bytes(&batch.bytes[batch.shown..])?;
+        out.flush()?;
         match batch.unwritable {
             None => Ok(()),
             Some(length) => {
@@ -226,11 +214,16 @@ struct Batch {
     again: usize,
     /// The length of one that cannot be written.
     unwritable: Option<usize>,
-    /// Bytes that were written already.
+    /// How many of `bytes` were written before the messages were finished.
+    shown: usize,
+    /// Bytes that were written from where they stood.
     written: u64,
     /// Why others were not; they were put back.
     unwritten: Option<io::Error>,
 }
+
+/// Bytes that are put together before they are written.
+const PART: usize = 4096;
 
 /// Messages from this size on are written from where they stand.
 const LARGE: usize = 1 << 14;
@@ -246,7 +239,7 @@ impl Batch {
         out: &mut Output,
     ) -> Result<usize, RecvError> {
         self.bytes.clear();
-        (self.again, self.count, self.written) = (0, 0, 0);
+        (self.again, self.count, self.shown, self.written) = (0, 0, 0, 0);
         let Some(mut batch) = consumer.batch(most, patience)? else {
             return Ok(0);
         };
@@ -267,29 +260,61 @@ impl Batch {
         Ok(self.count)
     }
 
+    /// Takes messages and writes them before they are finished, as far as the reader takes them at
+    /// once: killed until then, this process has lost none. A reader that is slow must not keep
+    /// other receivers from what is in hand here: where it stops, no more is taken, and what was
+    /// taken and not written, a few KiB, is finished first.
     fn receive(
         &mut self,
         consumer: &mut Consumer,
         most: usize,
         patience: Patience,
         frame: Frame,
+        out: &mut Output,
     ) -> Result<usize, RecvError> {
-        let Self {
-            bytes,
-            again,
-            unwritable,
-            ..
-        } = self;
-        bytes.clear();
-        *again = 0;
-        self.count = consumer.recv_batch(most, patience, |message| {
+        self.bytes.clear();
+        (self.again, self.count, self.shown) = (0, 0, 0);
+        let Some(mut batch) = consumer.batch(most, patience)? else {
+            return Ok(0);
+        };
+        let mut goes_on = true;
+        while goes_on && let Some(message) = batch.next() {
+            self.count += 1;
+            self.again += usize::from(message.redelivered());
             let length = message.len();
-            *again += usize::from(message.redelivered());
-            let written = frame.append(bytes, length, |to| message.append_to(to));
+            let written = frame.append(&mut self.bytes, length, |to| message.append_to(to));
             if written.is_none() {
-                unwritable.get_or_insert(length);
+                self.unwritable.get_or_insert(length);
             }
-        })?;
+            if self.bytes.len() - self.shown >= PART {
+                goes_on = self.show_at_once(out);
+            }
+        }
+        if goes_on {
+            self.show_at_once(out);
+        }
+        if self.unwritten.is_some() {
+            batch.put_back();
+        }
         Ok(self.count)
+    }
+
+    /// Writes what can be written at once; false if that was not all.
+    fn show_at_once(&mut self, out: &mut Output) -> bool {
+        if self.again > 0 {
+            // The warning comes first.
+            return true;
+        }
+        match out.at_once(&self.bytes[self.shown..]) {
+            Ok(None) => true,
+            Ok(Some(shown)) => {
+                self.shown += shown;
+                self.shown == self.bytes.len()
+            }
+            Err(error) => {
+                self.unwritten = Some(error);
+                false
+            }
+        }
     }
 }

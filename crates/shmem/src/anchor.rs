@@ -51,6 +51,15 @@ pub struct Hold {
 // SAFETY: a mapping belongs to the process, not to a thread.
 unsafe impl Send for Hold {}
 
+/// A lock on one byte that is held by a descriptor: by a process that keeps one anyway.
+///
+/// It is let go when this is dropped, and not inherited through `exec`.
+#[derive(Debug)]
+pub struct Claim {
+    file: OwnedFd,
+    byte: u64,
+}
+
 /// `struct flock` of x86-64.
 #[repr(C)]
 struct Flock {
@@ -163,6 +172,58 @@ impl LockFile {
     }
 }
 
+impl Claim {
+    /// Opens a file for reading and writing, and locks a byte of it as one of many. `None` if
+    /// somebody has the byte alone, or the path leads to another file by now, or to none.
+    ///
+    /// # Errors
+    /// Those of `open`, other than `ENOENT`.
+    pub fn share(path: &Path, byte: u64) -> Result<Option<Self>> {
+        Self::take(path, byte, F_RDLCK)
+    }
+
+    /// The same, for oneself alone: `None` also if others share the byte.
+    ///
+    /// # Errors
+    /// As [`share`](Self::share).
+    pub fn alone(path: &Path, byte: u64) -> Result<Option<Self>> {
+        Self::take(path, byte, F_WRLCK)
+    }
+
+    fn take(path: &Path, byte: u64, kind: i16) -> Result<Option<Self>> {
+        let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let file = match rustix::fs::open(path, flags, Mode::empty()) {
+            Err(Errno::NOENT) => return Ok(None),
+            file => file?,
+        };
+        let claim = Self { file, byte };
+        if !claim.lock(kind)? {
+            return Ok(None);
+        }
+        // Whoever had it alone may have removed it, or put another in its place.
+        let (mine, there) = (rustix::fs::fstat(&claim.file)?, rustix::fs::stat(path));
+        let same =
+            |there: rustix::fs::Stat| (there.st_dev, there.st_ino) == (mine.st_dev, mine.st_ino);
+        Ok(there.is_ok_and(same).then_some(claim))
+    }
+
+    /// Makes a shared lock one's own alone, if nobody else shares it; else it stays as it is.
+    ///
+    /// # Errors
+    /// Those of `fcntl`.
+    pub fn become_alone(&self) -> Result<bool> {
+        self.lock(F_WRLCK)
+    }
+
+    fn lock(&self, kind: i16) -> Result<bool> {
+        match lock_call(&self.file, F_OFD_SETLK, kind, self.byte) {
+            Ok(_) => Ok(true),
+            Err(Errno::AGAIN | Errno::ACCESS) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
 fn open(path: &Path) -> Result<OwnedFd> {
     rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
 }
@@ -177,6 +238,12 @@ impl Hold {
         unsafe { rustix::mm::madvise(self.page, self.length, Advice::LinuxDontFork) }?;
         std::mem::forget(self);
         Ok(())
+    }
+
+    /// From here on the lock is this image's and that of every child it forks: it goes with the
+    /// last of them.
+    pub fn share_with_children(self) {
+        std::mem::forget(self);
     }
 }
 
@@ -319,6 +386,28 @@ mod tests {
         assert_eq!(file.is_held(7), Err(Errno::STALE));
         std::fs::remove_file(&path).unwrap();
         assert_eq!(file.is_held(7), Err(Errno::NOENT));
+    }
+
+    #[test]
+    fn who_is_alone_knows_it() {
+        let path = std::env::temp_dir().join(format!("claim-{}", std::process::id()));
+        std::fs::write(&path, "x").unwrap();
+        let first = Claim::share(&path, 3).unwrap().unwrap();
+        assert_eq!(first.become_alone(), Ok(true));
+        assert!(Claim::share(&path, 3).unwrap().is_none());
+        drop(first);
+        let first = Claim::share(&path, 3).unwrap().unwrap();
+        let second = Claim::share(&path, 3).unwrap().unwrap();
+        assert_eq!(first.become_alone(), Ok(false));
+        assert!(Claim::alone(&path, 3).unwrap().is_none());
+        drop(second);
+        // A mapping's lock counts as well.
+        let hold = LockFile::new(&path).unwrap().hold(3).unwrap();
+        assert_eq!(first.become_alone(), Ok(false));
+        drop(hold);
+        assert_eq!(first.become_alone(), Ok(true));
+        std::fs::remove_file(&path).unwrap();
+        assert!(Claim::share(&path, 3).unwrap().is_none());
     }
 
     #[test]

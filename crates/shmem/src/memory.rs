@@ -12,13 +12,14 @@
 
 use crate::guarded::Guarded;
 use crate::sync::{AtomicU32, AtomicU64};
+use std::any::Any;
 use std::sync::Arc;
-use sysv::{Attach, AttachReadOnly};
+use sysv::{Attach, AttachReadOnly, Calls};
 
 /// What keeps the bytes where they are.
 enum Owner {
-    Attach(#[expect(dead_code, reason = "held for its drop, which detaches")] Attach),
-    ReadOnly(#[expect(dead_code, reason = "held for its drop, which detaches")] AttachReadOnly),
+    /// An attach, by whatever calls.
+    Attach(#[expect(dead_code, reason = "held for its drop, which detaches")] Box<dyn Any + Send>),
     /// A file mapping; whoever is handed it keeps it for as long as the process lives.
     Mapping,
     Heap {
@@ -56,23 +57,26 @@ unsafe impl Send for Memory {}
 unsafe impl Sync for Memory {}
 
 impl Memory {
-    pub(crate) fn attach(attach: Attach) -> Self {
+    pub(crate) fn attach<C: Calls + Copy + Send + 'static>(attach: Attach<C>) -> Self {
         let (base, length) = (attach.as_ptr(), attach.len());
         // INVARIANT: the kernel maps whole pages, read and write, until the attach is dropped.
         Self {
             base,
             length,
-            _owner: Arc::new(Owner::Attach(attach)),
+            _owner: Arc::new(Owner::Attach(Box::new(attach))),
         }
     }
 
-    pub(crate) fn attach_read_only(attach: AttachReadOnly) -> Self {
+    pub(crate) fn attach_read_only<C>(attach: AttachReadOnly<C>) -> Self
+    where
+        C: Calls + Copy + Send + 'static,
+    {
         let (base, length) = (attach.as_ptr().cast_mut(), attach.len());
         // INVARIANT: the kernel maps whole pages, for reading, until the attach is dropped.
         Self {
             base,
             length,
-            _owner: Arc::new(Owner::ReadOnly(attach)),
+            _owner: Arc::new(Owner::Attach(Box::new(attach))),
         }
     }
 

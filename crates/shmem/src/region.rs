@@ -49,7 +49,19 @@ impl View {
     #[cfg(not(loom))]
     #[doc(alias = "shmat")]
     pub fn attach(id: i32) -> sysv::Result<Self> {
-        let attach = sysv::Segment::from_id(id).attach_read_only()?;
+        Self::attach_in(sysv::Kernel, id)
+    }
+
+    /// The same by other calls than the kernel's.
+    ///
+    /// # Errors
+    /// As [`attach`](Self::attach).
+    #[cfg(not(loom))]
+    pub fn attach_in<C>(calls: C, id: i32) -> sysv::Result<Self>
+    where
+        C: sysv::Calls + Copy + Send + 'static,
+    {
+        let attach = sysv::Segment::from_id_in(calls, id).attach_read_only()?;
         Ok(Self {
             memory: Memory::attach_read_only(attach),
         })
@@ -186,7 +198,19 @@ impl Region {
     #[cfg(not(loom))]
     #[doc(alias = "shmat")]
     pub fn attach(id: i32) -> sysv::Result<Self> {
-        let attach = sysv::Segment::from_id(id).attach()?;
+        Self::attach_in(sysv::Kernel, id)
+    }
+
+    /// The same by other calls than the kernel's.
+    ///
+    /// # Errors
+    /// As [`attach`](Self::attach).
+    #[cfg(not(loom))]
+    pub fn attach_in<C>(calls: C, id: i32) -> sysv::Result<Self>
+    where
+        C: sysv::Calls + Copy + Send + 'static,
+    {
+        let attach = sysv::Segment::from_id_in(calls, id).attach()?;
         Ok(Self(View {
             memory: Memory::attach(attach),
         }))

@@ -15,6 +15,8 @@
 
 use crate::direct::{RT_SIGACTION, RT_SIGPENDING, RT_SIGPROCMASK, syscall};
 use std::marker::PhantomData;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Nobody says when handlers are installed: there may be some.
@@ -93,6 +95,21 @@ impl Blocked {
             before: None,
             _thread: PhantomData,
         }
+    }
+
+    /// Leaves the signals blocked in this thread, and has a command take those that were taken
+    /// before.
+    pub fn hand_to(self, command: &mut Command) {
+        if let Some(before) = self.before {
+            let restore = move || {
+                before.restore();
+                Ok(())
+            };
+            // SAFETY: between `fork` and `exec` it makes one system call and touches no memory but
+            // the copy of the mask.
+            unsafe { command.pre_exec(restore) };
+        }
+        std::mem::forget(self);
     }
 
     /// Whether a handler will run as soon as signals are taken again: who is about to sleep should

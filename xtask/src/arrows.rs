@@ -15,9 +15,9 @@ use std::process::Command;
 const PAGE: &str = "ARCHITECTURE.md";
 /// `A ──► B`: A uses B. A crate is called as its folder is.
 const DRAWING: &str = "\
-cli ──► userspace ──► tombolo ──► shmem ──► sysv
+cli ──► preload ──► userspace ──► tombolo ──► shmem ──► sysv
 cli, xtask ──► bench ──► tombolo
-preload-so ──► preload ──► userspace
+preload-so ──► preload
 xtask ──► userspace
 capi, python, bridge ──► tombolo
 checks ──► everything

@@ -36,6 +36,12 @@ adjustments and sleepers are under that kind's lock, and every change of theirs 
 what a crash leaves is put back by the next holder.
 ";
 
+const IN_A_TRACE: &str = "
+# In a trace
+
+What stands where in the file of `tombolo run --trace`: the header, then 16,384 slots.
+";
+
 /// Writes the page, or fails if it is not what the tables say.
 pub fn run(root: &Path, check: bool) -> Result<()> {
     let path = root.join(PAGE);
@@ -80,6 +86,10 @@ fn page() -> String {
         .chain(userspace::layout::LAYOUTS.iter().copied())
         .chain(tombolo::STORE_LAYOUTS)
     {
+        section(&mut page, layout, 0);
+    }
+    page.push_str(IN_A_TRACE);
+    for layout in userspace::trace::LAYOUTS {
         section(&mut page, layout, 0);
     }
     page

@@ -7,14 +7,17 @@
 //! - [`calls`] the twelve calls, as an implementer of [`sysv::Calls`]
 //! - [`credentials`] the caller's, asked of the kernel when they matter, or remembered
 //! - [`forks`] what has to be done around `fork`
+//! - [`traced`] the same calls, each of which is recorded
 //!
 //! Nothing here exports a C name, so that a program which links it keeps libc's.
 
 pub mod calls;
 pub mod credentials;
 pub mod forks;
+pub mod traced;
 
 pub use calls::InSpace;
 pub use credentials::Credentials;
 /// Whether handlers may run in the middle of a call: for who sees them being installed.
 pub use shmem::signals;
+pub use traced::Traced;

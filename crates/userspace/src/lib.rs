@@ -19,6 +19,7 @@
 //! - `msg`, `msg_wait`, `msg_control` queues, on [`tombolo::mailbox_store`]
 //! - `sem`, `sem_perform`, `sem_undo`, `sem_control` sets
 //! - `sleepers` calls that sleep, and how they are served
+//! - [`trace`] a ring of the calls that were made, apart from all this
 //!
 //! **Protocol.** Each of the three kinds has one robust lock. A call takes it, makes its changes as
 //! one transaction ([`shmem::journal`]), commits, lets go, and wakes those who are concerned. Bytes
@@ -63,15 +64,17 @@ mod shm_control;
 mod sleepers;
 pub mod space;
 mod table;
+pub mod trace;
 
 pub use caller::{Caller, Capability};
 pub use layout::Facility;
 
 pub use msg::Received;
-pub use process::Fork;
+pub use process::{Fork, USERS_BYTE};
 pub use sem_control::Question;
 
 pub use shm::Remap;
+pub use shm_control::Attached;
 pub use space::{Limits, Space};
 
 /// Whose status a call wants.

@@ -27,6 +27,7 @@ use crate::space::{Inside, Space};
 use shmem::anchor::{Hold, Process};
 use shmem::journal::Tx;
 use shmem::sync::Ordering;
+use std::time::{Duration, Instant};
 use sysv::{Errno, Result};
 
 const INDEX_BITS: u32 = 13;
@@ -39,6 +40,10 @@ const _: () = assert!(PROCESSES as u64 == INDEX + 1);
 
 /// The bytes that are locked lie behind everything that the file can hold.
 const LOCKED_BYTES: u64 = 1 << 61;
+/// The byte that everybody locks who uses the name space, whether he has an identity or not.
+pub const USERS_BYTE: u64 = 1 << 60;
+/// How long it may take to decide whether a name space goes.
+const DECISION: Duration = Duration::from_secs(5);
 
 /// The slot of an identity.
 pub(crate) fn index_of(identity: u64) -> usize {
@@ -61,6 +66,30 @@ pub struct Fork<'s> {
 }
 
 impl Space {
+    /// Counts this process, and every child that it forks, among those who use the name space,
+    /// until it ends or calls `exec`: whoever has [`USERS_BYTE`] alone may take the name space
+    /// away.
+    ///
+    /// # Errors
+    /// Those of `open` and `mmap`; `ENOENT` or `ESTALE` if the name space was taken away.
+    pub fn stay(&self) -> Result<()> {
+        let file = self.arena.file();
+        let start = Instant::now();
+        let hold = loop {
+            match file.hold(USERS_BYTE) {
+                // Somebody looks whether he may take it away, and then does or does not.
+                Err(Errno::AGAIN | Errno::ACCESS) if start.elapsed() < DECISION => {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                held => break held?,
+            }
+        };
+        // It may have been taken away before the lock was ours.
+        file.is_held(USERS_BYTE)?;
+        hold.share_with_children();
+        Ok(())
+    }
+
     /// This process's identity; the first call claims a slot.
     ///
     /// # Errors

@@ -1,17 +1,27 @@
 //! `shmctl`, by command.
 
-use crate::Whose;
 use crate::attaches::extent;
 use crate::caller::{self, Caller, Capability, READ};
-use crate::layout::{Facility, facility, segment, slot};
+use crate::layout::{Facility, PROCESSES, attach, facility, segment, slot};
 use crate::shm::PAGE;
 use crate::space::{Space, now};
-use crate::table;
+use crate::{Whose, list, table};
 use shmem::journal::Tx;
 use sysv::abi::*;
 use sysv::{Errno, Result};
 
 const SHM: Facility = Facility::Shm;
+
+/// A segment's memory in a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attached {
+    /// The process; 0 if it is being forked.
+    pub pid: i32,
+    /// Where the attach begins.
+    pub address: u64,
+    /// Bytes from there on.
+    pub length: u64,
+}
 
 impl Space {
     /// `IPC_STAT`, `SHM_STAT`, `SHM_STAT_ANY`: the id and the status.
@@ -29,6 +39,41 @@ impl Space {
         let answer = (table::id(tx, SHM, index)?, status(tx, index)?);
         inside.finish();
         Ok(answer)
+    }
+
+    /// Bytes of a segment that are in memory.
+    ///
+    /// # Errors
+    /// `EINVAL` if there is no such segment.
+    pub fn shm_resident(&self, id: i32) -> Result<usize> {
+        let inside = self.enter(SHM)?;
+        let (offset, length) = extent(&inside.tx, table::by_id(&inside.tx, SHM, id)?)?;
+        let resident = self.arena.resident(offset, length);
+        inside.finish();
+        resident
+    }
+
+    /// Who has a segment attached, and where.
+    ///
+    /// # Errors
+    /// `EINVAL` if there is no such segment.
+    pub fn shm_attaches(&self, id: i32) -> Result<Vec<Attached>> {
+        let mut inside = self.enter(SHM)?;
+        let tx = &mut inside.tx;
+        let index = table::by_id(tx, SHM, id)?;
+        self.refresh(tx, index)?;
+        let ends = SHM.slot(index) + segment::ATTACHES;
+        let mut all = Vec::new();
+        for node in list::nodes(tx, ends, attach::OF_SEGMENT)? {
+            let process = tx.get_at(node + attach::PROCESS)? % PROCESSES;
+            all.push(Attached {
+                pid: self.pid_of(process),
+                address: tx.get(node + attach::ADDRESS)?,
+                length: tx.get(node + attach::LENGTH)?,
+            });
+        }
+        inside.finish();
+        Ok(all)
     }
 
     /// `IPC_SET`: owner, group and mode from the structure.

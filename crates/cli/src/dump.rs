@@ -4,13 +4,13 @@ use std::io;
 use std::process::ExitCode;
 
 use tombolo::shmem::View;
-use tombolo::sysv::Limits;
 
 use crate::Plan;
 use crate::exit::{Exit, Failure};
 use crate::kind::Kind;
 use crate::object::{self, Object};
 use crate::output::Output;
+use crate::place::{self, PlaceArgs, calls};
 use crate::refuse::refused;
 use crate::target::{self, Target, TargetOptions, missing};
 use crate::value::parse_size;
@@ -48,6 +48,8 @@ pub struct Args {
     /// No more than this many bytes; it is an error if there are fewer
     #[arg(long, value_name = "BYTES", value_parser = parse_size)]
     length: Option<u64>,
+    #[command(flatten)]
+    place: PlaceArgs,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -97,6 +99,7 @@ pub struct Dumping {
 impl Args {
     /// Finds the range.
     pub fn plan(self) -> anyhow::Result<Dumping> {
+        self.place.enter()?;
         let start = self.offset.unwrap_or(0);
         let end = self.length.map(|length| {
             start.checked_add(length).ok_or_else(|| {
@@ -121,7 +124,7 @@ impl Args {
 impl Plan for Dumping {
     fn run(self: Box<Self>, out: &mut Output) -> anyhow::Result<ExitCode> {
         let id = attachable(&self.target, "dump")?.0;
-        let view = View::attach(id)
+        let view = View::attach_in(calls(), id)
             .map_err(|errno| refused("dump", Kind::Shm, &self.target, id, errno))?;
         let (start, end) = self.within(view.len())?;
         let mut form = match self.format {
@@ -164,7 +167,7 @@ pub fn attachable(target: &Target, verb: &str) -> anyhow::Result<(i32, u64)> {
     let Some(Object::Shm(segment)) = object::find(Kind::Shm, id)? else {
         return Err(missing(Kind::Shm, target, verb).into());
     };
-    let forced = Limits::read().is_ok_and(|limits| limits.shm_rmid_forced == Some(true));
+    let forced = place::limits().is_ok_and(|limits| limits.shm_rmid_forced == Some(true));
     if forced && segment.status.attaches == 0 {
         return Err(Failure::new(
             Exit::Failed,

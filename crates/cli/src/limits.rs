@@ -5,13 +5,14 @@ use std::str::FromStr;
 
 use anyhow::Context;
 use serde_json::Value as Json;
-use tombolo::sysv::{Errno, Kernel, Limit, Limits, msg, sem, shm};
+use tombolo::sysv::{Errno, Limit, Limits, msg, sem, shm};
 
-use crate::Plan;
 use crate::exit::{Exit, Failure, Failures};
 use crate::kind::Kind;
 use crate::output::{Fields, Output};
+use crate::place::{self, PlaceArgs, calls};
 use crate::value::{Human, Value, parse_size};
+use crate::{Plan, run};
 
 /// Show the kernel's limits, how much of each is used, and how to raise them
 #[derive(clap::Args)]
@@ -36,6 +37,8 @@ pub struct Args {
     /// An array of objects, numbers as numbers, nothing rounded
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    place: PlaceArgs,
 }
 
 /// What to do: set these, or show those.
@@ -48,6 +51,7 @@ pub struct Showing {
 impl Args {
     /// Reads what is to be set.
     pub fn plan(self) -> anyhow::Result<Showing> {
+        self.place.enter()?;
         let set = self
             .set
             .iter()
@@ -62,7 +66,7 @@ impl Args {
     }
 }
 
-fn parse_setting(text: &str) -> Result<(Limit, u64), Failure> {
+pub fn parse_setting(text: &str) -> Result<(Limit, u64), Failure> {
     let (name, value) = text.split_once('=').ok_or_else(|| {
         Failure::usage(format!(
             "`{text}` sets nothing; expected NAME=VALUE such as shmmni=8192"
@@ -86,7 +90,11 @@ impl Plan for Showing {
     fn run(self: Box<Self>, out: &mut Output) -> anyhow::Result<ExitCode> {
         let mut failures = Failures::default();
         for (limit, value) in &self.set {
-            if let Err(error) = limit.set(*value) {
+            if place::space().is_some() {
+                if let Err(failure) = set_in_space(*limit, *value) {
+                    failures.say(&failure.into());
+                }
+            } else if let Err(error) = limit.set(*value) {
                 let exit = if error.is_permission() {
                     Exit::Denied
                 } else {
@@ -102,6 +110,22 @@ impl Plan for Showing {
     }
 }
 
+/// Sets a limit of the chosen name space.
+fn set_in_space(limit: Limit, value: u64) -> Result<(), Failure> {
+    if !place::is_mine() {
+        return Err(Failure::new(
+            Exit::Denied,
+            format!("cannot set {limit} to {value}: only the owner of a name space or root may"),
+        ));
+    }
+    if let Some(space) = place::space() {
+        let mut limits = space.limits();
+        *run::field(&mut limits, limit) = value;
+        space.set_limits(&limits);
+    }
+    Ok(())
+}
+
 /// One limit with what is used of it.
 struct Row {
     kind: Kind,
@@ -114,7 +138,7 @@ struct Row {
 
 /// Writes the limits of some kinds.
 pub fn print(out: &mut Output, kinds: &[Kind], json: bool) -> anyhow::Result<()> {
-    let limits = Limits::read().context("cannot read the limits")?;
+    let limits = place::limits().context("cannot read the limits")?;
     let rows = rows(&limits)?;
     let rows = rows.iter().filter(|row| kinds.contains(&row.kind));
     if json {
@@ -123,7 +147,13 @@ pub fn print(out: &mut Output, kinds: &[Kind], json: bool) -> anyhow::Result<()>
         let headings = ["limit", "value", "used", "use%", "what it limits"];
         let rows: Vec<_> = rows.map(Row::cells).collect();
         out.table(&headings, &rows, &Human::new(true))?;
-        out.line("\nRaise one with:  tombolo limits --set LIMIT=N")?;
+        out.line(&format!(
+            "\nRaise one with:  tombolo limits --set LIMIT=N{}",
+            place::option()
+        ))?;
+        if place::space().is_some() {
+            return Ok(());
+        }
         out.line("            or:  sysctl -w kernel.LIMIT=N")?;
         if kinds.contains(&Kind::Sem) {
             let now = OF_SETS.map(|limit| limits.get(limit).unwrap_or_default().to_string());
@@ -137,15 +167,18 @@ pub fn print(out: &mut Output, kinds: &[Kind], json: bool) -> anyhow::Result<()>
 }
 
 fn rows(limits: &Limits) -> Result<Vec<Row>, Errno> {
-    let shm = shm::usage(Kernel)?;
-    let msg = msg::usage(Kernel)?;
-    let sem = sem::usage(Kernel)?;
+    let shm = shm::usage(calls())?;
+    let msg = msg::usage(calls())?;
+    let sem = sem::usage(calls())?;
     let row = |kind, limit: Limit, used: Option<u64>, help| Row {
         kind,
         name: limit.name(),
         value: limits.get(limit).map_or(Value::None, Value::Count),
         used: used.map_or(Value::None, Value::Count),
-        sysctl: Some(sysctl(limit, limits)),
+        sysctl: Some(match place::space() {
+            Some(_) => format!("tombolo limits --set {limit}=N{}", place::option()),
+            None => sysctl(limit, limits),
+        }),
         help,
     };
     let fixed = |kind, name, value, help| Row {
@@ -285,7 +318,7 @@ type Facts = Vec<(&'static str, Value)>;
 fn usage(kind: Kind) -> Result<Facts, Errno> {
     Ok(match kind {
         Kind::Shm => {
-            let usage = shm::usage(Kernel)?;
+            let usage = shm::usage(calls())?;
             vec![
                 ("segments", Value::Count(usage.segments)),
                 ("pages", Value::Count(usage.pages)),
@@ -296,7 +329,7 @@ fn usage(kind: Kind) -> Result<Facts, Errno> {
             ]
         }
         Kind::Msg => {
-            let usage = msg::usage(Kernel)?;
+            let usage = msg::usage(calls())?;
             vec![
                 ("queues", Value::Count(usage.queues)),
                 ("messages", Value::Count(usage.messages)),
@@ -304,7 +337,7 @@ fn usage(kind: Kind) -> Result<Facts, Errno> {
             ]
         }
         Kind::Sem => {
-            let usage = sem::usage(Kernel)?;
+            let usage = sem::usage(calls())?;
             vec![
                 ("sets", Value::Count(usage.sets)),
                 ("semaphores", Value::Count(usage.semaphores)),

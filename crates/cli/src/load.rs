@@ -15,6 +15,7 @@ use crate::dump::attachable;
 use crate::exit::{Exit, Failure};
 use crate::kind::Kind;
 use crate::output::Output;
+use crate::place::{self, PlaceArgs, calls};
 use crate::refuse::refused;
 use crate::target::{self, Target, TargetOptions};
 use crate::value::parse_size;
@@ -43,6 +44,8 @@ pub struct Args {
     /// Begin at this byte of the segment
     #[arg(long, value_name = "BYTES", default_value = "0", value_parser = parse_size)]
     offset: u64,
+    #[command(flatten)]
+    place: PlaceArgs,
 }
 
 /// What to write where.
@@ -55,6 +58,7 @@ pub struct Loading {
 impl Args {
     /// Tells the segment from the file.
     pub fn plan(self) -> anyhow::Result<Loading> {
+        self.place.enter()?;
         let (target, file) = self.options.and_rest(self.target, self.file)?;
         let file = file.filter(|file| file != "-").map(PathBuf::from);
         Ok(Loading {
@@ -68,7 +72,10 @@ impl Args {
 impl Plan for Loading {
     fn run(self: Box<Self>, _: &mut Output) -> anyhow::Result<ExitCode> {
         let (id, size) = attachable(&self.target, "load into")?;
-        let channel = channels::names().remove(&id);
+        let channel = match place::space() {
+            Some(_) => None,
+            None => channels::names().remove(&id),
+        };
         if let Some(channel) = channel {
             let (kind, name) = (channel.kind, channel.name);
             let target = name.unwrap_or_else(|| format!("--id {id}"));
@@ -94,7 +101,7 @@ impl Plan for Loading {
                 ))
                 .into());
         }
-        let region = Region::attach(id)
+        let region = Region::attach_in(calls(), id)
             .map_err(|errno| refused("load into", Kind::Shm, &self.target, id, errno))?;
         region.copy_in(usize::try_from(self.offset)?, &bytes)?;
         Ok(ExitCode::SUCCESS)

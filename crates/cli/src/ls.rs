@@ -10,8 +10,10 @@ use crate::exit::Failure;
 use crate::kind::Kind;
 use crate::limits;
 use crate::ls_channels::{self, Channels};
+use crate::ls_spaces::{self, Spaces};
 use crate::object::{self, Object, Surroundings};
 use crate::output::{Fields, Format, Output};
+use crate::place::{self, PlaceArgs};
 use crate::users;
 use crate::value::{Human, Value};
 use crate::wait::parse_time;
@@ -21,7 +23,7 @@ const LISTING: [&str; 10] = [
     "time", "pids", "creator", "bytes", "output", "sort", "user", "mine", "orphans", "raw",
 ];
 
-/// List segments, message queues and semaphore sets, or channels
+/// List segments, message queues and semaphore sets, channels, or name spaces
 #[derive(clap::Args)]
 #[command(after_help = format!("\
 Examples:
@@ -32,15 +34,20 @@ Examples:
   tombolo ls --output id,size,user    these columns; `all` for every one
   tombolo ls msg --json | jq '.[] | select(.qnum > 0)'
   tombolo ls channels                 how full they are, how fast, who takes part
+  tombolo ls namespaces               those of `tombolo run`, and whether anybody is in them
+  tombolo ls --namespace build        what is in one of them
 
 {}
 
 {}
 {}
+{}
+{}
+
 Listing attaches nothing and moves no time stamp. What is in a channel is read from the memory of
 processes that have it attached: of your own, as far as the machine allows that, or of all for root.
 What cannot be seen is shown as -, and `--output name,unseen` says why; see also: tombolo show.",
-object::ORPHANS, columns::help(), ls_channels::help()))]
+object::ORPHANS, columns::help(), ls_channels::help(), ls_spaces::help(), place::HELP))]
 pub struct Args {
     /// Only this kind
     kind: Option<Listed>,
@@ -86,6 +93,8 @@ pub struct Args {
     /// How long to measure the rate of channels: 1s, 50ms, 0 for not at all; 200ms without
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     interval: Option<Duration>,
+    #[command(flatten)]
+    place: PlaceArgs,
 }
 
 /// What can be listed alone.
@@ -99,6 +108,8 @@ pub enum Listed {
     Sem,
     /// Channels
     Channels,
+    /// Name spaces of `tombolo run`
+    Namespaces,
 }
 
 impl Listed {
@@ -108,7 +119,7 @@ impl Listed {
             Self::Shm => Some(Kind::Shm),
             Self::Msg => Some(Kind::Msg),
             Self::Sem => Some(Kind::Sem),
-            Self::Channels => None,
+            Self::Channels | Self::Namespaces => None,
         }
     }
 }
@@ -119,6 +130,8 @@ pub enum Planned {
     Objects(Listing),
     /// Channels.
     Channels(Channels),
+    /// Name spaces.
+    Spaces(Spaces),
 }
 
 impl Plan for Planned {
@@ -126,6 +139,7 @@ impl Plan for Planned {
         match *self {
             Self::Objects(listing) => Box::new(listing).run(out),
             Self::Channels(channels) => Box::new(channels).run(out),
+            Self::Spaces(spaces) => Box::new(spaces).run(out),
         }
     }
 }
@@ -163,8 +177,12 @@ impl Args {
             (false, true) => Format::Raw,
             (false, false) => Format::Table,
         };
-        if self.kind == Some(Listed::Channels) {
-            return Ok(Planned::Channels(self.channels(owner, format)?));
+        match self.kind {
+            Some(Listed::Channels) => {
+                return Ok(Planned::Channels(self.channels(owner, format)?));
+            }
+            Some(Listed::Namespaces) => return Ok(Planned::Spaces(self.spaces(owner, format)?)),
+            _ => self.place.enter()?,
         }
         if self.interval.is_some() {
             let text = "--interval is for channels: tombolo ls channels --interval 1s";
@@ -204,7 +222,8 @@ impl Args {
         }))
     }
 
-    fn channels(&self, owner: Option<u32>, format: Format) -> Result<Channels, Failure> {
+    /// An option that is about objects only, if one was given.
+    fn odd(&self) -> Option<&'static str> {
         let odd = [
             (self.time, "--time"),
             (self.pids, "--pids"),
@@ -213,7 +232,37 @@ impl Args {
             (self.limits, "--limits"),
             (self.summary, "--summary"),
         ];
-        if let Some((_, option)) = odd.iter().find(|(given, _)| *given) {
+        odd.iter()
+            .find(|(given, _)| *given)
+            .map(|(_, option)| *option)
+    }
+
+    fn spaces(&self, owner: Option<u32>, format: Format) -> Result<Spaces, Failure> {
+        let given = |given: bool, option| given.then_some(option);
+        let odd = self
+            .odd()
+            .or(given(!self.output.is_empty(), "--output"))
+            .or(given(self.sort.is_some(), "--sort"))
+            .or(given(self.interval.is_some(), "--interval"));
+        if let Some(option) = odd {
+            return Err(ls_spaces::odd(option));
+        }
+        if self.place.is_given() {
+            return Err(Failure::usage(
+                "--namespace is for what is in a name space: tombolo ls --namespace NAME",
+            ));
+        }
+        Ok(Spaces::new(owner, format, self.bytes))
+    }
+
+    fn channels(&self, owner: Option<u32>, format: Format) -> Result<Channels, Failure> {
+        if self.place.is_given() {
+            return Err(Failure::usage(
+                "a name space of `tombolo run` has no channels: they are the kernel's segments; \
+                 leave --namespace away",
+            ));
+        }
+        if let Some(option) = self.odd() {
             return Err(Failure::usage(format!(
                 "{option} says nothing about channels; list their segments with: tombolo ls shm {option}"
             )));

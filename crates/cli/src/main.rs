@@ -1,6 +1,7 @@
 //! The `tombolo` command: parse, plan, run, exit code.
 #![forbid(unsafe_code)]
 
+mod attend;
 mod call;
 mod channels;
 mod columns;
@@ -19,12 +20,14 @@ mod limits;
 mod load;
 mod ls;
 mod ls_channels;
+mod ls_spaces;
 mod mk;
 mod msg;
 mod object;
 mod output;
 mod participants;
 mod peek;
+mod place;
 mod processes;
 mod progress;
 mod publish;
@@ -32,13 +35,20 @@ mod put;
 mod recv;
 mod refuse;
 mod rm;
+mod rm_spaces;
+mod run;
 mod sem;
 mod send;
+mod servable;
 mod serve;
 mod set;
 mod show;
+mod spaces;
 mod subscribe;
 mod target;
+mod trace;
+mod trace_summary;
+mod trace_text;
 mod users;
 mod value;
 mod wait;
@@ -61,6 +71,7 @@ Examples:
   tombolo ls                       what there is, of everybody
   tombolo show greeting            all about it, and who has it attached
   tombolo rm greeting
+  tombolo run -- ./server          a program with System V in shared memory, not in the kernel
 `tombolo COMMAND --help` has more; so have the pages that `tombolo man DIR` writes.
 ";
 
@@ -118,6 +129,7 @@ commands! {
     Msgrcv = msg::ReceiveArgs,
     Semop = sem::Args,
     Limits = limits::Args,
+    Run = run::Args,
     Completions = generate::CompletionsArgs,
     Man = generate::ManArgs,
 }

@@ -10,6 +10,7 @@ use crate::exit::{Exit, Failure};
 use crate::kind::Kind;
 use crate::object::{self, Surroundings};
 use crate::output::Output;
+use crate::place::{PlaceArgs, calls};
 use crate::target::{ftok, parse_ftok};
 use crate::value::parse_size;
 use crate::{columns, ls};
@@ -98,6 +99,8 @@ struct Common {
     /// Describe the object as an array of one, instead of its id
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    place: PlaceArgs,
 }
 
 /// What to make.
@@ -111,6 +114,7 @@ impl Args {
     /// Finds the key and checks what can be checked without making anything.
     pub fn plan(self) -> anyhow::Result<Making> {
         let common = self.what.common();
+        common.place.enter()?;
         let key = match (&common.key, &common.ftok) {
             (Some(key), _) => *key,
             (None, Some((path, project))) => ftok(path, *project)?,
@@ -208,25 +212,25 @@ impl Making {
                     options = options.huge_pages(pages);
                 }
                 let made = if new {
-                    options.create(key)
+                    options.create_in(calls(), key)
                 } else {
-                    options.open(key)
+                    options.open_in(calls(), key)
                 };
                 made.map(|segment| segment.id())
             }
             What::Msg { .. } => {
                 let made = if new {
-                    msg::Queue::create(key, mode)
+                    msg::Queue::create_in(calls(), key, mode)
                 } else {
-                    msg::Queue::open(key)
+                    msg::Queue::open_in(calls(), key)
                 };
                 made.map(|queue| queue.id())
             }
             What::Sem { count, .. } => {
                 if new {
-                    return Ok(sem::Set::create(key, (*count).into(), mode)?.id());
+                    return Ok(sem::Set::create_in(calls(), key, (*count).into(), mode)?.id());
                 }
-                let set = sem::Set::open(key)?;
+                let set = sem::Set::open_in(calls(), key)?;
                 let large_enough = set.status_any()?.count >= (*count).into();
                 if large_enough {
                     Ok(set.id())
@@ -245,7 +249,7 @@ impl Making {
                 qbytes: Some(bytes),
                 ..
             } => {
-                let queue = msg::Queue::from_id(id);
+                let queue = msg::Queue::from_id_in(calls(), id);
                 let change = msg::Change {
                     capacity: Some(*bytes),
                     ..msg::Change::default()
@@ -253,7 +257,7 @@ impl Making {
                 queue.set(&change)
             }
             What::Sem { count, values, .. } if !values.is_empty() => {
-                let set = sem::Set::from_id(id);
+                let set = sem::Set::from_id_in(calls(), id);
                 let mut values = values.clone();
                 values.resize((*count).into(), 0);
                 set.set_values(&values)
@@ -264,8 +268,8 @@ impl Making {
             // It is new and nobody knows it; if it cannot be removed either, the first error counts.
             let _ = match kind {
                 Kind::Shm => Ok(()),
-                Kind::Msg => msg::Queue::from_id(id).remove(),
-                Kind::Sem => sem::Set::from_id(id).remove(),
+                Kind::Msg => msg::Queue::from_id_in(calls(), id).remove(),
+                Kind::Sem => sem::Set::from_id_in(calls(), id).remove(),
             };
             let why = match (kind, errno) {
                 (Kind::Msg, Errno::PERM) => {

@@ -10,14 +10,15 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use serde_json::Value as Json;
+use tombolo::sysv::Errno;
 use tombolo::sysv::msg::{Queue, Select, Wait};
-use tombolo::sysv::{Errno, Limits};
 
 use crate::Plan;
 use crate::exit::{Exit, Failure};
 use crate::kind::Kind;
 use crate::object::{self, Object};
 use crate::output::{Fields, Output};
+use crate::place::{self, PlaceArgs, calls};
 use crate::refuse::refused;
 use crate::target::{self, Target, TargetOptions};
 use crate::wait::{self, Patience, WaitArgs};
@@ -50,6 +51,8 @@ pub struct SendArgs {
     file: Option<PathBuf>,
     #[command(flatten)]
     wait: WaitArgs,
+    #[command(flatten)]
+    place: PlaceArgs,
 }
 
 /// Receive a message from a message queue of the kernel, and write it byte for byte
@@ -91,6 +94,8 @@ pub struct ReceiveArgs {
     /// Describe the message as an array of one object; its bytes as text if they are, and in hex
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    place: PlaceArgs,
 }
 
 /// What to send.
@@ -110,6 +115,7 @@ enum Source {
 impl SendArgs {
     /// Tells the queue from the message.
     pub fn plan(self) -> anyhow::Result<Sending> {
+        self.place.enter()?;
         let (target, text) = self.options.and_rest(self.queue, self.text)?;
         let source = match (text, self.file) {
             (Some(_), Some(file)) => {
@@ -137,7 +143,7 @@ impl Plan for Sending {
         let id = self.target.id(Kind::Msg, "send to")?;
         let text = self.source.read()?;
         self.would_ever_fit(id, text.len())?;
-        let queue = Queue::from_id(id);
+        let queue = Queue::from_id_in(calls(), id);
         let send = |wait| queue.send(self.message_type, &text, wait);
         let sent = match self.patience {
             Patience::Forever => send(Wait::Block),
@@ -220,7 +226,7 @@ impl Sending {
 }
 
 fn above_msgmax(length: usize) -> bool {
-    Limits::read().is_ok_and(|limits| length as u64 > limits.msgmax)
+    place::limits().is_ok_and(|limits| length as u64 > limits.msgmax)
 }
 
 /// What to receive.
@@ -235,6 +241,7 @@ pub struct Receiving {
 impl ReceiveArgs {
     /// Tells which messages are meant.
     pub fn plan(self) -> anyhow::Result<Receiving> {
+        self.place.enter()?;
         let select = match (self.copy, self.r#type, self.except) {
             (Some(place), _, _) => Select::At(place),
             (None, wanted @ 1.., true) => Select::Except(wanted),
@@ -265,7 +272,7 @@ impl ReceiveArgs {
 impl Plan for Receiving {
     fn run(self: Box<Self>, out: &mut Output) -> anyhow::Result<ExitCode> {
         let id = self.target.id(Kind::Msg, "receive from")?;
-        let queue = Queue::from_id(id);
+        let queue = Queue::from_id_in(calls(), id);
         let mut text = Vec::new();
         let mut receive = |wait| match self.truncate {
             None => queue.receive(self.select, &mut text, wait),

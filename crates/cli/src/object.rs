@@ -1,14 +1,15 @@
-//! The objects of the IPC name space as the kernel describes them. Looking changes nothing:
+//! The objects of the chosen name space as it describes them. Looking changes nothing:
 //! nothing here attaches, receives or operates.
 
 use std::collections::HashMap;
 
 use anyhow::Context;
 use tombolo::shmem::{directory, name};
-use tombolo::sysv::{Kernel, Perm, msg, procfs, sem};
+use tombolo::sysv::{Perm, msg, procfs, sem, shm};
 
 use crate::channels::{self, ChannelName};
 use crate::kind::Kind;
+use crate::place::{self, calls};
 use crate::processes::Processes;
 use crate::users::{self, Users};
 
@@ -69,15 +70,29 @@ pub fn list(kind: Kind) -> anyhow::Result<Vec<Object>> {
     // Segments by /proc: only there are their resident and swapped pages.
     // Queues by the calls: only there is what they may hold.
     match kind {
+        Kind::Shm if place::space().is_some() => {
+            let all = shm::list(calls()).context("cannot list segments")?;
+            Ok(all.into_iter().map(in_space).map(Object::Shm).collect())
+        }
         Kind::Shm => procfs::segments()
             .map(|all| all.into_iter().map(Object::Shm).collect())
             .context("cannot list segments from /proc/sysvipc/shm, which needs /proc mounted"),
-        Kind::Msg => msg::list(Kernel)
+        Kind::Msg => msg::list(calls())
             .map(|all| all.into_iter().map(Object::Msg).collect())
             .context("cannot list message queues"),
-        Kind::Sem => sem::list(Kernel)
+        Kind::Sem => sem::list(calls())
             .map(|all| all.into_iter().map(Object::Sem).collect())
             .context("cannot list semaphore sets"),
+    }
+}
+
+/// A segment of a name space, whose pages are those of a file.
+fn in_space(status: shm::Status) -> procfs::Segment {
+    let resident = place::space().and_then(|space| space.shm_resident(status.id).ok());
+    procfs::Segment {
+        status,
+        resident: resident.unwrap_or_default() as u64,
+        swapped: 0,
     }
 }
 
@@ -102,7 +117,11 @@ impl Surroundings {
         Self {
             users: Users::default(),
             processes: Processes::default(),
-            channels: channels::names(),
+            channels: match place::space() {
+                // Channels are of the kernel's segments.
+                Some(_) => HashMap::new(),
+                None => channels::names(),
+            },
         }
     }
 
@@ -180,7 +199,7 @@ impl Semaphore {
 
 /// Every semaphore of a set, asked one by one: needs read permission.
 pub fn semaphores(id: i32, count: u64) -> tombolo::sysv::Result<Vec<Semaphore>> {
-    let set = sem::Set::from_id(id);
+    let set = sem::Set::from_id_in(calls(), id);
     let values = set.values()?;
     let numbers = 0..u16::try_from(count).unwrap_or(u16::MAX);
     numbers

@@ -6,6 +6,7 @@ use tombolo::sysv::Errno;
 use crate::exit::{Exit, Failure};
 use crate::kind::Kind;
 use crate::object;
+use crate::place;
 use crate::target::{Target, missing};
 use crate::users::{self, Users};
 
@@ -17,22 +18,24 @@ pub fn refused(verb: &str, kind: Kind, target: &Target, id: i32, errno: Errno) -
         // EINVAL has many meanings; with an id that exists it is not this one.
         Errno::INVAL if exists(kind, id) => Failure::new(
             Exit::Failed,
-            format!("{what}: the kernel takes an argument for invalid"),
+            format!("{what}: an argument is taken for invalid"),
         ),
         Errno::INVAL | Errno::NOENT => missing(kind, target, verb),
         Errno::IDRM => Failure::new(
             Exit::Missing,
             format!(
-                "{what}: it was removed meanwhile; list what is there with: tombolo ls {}",
-                kind.word()
+                "{what}: it was removed meanwhile; list what is there with: tombolo ls {}{}",
+                kind.word(),
+                place::option()
             ),
         ),
         Errno::ACCESS => Failure::new(
             Exit::Denied,
             format!(
-                "{what}: permission denied{}; its owner can allow it with: tombolo set {} {id} --mode MODE",
+                "{what}: permission denied{}; its owner can allow it with: tombolo set {} {id} --mode MODE{}",
                 owner(kind, id),
-                kind.word()
+                kind.word(),
+                place::option()
             ),
         ),
         Errno::PERM => Failure::new(

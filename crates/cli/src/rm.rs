@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::ValueEnum;
 use serde_json::Value as Json;
 use tombolo::shmem::close;
-use tombolo::sysv::{Errno, msg, sem};
+use tombolo::sysv::{Errno, Segment, msg, sem};
 
 use crate::Plan;
 use crate::columns;
@@ -15,7 +15,9 @@ use crate::kind::Kind;
 use crate::ls::fields;
 use crate::object::{self, Object, Surroundings};
 use crate::output::{Fields, Output};
+use crate::place::{self, PlaceArgs, calls};
 use crate::refuse::refused;
+use crate::rm_spaces::Spaces;
 use crate::target::{self, Target, TargetOptions, missing};
 use crate::users;
 
@@ -28,6 +30,7 @@ Examples:
   tombolo rm msg --mine --dry-run     which message queues of mine would go
   tombolo rm --orphans                what nobody is left to use, of every kind
   tombolo rm sem 7 --force            although processes wait on it
+  tombolo rm namespace build          a name space of `tombolo run`, with all that is in it
 
 What is in use is left alone: a segment that is attached, a message queue that holds messages, a
 semaphore set that processes wait on. On a terminal you are asked; elsewhere say --force.
@@ -36,7 +39,7 @@ semaphore set that processes wait on. On a terminal you are asked; elsewhere say
 
 {}", target::HELP, object::ORPHANS), group(clap::ArgGroup::new("all").multiple(true)))]
 pub struct Args {
-    /// shm, msg or sem, then the objects; without a kind, channels by name
+    /// shm, msg or sem, then the objects; without a kind, channels by name; or namespace and names
     #[arg(value_name = "KIND|TARGET", allow_negative_numbers = true)]
     words: Vec<String>,
     #[command(flatten)]
@@ -59,6 +62,28 @@ pub struct Args {
     /// Say what was done as an array of objects
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    place: PlaceArgs,
+}
+
+/// The word for name spaces in the place of a kind; a channel of that name is `name:namespace`.
+const NAMESPACE: &str = "namespace";
+
+/// What to remove.
+pub enum Planned {
+    /// Objects.
+    Objects(Removal),
+    /// Name spaces.
+    Spaces(Spaces),
+}
+
+impl Plan for Planned {
+    fn run(self: Box<Self>, out: &mut Output) -> anyhow::Result<ExitCode> {
+        match *self {
+            Self::Objects(removal) => removal.run(out),
+            Self::Spaces(spaces) => spaces.run(out),
+        }
+    }
 }
 
 /// What to remove, and how.
@@ -80,7 +105,11 @@ enum What {
 
 impl Args {
     /// Sorts the words into a kind and objects.
-    pub fn plan(self) -> anyhow::Result<Removal> {
+    pub fn plan(self) -> anyhow::Result<Planned> {
+        if self.words.first().is_some_and(|word| word == NAMESPACE) {
+            return Ok(Planned::Spaces(self.spaces()?));
+        }
+        self.place.enter()?;
         let kind = self
             .words
             .first()
@@ -119,12 +148,29 @@ impl Args {
             (false, Some(kind), false) => What::Named(kind, targets),
             (false, None, false) => What::Named(Kind::Shm, only_names(targets)?),
         };
-        Ok(Removal {
+        Ok(Planned::Objects(Removal {
             what,
             force: self.force,
             dry_run: self.dry_run,
             json: self.json,
-        })
+        }))
+    }
+
+    fn spaces(&self) -> Result<Spaces, Failure> {
+        let odd = [
+            (self.options.target().is_some(), "an object is named"),
+            (self.mine, "--mine is given"),
+            (self.user.is_some(), "--user is given"),
+            (self.orphans, "--orphans is given"),
+            (self.place.is_given(), "--namespace is given"),
+        ];
+        if let Some((_, what)) = odd.iter().find(|(given, _)| *given) {
+            return Err(Failure::usage(format!(
+                "{what}, which says nothing about removing name spaces; expected: tombolo rm \
+                 namespace NAME..."
+            )));
+        }
+        Spaces::plan(&self.words[1..], self.force, self.dry_run, self.json)
     }
 }
 
@@ -141,6 +187,8 @@ fn only_names(targets: Vec<Target>) -> Result<Vec<Target>, Failure> {
     }
 }
 
+type Candidate = (Target, Result<Object, Failure>);
+
 /// What became of an object.
 enum Outcome {
     Removed,
@@ -150,8 +198,8 @@ enum Outcome {
     Gone,
 }
 
-impl Plan for Removal {
-    fn run(self: Box<Self>, out: &mut Output) -> anyhow::Result<ExitCode> {
+impl Removal {
+    fn run(&self, out: &mut Output) -> anyhow::Result<ExitCode> {
         let around = Surroundings::look();
         let mut failures = Failures::default();
         let mut report: Vec<Fields> = Vec::new();
@@ -180,11 +228,7 @@ impl Plan for Removal {
         }
         Ok(failures.exit())
     }
-}
 
-type Candidate = (Target, Result<Object, Failure>);
-
-impl Removal {
     fn candidates(&self, around: &Surroundings) -> anyhow::Result<Vec<Candidate>> {
         match &self.what {
             What::Named(kind, targets) => {
@@ -252,9 +296,10 @@ impl Removal {
         let id = object.id();
         let removed = match kind {
             // Tells whoever has it open, if it is a channel.
+            Kind::Shm if place::space().is_some() => Segment::from_id_in(calls(), id).remove(),
             Kind::Shm => close::remove_segment(id),
-            Kind::Msg => msg::Queue::from_id(id).remove(),
-            Kind::Sem => sem::Set::from_id(id).remove(),
+            Kind::Msg => msg::Queue::from_id_in(calls(), id).remove(),
+            Kind::Sem => sem::Set::from_id_in(calls(), id).remove(),
         };
         match removed {
             Ok(()) => Ok(Outcome::Removed),

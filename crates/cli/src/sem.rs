@@ -12,6 +12,7 @@ use crate::exit::{Exit, Failure};
 use crate::kind::Kind;
 use crate::object::{self, Object};
 use crate::output::Output;
+use crate::place::{PlaceArgs, calls};
 use crate::refuse::refused;
 use crate::target::{self, Target, TargetOptions};
 use crate::wait::{Patience, WaitArgs};
@@ -53,6 +54,8 @@ pub struct Args {
     /// Run this while the operations hold
     #[arg(last = true)]
     command: Vec<OsString>,
+    #[command(flatten)]
+    place: PlaceArgs,
 }
 
 /// What to do.
@@ -93,6 +96,7 @@ impl FromStr for Step {
 impl Args {
     /// Reads the operations.
     pub fn plan(self) -> anyhow::Result<Operating> {
+        self.place.enter()?;
         let (target, steps) = match self.options.target() {
             Some(target) => (target, &self.words[..]),
             None => (self.words[0].parse()?, &self.words[1..]),
@@ -137,7 +141,7 @@ impl Args {
 impl Plan for Operating {
     fn run(self: Box<Self>, _: &mut Output) -> anyhow::Result<ExitCode> {
         let id = self.target.id(Kind::Sem, "operate on")?;
-        let set = sem::Set::from_id(id);
+        let set = sem::Set::from_id_in(calls(), id);
         let done = match self.patience {
             Patience::For(time) => set.operate_timeout(&self.operations, time),
             Patience::Forever | Patience::None => set.operate(&self.operations),

@@ -8,6 +8,7 @@ use crate::exit::{Exit, Failure};
 use crate::kind::Kind;
 use crate::object::{self, Object, Surroundings};
 use crate::output::Output;
+use crate::place::{PlaceArgs, calls};
 use crate::refuse::refused;
 use crate::target::{self, Target, TargetOptions, missing};
 use crate::users::{parse_group, parse_user};
@@ -49,6 +50,8 @@ pub struct Args {
     /// Describe the object afterwards as an array of one
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    place: PlaceArgs,
 }
 
 /// What to change.
@@ -63,6 +66,7 @@ pub struct Setting {
 impl Args {
     /// Finds the users, and refuses to change nothing.
     pub fn plan(self) -> anyhow::Result<Setting> {
+        self.place.enter()?;
         let (user, group) = match self.owner.as_deref().map(|owner| owner.split_once(':')) {
             Some(Some((user, group))) => (Some(user), Some(group)),
             _ => (self.owner.as_deref(), None),
@@ -124,12 +128,14 @@ impl Setting {
     fn set(&self, object: &Object) -> Result<(), Errno> {
         let change = self.change;
         match object {
-            Object::Shm(segment) => shm::Segment::from_id(segment.status.id).set(&change),
-            Object::Msg(queue) => msg::Queue::from_id(queue.id).set(&msg::Change {
+            Object::Shm(segment) => {
+                shm::Segment::from_id_in(calls(), segment.status.id).set(&change)
+            }
+            Object::Msg(queue) => msg::Queue::from_id_in(calls(), queue.id).set(&msg::Change {
                 perm: change,
                 capacity: self.capacity,
             }),
-            Object::Sem(set) => sem::Set::from_id(set.id).set(&change),
+            Object::Sem(set) => sem::Set::from_id_in(calls(), set.id).set(&change),
         }
     }
 

@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use serde_json::Value as Json;
 use tombolo::inspect::Inspection;
 use tombolo::shmem::{name, presence};
-use tombolo::sysv::procfs::{self, Attaches, Mapping};
+use tombolo::sysv::procfs::{Attaches, Mapping};
 
 use crate::Plan;
 use crate::channels;
@@ -19,6 +19,7 @@ use crate::object::{self, Object, Semaphore, Surroundings};
 use crate::output::{Fields, Output};
 use crate::participants;
 use crate::peek::{self, Peeks, Unseen};
+use crate::place::{self, PlaceArgs};
 use crate::target::{self, Target, TargetOptions, missing, no_channel};
 use crate::value::{Human, Value};
 
@@ -59,6 +60,8 @@ pub struct Args {
     /// moves its atime, dtime and lpid
     #[arg(long)]
     attach: bool,
+    #[command(flatten)]
+    place: PlaceArgs,
 }
 
 /// What to show.
@@ -73,6 +76,7 @@ pub struct Showing {
 impl Args {
     /// Tells the kind from the object.
     pub fn plan(self) -> anyhow::Result<Showing> {
+        self.place.enter()?;
         let mut words = self.words.into_iter().peekable();
         let kind = words
             .peek()
@@ -110,7 +114,7 @@ impl Args {
 impl Plan for Showing {
     fn run(self: Box<Self>, out: &mut Output) -> anyhow::Result<ExitCode> {
         let id = match &self.target {
-            Target::Name(name) if self.kind == Kind::Shm => {
+            Target::Name(name) if self.kind == Kind::Shm && place::space().is_none() => {
                 channels::look_for(name).ok_or_else(|| no_channel(name, "show"))?
             }
             target => target.id(self.kind, "show")?,
@@ -120,9 +124,8 @@ impl Plan for Showing {
         let around = Surroundings::look();
         let users = match &object {
             Object::Shm(_) => {
-                let mut all = procfs::attached(id).context("cannot look who is attached")?;
-                // Other IPC name spaces have the same ids.
-                all.mappings.retain(|mapping| mapping.same_name_space);
+                let key = object.perm().key;
+                let all = place::attached(id, key).context("cannot look who is attached")?;
                 InUse::Attaches(all, self.inside(&object, &around)?)
             }
             Object::Msg(_) => InUse::Nothing,
@@ -156,6 +159,9 @@ impl Showing {
         let Object::Shm(segment) = object else {
             return Ok(None);
         };
+        if place::space().is_some() {
+            return Ok(None);
+        }
         let status = &segment.status;
         let listed = around.channels.contains_key(&status.id);
         let ours = listed || name::is_name_key(status.perm.key) || self.attach;

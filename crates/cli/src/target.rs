@@ -13,6 +13,7 @@ use tombolo::{Address, Name};
 use crate::channels;
 use crate::exit::{Exit, Failure};
 use crate::kind::Kind;
+use crate::place::{self, calls};
 
 /// What the help of every command with a target says.
 pub const HELP: &str = "\
@@ -200,9 +201,9 @@ impl Target {
             )));
         }
         let found = match kind {
-            Kind::Shm => shm::Segment::open(key).map(|segment| segment.id()),
-            Kind::Msg => msg::Queue::open(key).map(|queue| queue.id()),
-            Kind::Sem => sem::Set::open(key).map(|set| set.id()),
+            Kind::Shm => shm::Segment::open_in(calls(), key).map(|segment| segment.id()),
+            Kind::Msg => msg::Queue::open_in(calls(), key).map(|queue| queue.id()),
+            Kind::Sem => sem::Set::open_in(calls(), key).map(|set| set.id()),
         };
         found.map_err(|errno| match errno {
             Errno::NOENT => missing(kind, self, verb),
@@ -219,8 +220,9 @@ pub fn missing(kind: Kind, target: &Target, verb: &str) -> Failure {
     Failure::new(
         Exit::Missing,
         format!(
-            "cannot {verb} {kind} {target}: no such {kind}; list them with: tombolo ls {}",
-            kind.word()
+            "cannot {verb} {kind} {target}: no such {kind}; list them with: tombolo ls {}{}",
+            kind.word(),
+            place::option()
         ),
     )
 }
@@ -231,7 +233,18 @@ fn find_channel(kind: Kind, name: &str, verb: &str) -> Result<i32, Failure> {
             "cannot {verb} {kind} `{name}`: only segments have names; give an id, 0xKEY or ftok:PATH,ID"
         )));
     }
+    if place::space().is_some() {
+        return Err(no_names(kind, name, verb));
+    }
     channels::find(name).ok_or_else(|| no_channel(name, verb))
+}
+
+/// Channels are of the kernel's segments.
+pub fn no_names(kind: Kind, name: &str, verb: &str) -> Failure {
+    Failure::usage(format!(
+        "cannot {verb} {kind} `{name}`: a name space of `tombolo run` has no channels, and so no \
+         names; give an id, 0xKEY or ftok:PATH,ID"
+    ))
 }
 
 /// "No such channel", with the way to those that are there.

@@ -3,7 +3,7 @@
 //! It is opened by a constructor, because later the program may have no path to it any more, no
 //! right, or no free descriptor; or by a call that another library's constructor makes before.
 
-use preload::{InSpace, forks};
+use preload::{InSpace, Traced, forks};
 use std::ffi::{CStr, OsStr, c_char};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -11,9 +11,12 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use sysv::{Calls, Errno, Kernel, Result, syscall};
 use userspace::Space;
+use userspace::trace::Writer;
 
 /// The environment variable that names the folder of the name space.
 const VARIABLE: &[u8] = b"TOMBOLO_SPACE=";
+/// The one that names the file in which calls are recorded, if they are.
+const TRACE: &[u8] = b"TOMBOLO_TRACE=";
 
 /// Where this process's System V objects are.
 enum Home {
@@ -21,6 +24,8 @@ enum Home {
     Kernel,
     /// In a name space.
     Space(&'static Space),
+    /// In a name space, and every call is recorded.
+    Traced(Traced<'static, InSpace<'static>>),
     /// Nowhere: the name space can't be opened.
     Closed(Errno),
 }
@@ -46,6 +51,7 @@ pub fn serve<T>(call: impl FnOnce(&dyn Calls) -> Result<T>) -> Result<T> {
     match home() {
         Home::Kernel => call(&Kernel),
         Home::Space(space) => call(&InSpace(space)),
+        Home::Traced(calls) => call(calls),
         Home::Closed(error) => {
             complain(*error);
             Err(*error)
@@ -61,7 +67,7 @@ fn complain(error: Errno) {
     if SAID.swap(true, Ordering::Relaxed) {
         return;
     }
-    let folder = folder().unwrap_or(Path::new("?"));
+    let folder = path(VARIABLE).unwrap_or(Path::new("?"));
     say(&format!(
         "this program's System V calls fail: its name space cannot be opened: {}: {error}; is it \
          still there, and may this user open it?",
@@ -78,14 +84,20 @@ pub fn say(text: &str) {
 }
 
 fn find() -> Home {
-    let Some(folder) = folder() else {
+    let Some(folder) = path(VARIABLE) else {
         return Home::Kernel;
     };
-    match Space::open(folder) {
+    match Space::open(folder).and_then(|space| space.stay().map(|()| space)) {
         Ok(space) => {
-            let space = Box::leak(Box::new(space));
+            let space: &Space = Box::leak(Box::new(space));
             forks::watch(space);
-            Home::Space(space)
+            // Without the file nobody prints any more.
+            match path(TRACE).map(Writer::open) {
+                Some(Ok(writer)) => {
+                    Home::Traced(Traced::new(InSpace(space), Box::leak(Box::new(writer))))
+                }
+                _ => Home::Space(space),
+            }
         }
         Err(error) => Home::Closed(error),
     }
@@ -95,8 +107,8 @@ unsafe extern "C" {
     static environ: *const *const c_char;
 }
 
-/// The value of [`VARIABLE`], if it is set. The bytes are the environment's own.
-fn folder() -> Option<&'static Path> {
+/// The value of a variable, if it is set. The bytes are the environment's own.
+fn path(variable: &[u8]) -> Option<&'static Path> {
     // SAFETY: libc has set it before any constructor, and no other thread runs yet that could
     // change it.
     let mut at = unsafe { environ };
@@ -111,7 +123,7 @@ fn folder() -> Option<&'static Path> {
         }
         // SAFETY: entries are strings that end in NUL.
         let entry = unsafe { CStr::from_ptr(entry) };
-        if let Some(value) = entry.to_bytes().strip_prefix(VARIABLE) {
+        if let Some(value) = entry.to_bytes().strip_prefix(variable) {
             return Some(Path::new(OsStr::from_bytes(value)));
         }
         // SAFETY: not past the null pointer.

@@ -8,6 +8,7 @@
 
 #![allow(missing_docs)]
 
+mod benching;
 mod contents;
 mod demonstration;
 mod doctoring;
@@ -52,6 +53,7 @@ const GROUPS: &[(&str, &[Test])] = &[
     ("doctoring", doctoring::TESTS),
     ("naming", naming::TESTS),
     ("demonstration", demonstration::TESTS),
+    ("benching", benching::TESTS),
 ];
 
 fn main() -> ExitCode {

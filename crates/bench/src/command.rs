@@ -2,10 +2,11 @@
 
 use crate::costs::costs;
 use crate::growth::growth;
+use crate::interrupts::{self, Interrupted};
 use crate::place::processors;
 use crate::raw;
 use crate::registry::LENGTHS;
-use crate::run::{Options, Record, Skipped, run};
+use crate::run::{Options, Record, Skipped, Step, run};
 use crate::table;
 use crate::transport::{Runner, Topology};
 use anyhow::{Context, Result, ensure};
@@ -70,6 +71,9 @@ impl Command {
         match self.try_run(runners) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
+                if let Some(interrupted) = error.downcast_ref::<Interrupted>() {
+                    let _ = interrupted.follow();
+                }
                 eprintln!("bench: {error:#}");
                 ExitCode::FAILURE
             }
@@ -78,21 +82,25 @@ impl Command {
 
     fn try_run(&self, runners: &[Box<dyn Runner>]) -> Result<()> {
         let options = self.options()?;
+        interrupts::hold()?;
         // Refused to most users; the wires clean up behind themselves.
         raw::leave_name_space();
         if let Some(load) = load().filter(|load| *load > 0.5) {
             eprintln!("bench: other programs run here (load {load:.1}): the figures say little");
         }
         let terminal = std::io::stderr().is_terminal();
-        let progress = |what: &str| {
-            if terminal {
-                eprint!("\r\x1b[K{what}");
+        let progress = |step: &Step| {
+            if terminal && step.wanted > 0 {
+                let (what, done, wanted) = (&step.what, step.done, step.wanted);
+                eprint!("\r\x1b[K{what}; {done} of {wanted} pairs");
+            } else if terminal {
+                eprint!("\r\x1b[K{}", step.what);
             }
         };
         let mut record = run(runners, &options, progress)?;
         if self.growth {
             record.growth = growth(runners, options.processors, self.quick, progress)?;
-            progress("single operations");
+            progress(&Step::of("single operations"));
             record.costs = costs()?;
         }
         if terminal {

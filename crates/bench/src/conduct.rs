@@ -17,6 +17,7 @@
 //! sample, and all its processes; they also end with the conductor.
 
 use crate::clock;
+use crate::interrupts;
 use crate::place::{self, PROBE, Placement, pin};
 use crate::raw::{self, Map};
 use crate::transport::{Outcome, Role, Runner, Seat, Task, Wire};
@@ -190,8 +191,11 @@ fn answers(ends: &mut [&mut End], timeout: Duration) -> Result<Vec<Answer>> {
             tv_sec: left.as_secs() as i64,
             tv_nsec: left.subsec_nanos().into(),
         };
+        let signals = interrupts::source();
+        polled.extend(signals.iter().map(|fd| PollFd::new(fd, PollFlags::IN)));
         poll(&mut polled, Some(&left))?;
         let ready: Vec<bool> = polled.iter().map(|fd| !fd.revents().is_empty()).collect();
+        interrupts::check()?;
         for (end, _) in waiting.iter_mut().zip(ready).filter(|(_, ready)| *ready) {
             end.hear()?;
         }

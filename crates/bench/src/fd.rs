@@ -8,11 +8,12 @@ use crate::content::{Payload, Verifier};
 use crate::raw::inherited;
 use crate::transport::{About, Family, Link, Receiver, Sender, Task, Transport, Waits, Way, Wire};
 use anyhow::{Context, Result, bail};
-use rustix::fs::{CWD, Mode, OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::fs::{CWD, Mode, OFlags, fcntl_getfl, fcntl_setfl, openat};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::pipe::{PipeFlags, pipe_with};
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 /// What is behind the descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,45 +131,44 @@ impl Transport for Descriptor {
             Kind::Pipe => pipe_with(PipeFlags::CLOEXEC)?,
             Kind::Stream => pair(SocketType::STREAM)?,
             Kind::Seqpacket => pair(SocketType::SEQPACKET)?,
-            Kind::Fifo => {
-                let path = std::env::temp_dir().join(unique);
-                let mode = Mode::RUSR | Mode::WUSR;
-                nix::unistd::mkfifo(&path, nix::sys::stat::Mode::from_bits_truncate(mode.bits()))
-                    .context("mkfifo")?;
-                let name = path.to_str().context("the folder for temporary files")?;
-                return Ok(Wire::named(name).cleanup({
-                    let path = path.clone();
-                    move || drop(std::fs::remove_file(path))
-                }));
-            }
+            Kind::Fifo => fifo(&std::env::temp_dir().join(unique))?,
         };
         Wire::default().hand_on(read)?.hand_on(write)
     }
 
     fn sender(&self, _: &Task, link: &Link) -> Result<End> {
-        let fd = match link.descriptors.as_slice() {
-            [_, write] => inherited(*write)?,
-            _ => open(link, OFlags::WRONLY)?,
+        let [_, write] = link.descriptors.as_slice() else {
+            bail!("no descriptors were handed on");
         };
-        let buffer = Vec::new();
         Ok(End {
-            fd: self.end(fd)?,
-            buffer,
+            fd: self.end(inherited(*write)?)?,
+            buffer: Vec::new(),
         })
     }
 
     fn receiver(&self, task: &Task, link: &Link) -> Result<End> {
-        let fd = match link.descriptors.as_slice() {
-            [read, _] => inherited(*read)?,
-            _ => open(link, OFlags::RDONLY)?,
+        let [read, _] = link.descriptors.as_slice() else {
+            bail!("no descriptors were handed on");
         };
         Ok(End {
-            fd: self.end(fd)?,
+            fd: self.end(inherited(*read)?)?,
             buffer: vec![0; task.length],
         })
     }
 }
 
-fn open(link: &Link, flags: OFlags) -> Result<OwnedFd> {
-    rustix::fs::openat(CWD, &*link.name, flags | OFlags::CLOEXEC, Mode::empty()).context("the FIFO")
+/// Both ends of a pipe that has a name for as long as it takes to open them: what has none is not
+/// left behind, however this ends.
+fn fifo(path: &Path) -> Result<(OwnedFd, OwnedFd)> {
+    let mode = nix::sys::stat::Mode::S_IRUSR | nix::sys::stat::Mode::S_IWUSR;
+    nix::unistd::mkfifo(path, mode).with_context(|| format!("mkfifo {}", path.display()))?;
+    let open = |flags| openat(CWD, path, flags | OFlags::CLOEXEC, Mode::empty());
+    // Either would wait for the other.
+    let both = open(OFlags::RDONLY | OFlags::NONBLOCK).and_then(|read| {
+        let write = open(OFlags::WRONLY)?;
+        fcntl_setfl(&read, fcntl_getfl(&read)? - OFlags::NONBLOCK)?;
+        Ok((read, write))
+    });
+    std::fs::remove_file(path)?;
+    both.context("the FIFO")
 }

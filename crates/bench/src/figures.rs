@@ -6,7 +6,8 @@
 //! processors, make no pair. The ratio is that to the faster ring of the pair. Where no bare ring
 //! works in this way (batches of long messages), the faster of all counts.
 //!
-//! Figures and ratios are of the samples of one distance, that at which most of a run was taken.
+//! Figures and ratios are of the samples of one distance, that at which most of a run was taken. Where
+//! there is no such sample, all count, and the cell is marked as *disturbed*.
 
 use crate::place::Class;
 use crate::run::{Record, Sample};
@@ -92,12 +93,21 @@ pub fn rings(transports: &[About], samples: &[&Sample], way: Way) -> Vec<About> 
 pub struct Cell {
     /// Its figure: nanoseconds one way, or messages per second, of the samples of one class.
     pub value: Spread,
+    /// Whether no sample of that class was left in peace, so that all samples had to count.
+    pub disturbed: bool,
     /// The multiples of the bare ring's, of the pairs of that class.
     pub ratio: Option<Spread>,
     /// The slowest tenth and so on, for round trips: medians of p90, p99, p99.9 and max.
     pub tail: Option<[f64; 4]>,
     /// How often its processes slept per message.
     pub sleeps: f64,
+}
+
+impl Cell {
+    /// Whether it stands on fewer pairs than it should, or on disturbed samples.
+    pub fn is_poor(&self, pairs: usize) -> bool {
+        self.disturbed || self.ratio.is_none_or(|ratio| ratio.count < pairs)
+    }
 }
 
 /// All cells of a record.
@@ -138,10 +148,10 @@ impl Figures {
 }
 
 fn cell(samples: &[&Sample], about: &About, rings: &[About], class: Option<Class>) -> Option<Cell> {
-    let own = || {
-        let own = samples.iter().filter(|s| s.transport == about.name);
-        own.filter(|s| s.class.is_some() && s.class == class)
-    };
+    let all = || samples.iter().filter(|s| s.transport == about.name);
+    let counts = |s: &&&Sample| s.class.is_some() && s.class == class;
+    let disturbed = !all().any(|s| counts(&s));
+    let own = || all().filter(|s| disturbed || counts(s));
     let median = |figure: fn(&Sample) -> Option<f64>| {
         Spread::of(own().filter_map(|s| figure(s))).map(|spread| spread.median)
     };
@@ -153,6 +163,7 @@ fn cell(samples: &[&Sample], about: &About, rings: &[About], class: Option<Class
     ];
     Some(Cell {
         value: Spread::of(own().filter_map(|s| value(s)))?,
+        disturbed,
         ratio: Spread::of(
             pairs(samples, &about.name, rings)
                 .filter(|pair| pair.sample.class == class)

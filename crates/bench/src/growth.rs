@@ -6,6 +6,8 @@
 
 use crate::conduct::sample;
 use crate::costs;
+use crate::interrupts;
+use crate::run::Step;
 use crate::stats::Spread;
 use crate::transport::{Runner, Task, Topology};
 use anyhow::Result;
@@ -99,7 +101,7 @@ pub fn growth(
     runners: &[Box<dyn Runner>],
     processors: [usize; 2],
     quick: bool,
-    mut progress: impl FnMut(&str),
+    mut progress: impl FnMut(&Step),
 ) -> Result<Vec<Chart>> {
     let repetitions = if quick { 1 } else { 5 };
     let duration = Duration::from_millis(if quick { 20 } else { 100 });
@@ -115,13 +117,13 @@ pub fn growth(
         };
         let most = if quick { 8 } else { u64::MAX };
         for n in CROWD.into_iter().filter(|n| *n <= most) {
-            progress(&format!("{n} {}", crowd.x));
+            progress(&Step::of(format!("{n} {}", crowd.x)));
             let task = Task {
                 duration,
                 ..(crowd.task)(n)
             };
             for series in crowd.series {
-                chart.take(runners, series, n, &task, processors, repetitions);
+                chart.take(runners, series, n, &task, processors, repetitions)?;
             }
         }
         charts.push(chart);
@@ -135,13 +137,13 @@ pub fn growth(
         skipped: Vec::new(),
     };
     for capacity in CAPACITIES {
-        progress(&format!("a capacity of {capacity} bytes"));
+        progress(&Step::of(format!("a capacity of {capacity} bytes")));
         let task = Task {
             duration,
             capacity: Some(capacity as usize),
             ..stream()
         };
-        chart.take(runners, "queue", capacity, &task, processors, repetitions);
+        chart.take(runners, "queue", capacity, &task, processors, repetitions)?;
         chart.take(
             runners,
             "queue, batches",
@@ -149,10 +151,10 @@ pub fn growth(
             &task,
             processors,
             repetitions,
-        );
+        )?;
     }
     charts.push(chart);
-    progress("channels and messages of one process");
+    progress(&Step::of("channels and messages of one process"));
     charts.extend(costs::by_number(quick)?);
     Ok(charts)
 }
@@ -166,17 +168,19 @@ impl Chart {
         task: &Task,
         processors: [usize; 2],
         repetitions: usize,
-    ) {
+    ) -> Result<()> {
         let Some(runner) = runners.iter().find(|r| r.about().name == series) else {
-            return;
+            return Ok(());
         };
         if let Some(reason) = runner.refuses(task) {
             self.skipped.push(format!("{series}, {x}: {reason}"));
-            return;
+            return Ok(());
         }
         let mut rates = Vec::new();
         for _ in 0..repetitions {
-            match sample(&**runner, task, processors) {
+            let taken = sample(&**runner, task, processors);
+            interrupts::check()?;
+            match taken {
                 // Of a crowd of receivers each knows its own part; a broadcast reaches all.
                 Ok(taken) => {
                     let own = taken.receivers.iter().filter_map(|end| end.rate);
@@ -194,5 +198,6 @@ impl Chart {
             let series = series.to_owned();
             self.points.push(Point { series, x, y });
         }
+        Ok(())
     }
 }

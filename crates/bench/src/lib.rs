@@ -17,6 +17,7 @@
 //! - `place`: pinning, and the ping-pong that tells how far apart the processors are
 //! - `bare`: the limit; `queue`, `topic`, `service`, `value`, `fd`, `queues`, `signalled`: the transports
 //! - `conduct`: one sample; `run`: all of them; `figures`: what they say
+//! - `interrupts`: what becomes of Ctrl-C meanwhile
 //!
 //! # How to
 //! ```text
@@ -44,6 +45,7 @@ pub mod costs;
 pub mod fd;
 pub mod figures;
 pub mod growth;
+pub mod interrupts;
 pub mod machine;
 pub mod place;
 pub mod plot;
@@ -56,6 +58,7 @@ pub mod run;
 pub mod service;
 pub mod signalled;
 pub mod stats;
+pub mod summary;
 pub mod table;
 pub mod targets;
 pub mod topic;

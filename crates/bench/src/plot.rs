@@ -3,6 +3,7 @@
 use crate::figures::Figures;
 use crate::growth::Chart;
 use crate::run::Record;
+use crate::summary;
 use crate::table;
 use crate::transport::{About, Family, Topology};
 use anyhow::{Result, anyhow};
@@ -58,26 +59,64 @@ fn canvas(path: &Path, height: u32) -> Result<Area<'_>> {
 /// If the file can't be written, or nothing was measured.
 pub fn bars(record: &Record, topology: Topology, length: usize, path: &Path) -> Result<()> {
     let figures = Figures::of(record);
-    let mut rows: Vec<(&About, f64)> = record
-        .transports
-        .iter()
-        .filter_map(|about| {
-            let cell = figures.cell(&about.name, topology, length)?;
-            Some((about, cell.value.median))
-        })
-        .collect();
+    let bar = |about: &About| {
+        let cell = figures.cell(&about.name, topology, length)?;
+        Some((about.name.clone(), about.family, cell.value.median))
+    };
+    let all: Vec<Bar> = record.transports.iter().filter_map(bar).collect();
+    anyhow::ensure!(!all.is_empty(), "nothing was measured at {length} bytes");
+    let area = canvas(path, FRAME + BAR * all.len() as u32)?;
+    draw_bars(&area, all, topology, length)?;
+    area.present().map_err(said)
+}
+
+/// One picture of messages of one length: a round trip's half above, a stream below, the bare limit
+/// and some transports, each in so far as it was measured.
+///
+/// # Errors
+/// If the file can't be written, or nothing was measured.
+pub fn picture(
+    record: &Record,
+    length: usize,
+    chosen: impl Fn(&About) -> bool,
+    path: &Path,
+) -> Result<()> {
+    let figures = Figures::of(record);
+    let panel = |topology| {
+        let rows = summary::rows(record, &figures, topology, length, &chosen).into_iter();
+        let bars: Vec<Bar> = rows
+            .map(|row| (row.name, row.family, row.value.median))
+            .collect();
+        (topology, bars)
+    };
+    let panels = record.options.topologies.iter().map(|shape| panel(*shape));
+    let panels: Vec<_> = panels.filter(|(_, bars)| !bars.is_empty()).collect();
+    anyhow::ensure!(!panels.is_empty(), "nothing was measured at {length} bytes");
+    let height = |bars: &Vec<Bar>| FRAME + BAR * bars.len() as u32;
+    let total = panels.iter().map(|(_, bars)| height(bars)).sum();
+    let mut area = canvas(path, total)?;
+    for (topology, bars) in panels {
+        let (upper, lower) = area.split_vertically(height(&bars));
+        draw_bars(&upper, bars, topology, length)?;
+        area = lower;
+    }
+    area.present().map_err(said)
+}
+
+/// A name, whose it is, and how long its bar is.
+type Bar = (String, Family, f64);
+
+fn draw_bars(area: &Area<'_>, mut rows: Vec<Bar>, topology: Topology, length: usize) -> Result<()> {
     rows.sort_by(|a, b| match topology {
         // The first is drawn at the bottom.
-        Topology::RoundTrip => b.1.total_cmp(&a.1),
-        Topology::Stream => a.1.total_cmp(&b.1),
+        Topology::RoundTrip => b.2.total_cmp(&a.2),
+        Topology::Stream => a.2.total_cmp(&b.2),
     });
-    let low = rows.iter().map(|row| row.1).fold(f64::INFINITY, f64::min);
-    let high = rows.iter().map(|row| row.1).fold(0.0, f64::max);
-    anyhow::ensure!(!rows.is_empty(), "nothing was measured at {length} bytes");
+    let low = rows.iter().map(|row| row.2).fold(f64::INFINITY, f64::min);
+    let high = rows.iter().map(|row| row.2).fold(0.0, f64::max);
     let (low, high) = (low / 3.0, high * 3.0);
-    let area = canvas(path, FRAME + BAR * rows.len() as u32)?;
     let title = format!("{}, {}", table::caption(topology), table::bytes(length));
-    let mut chart = ChartBuilder::on(&area)
+    let mut chart = ChartBuilder::on(area)
         .caption(title, (FONT, 19))
         .margin(12)
         .set_label_area_size(LabelAreaPosition::Left, 250)
@@ -94,9 +133,9 @@ pub fn bars(record: &Record, topology: Topology, length: usize, path: &Path) -> 
         .label_style((FONT, 13))
         .draw()
         .map_err(said)?;
-    for (i, (about, value)) in rows.iter().enumerate() {
+    for (i, (_, family, value)) in rows.iter().enumerate() {
         let (bottom, top) = (i as f64 + 0.15, i as f64 + 0.85);
-        let style = colour(about.family).filled();
+        let style = colour(*family).filled();
         let bar = Rectangle::new([(low, bottom), (*value, top)], style);
         chart.draw_series([bar]).map_err(said)?;
         let figure = format!(" {}", table::value(topology, 0, *value));
@@ -106,17 +145,17 @@ pub fn bars(record: &Record, topology: Topology, length: usize, path: &Path) -> 
     // Names left of the bars, where the axis would have its numbers.
     let (plot_x, plot_y) = chart.plotting_area().get_pixel_range();
     let height = f64::from(plot_y.end - plot_y.start) / rows.len() as f64;
-    for (i, (about, _)) in rows.iter().enumerate() {
+    for (i, (name, family, _)) in rows.iter().enumerate() {
         let y = f64::from(plot_y.end) - (i as f64 + 0.5) * height;
-        let colour = colour(about.family);
+        let colour = colour(*family);
         let style = TextStyle::from((FONT, 13).into_font())
             .color(&colour)
             .pos(Pos::new(HPos::Right, VPos::Center));
         let at = (plot_x.start - 8, y as i32);
-        area.draw(&Text::new(about.name.clone(), at, style))
+        area.draw(&Text::new(name.clone(), at, style))
             .map_err(said)?;
     }
-    area.present().map_err(said)
+    Ok(())
 }
 
 /// Lines of several series over a number, both axes logarithmic.

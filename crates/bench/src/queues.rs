@@ -4,10 +4,12 @@
 //! has it: the safe interface of `sysv` copies once more.
 
 use crate::content::{Payload, Verifier};
+use crate::raw::inherited;
 use crate::transport::{About, Family, Link, Receiver, Sender, Task, Transport, Waits, Way, Wire};
 use anyhow::{Context, Result, bail};
 use nix::mqueue::{MQ_OFlag, MqAttr, MqdT, mq_open, mq_receive, mq_send, mq_unlink};
 use nix::sys::stat::Mode as FileMode;
+use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
 use sysv::{Calls, Errno, Kernel, Key, Mode, Queue};
 
 /// Bytes of a message's type.
@@ -117,10 +119,11 @@ pub struct PosixEnd {
 
 impl PosixEnd {
     fn open(link: &Link) -> Result<Self> {
-        let flags = MQ_OFlag::O_RDWR | MQ_OFlag::O_CLOEXEC;
-        let queue = mq_open(&*link.name, flags, FileMode::empty(), None).context("mq_open")?;
+        let number = link.descriptors.first().context("no queue was handed on")?;
+        let fd = inherited(*number)?.into_raw_fd();
         Ok(Self {
-            queue,
+            // SAFETY: a descriptor of a message queue, which nothing else here owns.
+            queue: unsafe { MqdT::from_raw_fd(fd) },
             buffer: vec![0; LONGEST],
         })
     }
@@ -171,15 +174,16 @@ impl Transport for Posix {
         let flags = MQ_OFlag::O_CREAT | MQ_OFlag::O_EXCL | MQ_OFlag::O_RDWR | MQ_OFlag::O_CLOEXEC;
         let mode = FileMode::S_IRUSR | FileMode::S_IWUSR;
         let shape = MqAttr::new(0, DEPTH, LONGEST as i64, 0);
-        match mq_open(&*name, flags, mode, Some(&shape)) {
-            Ok(queue) => drop(nix::mqueue::mq_close(queue)),
+        let queue = match mq_open(&*name, flags, mode, Some(&shape)) {
+            Ok(queue) => queue.into_raw_fd(),
             Err(nix::Error::ENOSYS) => bail!("this kernel has no POSIX queues"),
             Err(error) => return Err(error).context("mq_open"),
-        }
-        let removed = name.clone();
-        Ok(Wire::named(name).cleanup(move || {
-            let _ = mq_unlink(&*removed);
-        }))
+        };
+        // SAFETY: just opened, and owned by nothing else.
+        let queue = unsafe { OwnedFd::from_raw_fd(queue) };
+        // What has no name is not left behind, however this ends.
+        mq_unlink(&*name).context("mq_unlink")?;
+        Wire::default().hand_on(queue)
     }
 
     fn sender(&self, _: &Task, link: &Link) -> Result<PosixEnd> {

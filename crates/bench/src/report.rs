@@ -155,8 +155,13 @@ fn cells(record: &Record, topology: Topology) -> String {
         for (length, cell) in row {
             let cell = cell.map_or(String::new(), |cell| {
                 format!(
-                    "{}{}",
+                    "{}{}{}",
                     table::value(topology, *length, cell.value.median),
+                    if cell.is_poor(record.options.repetitions) {
+                        "\\*"
+                    } else {
+                        ""
+                    },
                     ratio(cell)
                 )
             });

@@ -18,6 +18,7 @@ use crate::conduct::{Taken, sample};
 use crate::costs::Cost;
 use crate::figures::{most_common, pairs, rings};
 use crate::growth::Chart;
+use crate::interrupts;
 use crate::machine::Machine;
 use crate::place::{Class, Placement};
 use crate::stats::Latency;
@@ -121,14 +122,38 @@ pub struct Record {
     pub seconds: f64,
 }
 
+/// How far a run is.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// What is being done, in words.
+    pub what: String,
+    /// Pairs that there are.
+    pub done: usize,
+    /// Pairs that are wanted; 0 if that is not known yet.
+    pub wanted: usize,
+}
+
+impl Step {
+    /// Something that is not counted.
+    pub fn of(what: impl Into<String>) -> Self {
+        let what = what.into();
+        Self {
+            what,
+            done: 0,
+            wanted: 0,
+        }
+    }
+}
+
 /// Runs everything; `progress` is told what is going on.
 ///
 /// # Errors
-/// Nothing of one transport's: what fails is skipped and said so.
+/// [`Interrupted`](interrupts::Interrupted) only: what fails of one transport is skipped and said
+/// so.
 pub fn run(
     runners: &[Box<dyn Runner>],
     options: &Options,
-    mut progress: impl FnMut(&str),
+    mut progress: impl FnMut(&Step),
 ) -> Result<Record> {
     let wanted: Vec<&dyn Runner> = runners
         .iter()
@@ -145,11 +170,11 @@ pub fn run(
     let mut cells = Vec::new();
     for topology in &options.topologies {
         for length in &options.lengths {
-            progress(&format!("checking: {}", task(*topology, *length)));
-            cells.push(run.check(&wanted, *topology, *length));
+            progress(&Step::of(format!("checking: {}", task(*topology, *length))));
+            cells.push(run.check(&wanted, *topology, *length)?);
         }
     }
-    run.rounds(&cells, &mut progress);
+    run.rounds(&cells, &mut progress)?;
     Ok(Record {
         machine: Machine::here(),
         options: options.clone(),
@@ -191,7 +216,7 @@ impl Run<'_> {
         wanted: &[&'a dyn Runner],
         topology: Topology,
         length: usize,
-    ) -> Cell<'a> {
+    ) -> Result<Cell<'a>> {
         let task = Task::pair(topology, length, self.options.duration);
         let thorough = Task {
             thorough: true,
@@ -200,6 +225,7 @@ impl Run<'_> {
         };
         let mut able = Vec::new();
         for runner in wanted {
+            interrupts::check()?;
             if let Some(reason) = runner.refuses(&task) {
                 self.skip(&runner.about(), &task, reason);
             } else if let Err(error) = sample(*runner, &thorough, self.options.processors) {
@@ -211,26 +237,28 @@ impl Run<'_> {
         let (rings, others) = able
             .into_iter()
             .partition(|runner| runner.about().is_ring());
-        Cell {
+        Ok(Cell {
             task,
             rings,
             others,
-        }
+        })
     }
 
     /// Samples until nothing lacks a pair, or the time is over.
-    fn rounds(&mut self, cells: &[Cell<'_>], progress: &mut impl FnMut(&str)) {
+    fn rounds(&mut self, cells: &[Cell<'_>], progress: &mut impl FnMut(&Step)) -> Result<()> {
+        let all: usize = cells.iter().map(|cell| cell.others.len()).sum();
+        let wanted = all * self.options.repetitions;
         let mut failed = Vec::new();
         for round in 1.. {
             let mut complete = true;
             for cell in cells {
                 if round > 1 && self.start.elapsed() > self.options.patience {
-                    return;
+                    return Ok(());
                 }
                 let lacking: Vec<_> = cell
                     .others
                     .iter()
-                    .filter(|other| self.lacks(&other.about(), &cell.task))
+                    .filter(|other| self.lacks(&other.about(), &cell.task) > 0)
                     .filter(|other| !failed.contains(&(other.about().name, cell.task.clone())))
                     .collect();
                 // Where nothing but the rings is wanted, they are sampled as often.
@@ -239,45 +267,58 @@ impl Run<'_> {
                     continue;
                 }
                 complete = false;
-                progress(&format!(
-                    "round {round}: {}, {} to go",
-                    task(cell.task.topology, cell.task.length),
-                    lacking.len()
-                ));
+                let others = cells.iter().flat_map(|cell| {
+                    let task = &cell.task;
+                    cell.others.iter().map(move |other| (other, task))
+                });
+                let lacks = others.map(|(other, task)| self.lacks(&other.about(), task));
+                progress(&Step {
+                    what: format!(
+                        "round {round}: {}",
+                        task(cell.task.topology, cell.task.length)
+                    ),
+                    done: wanted - lacks.sum::<usize>(),
+                    wanted,
+                });
                 for few in lacking.chunks(BETWEEN) {
-                    cell.rings.iter().for_each(|ring| {
-                        self.take(*ring, &cell.task);
-                    });
+                    for ring in &cell.rings {
+                        self.take(*ring, &cell.task)?;
+                    }
                     for runner in few {
-                        if !self.take(**runner, &cell.task) {
+                        if !self.take(**runner, &cell.task)? {
                             failed.push((runner.about().name, cell.task.clone()));
                         }
                     }
                 }
-                cell.rings.iter().for_each(|ring| {
-                    self.take(*ring, &cell.task);
-                });
+                for ring in &cell.rings {
+                    self.take(*ring, &cell.task)?;
+                }
             }
             if complete {
-                return;
+                break;
             }
         }
+        Ok(())
     }
 
-    /// Whether a transport needs another sample.
-    fn lacks(&self, about: &About, task: &Task) -> bool {
+    /// How many more pairs a transport needs.
+    fn lacks(&self, about: &About, task: &Task) -> usize {
         let here = |s: &&Sample| s.topology == task.topology && s.length == task.length;
         let samples: Vec<_> = self.samples.iter().filter(here).collect();
         let class = most_common(self.samples.iter().filter_map(|sample| sample.class));
         let rings = rings(&self.transports, &samples, about.way);
         let pairs = pairs(&samples, &about.name, &rings);
-        pairs.filter(|pair| pair.sample.class == class).count() < self.options.repetitions
+        let found = pairs.filter(|pair| pair.sample.class == class).count();
+        self.options.repetitions.saturating_sub(found)
     }
 
     /// Takes a sample; answers whether there is one.
-    fn take(&mut self, runner: &dyn Runner, task: &Task) -> bool {
+    fn take(&mut self, runner: &dyn Runner, task: &Task) -> Result<bool> {
         let about = runner.about();
-        match sample(runner, task, self.options.processors) {
+        let taken = sample(runner, task, self.options.processors);
+        // What fails because of a signal is not the transport's fault.
+        interrupts::check()?;
+        Ok(match taken {
             Ok(taken) => {
                 let at = self.start.elapsed().as_secs_f64();
                 self.samples.push(Sample::of(about.name, task, at, &taken));
@@ -287,7 +328,7 @@ impl Run<'_> {
                 self.skip(&about, task, format!("{error:#}"));
                 false
             }
-        }
+        })
     }
 
     fn skip(&mut self, about: &About, task: &Task, reason: String) {

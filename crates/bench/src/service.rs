@@ -71,8 +71,11 @@ impl Asked for Service {
     }
 
     fn wire(&self, _: &Task, unique: &str) -> Result<Wire> {
-        // It goes with its last user.
-        Ok(Wire::named(unique))
+        Ok(Wire::named(unique).cleanup({
+            let name: tombolo::Name = unique.parse()?;
+            // Gone already, unless an end was killed.
+            move || drop(tombolo::service::remove(name))
+        }))
     }
 
     fn caller(&self, task: &Task, link: &Link) -> Result<ServiceCaller> {

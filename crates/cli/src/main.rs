@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 mod attend;
+mod bench;
+mod bench_table;
 mod call;
 mod channels;
 mod columns;
@@ -72,6 +74,7 @@ Examples:
   tombolo show greeting            all about it, and who has it attached
   tombolo rm greeting
   tombolo run -- ./server          a program with System V in shared memory, not in the kernel
+  tombolo bench                    how fast all that is on this machine
 `tombolo COMMAND --help` has more; so have the pages that `tombolo man DIR` writes.
 ";
 
@@ -109,6 +112,7 @@ macro_rules! commands {
 
 commands! {
     Demo = demo::Args,
+    Bench = bench::Args,
     Put = put::Args,
     Get = get::Args,
     Send = send::Args,
@@ -135,6 +139,8 @@ commands! {
 }
 
 fn main() -> ExitCode {
+    // This process may be one end of a sample.
+    ::bench::conduct::play_role(&::bench::registry::runners());
     exit::finish(run(Cli::parse()))
 }
 

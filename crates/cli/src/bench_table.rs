@@ -1,0 +1,188 @@
+//! What `tombolo bench` shows: a table for each shape, bars for its first length, and what was not
+//! measured.
+
+use std::io;
+
+use ::bench::figures::Figures;
+use ::bench::run::{Record, name};
+use ::bench::summary::{self, Row, limit};
+use ::bench::table::{bytes, caption, multiple, skipped, value};
+use ::bench::transport::{About, Family, Topology, Way};
+use serde_json::{Value as Json, json};
+
+use crate::output::{Fields, Output};
+
+/// Columns of the longest bar.
+const BAR: f64 = 40.0;
+
+/// Tables and bars, for people.
+pub fn write(record: &Record, out: &mut Output) -> io::Result<()> {
+    let figures = Figures::of(record);
+    let lengths = &record.options.lengths;
+    for topology in &record.options.topologies {
+        out.heading(caption(*topology))?;
+        for line in table(record, &figures, *topology) {
+            out.line(&line)?;
+        }
+        out.line("")?;
+    }
+    for topology in &record.options.topologies {
+        let rows = rows(record, &figures, *topology, lengths[0]);
+        // Where nothing was measured beside it, nothing can be held against it.
+        let compared = rows.into_iter();
+        let compared = compared.filter(|row| row.ratio.is_some() || row.family == Family::Bare);
+        let compared: Vec<_> = compared.collect();
+        if compared.iter().any(|row| row.ratio.is_some()) {
+            let (length, shape) = (bytes(lengths[0]), name(*topology));
+            let heading = format!("{length}, {shape}: the share of what the machine can do");
+            out.heading(&heading)?;
+            for line in bars(&compared, *topology) {
+                out.line(&line)?;
+            }
+            out.line("")?;
+        }
+    }
+    let machine = &record.machine;
+    let distance = figures
+        .class
+        .map_or("never at one distance", |class| class.name());
+    out.line(&format!(
+        "{} on {}; the two processors were {distance}",
+        machine.kernel, machine.processor
+    ))?;
+    for (transport, reason, tasks) in skipped(record) {
+        let ring = |about: &About| about.is_ring() && about.name == transport;
+        if !record.transports.iter().any(ring) {
+            out.line(&format!("not measured: {transport}: {reason} ({tasks})"))?;
+        }
+    }
+    Ok(())
+}
+
+fn rows(record: &Record, figures: &Figures, topology: Topology, length: usize) -> Vec<Row> {
+    summary::rows(record, figures, topology, length, |_| true)
+}
+
+/// A line for each transport, a column for each length.
+fn table(record: &Record, figures: &Figures, topology: Topology) -> Vec<String> {
+    let lengths = &record.options.lengths;
+    let columns: Vec<Vec<Row>> = lengths
+        .iter()
+        .map(|length| rows(record, figures, topology, *length))
+        .collect();
+    let limits = [Way::OneByOne, Way::Batch, Way::InPlace].map(limit);
+    let others = record.transports.iter().filter(|about| !about.is_ring());
+    let names = || {
+        limits
+            .into_iter()
+            .chain(others.clone().map(|about| &*about.name))
+    };
+    let longest = names().map(str::len).max().unwrap_or(0);
+    let mut lines = vec![
+        lengths
+            .iter()
+            .fold(format!("{:longest$}", ""), |line, length| {
+                format!("{line}{:>19}", bytes(*length))
+            }),
+    ];
+    for name in names() {
+        let cells = columns.iter().zip(lengths).map(|(column, length)| {
+            let row = column.iter().find(|row| row.name == name);
+            row.map_or(String::new(), |row| cell(row, topology, *length, record))
+        });
+        let cells: Vec<_> = cells.collect();
+        if cells.iter().any(|cell| !cell.is_empty()) {
+            let line = cells.iter().fold(format!("{name:longest$}"), |line, cell| {
+                format!("{line}{cell:>19}")
+            });
+            lines.push(line.trim_end().to_owned());
+        }
+    }
+    lines
+}
+
+/// A figure, and the multiple of the bare limit's.
+fn cell(row: &Row, topology: Topology, length: usize, record: &Record) -> String {
+    let figure = match topology {
+        Topology::RoundTrip => value(topology, length, row.value.median),
+        // Bytes only where messages are long.
+        Topology::Stream if length < 65_536 => value(topology, length, row.value.median),
+        Topology::Stream => format!("{:.1} GB/s", row.value.median * length as f64 / 1e9),
+    };
+    let ratio = row.ratio.map_or("        ".to_owned(), |ratio| {
+        format!("{:>8}", multiple(ratio.median))
+    });
+    let few = row.disturbed || row.value.count < record.options.repetitions;
+    format!("{figure}{}{ratio}", if few { "*" } else { " " })
+}
+
+/// A bar for each transport, as long as its share of the bare limit.
+fn bars(rows: &[Row], topology: Topology) -> Vec<String> {
+    let longest = rows.iter().map(|row| row.name.len()).max().unwrap_or(0);
+    let lines = rows.iter().map(|row| {
+        let ratio = row.ratio.map_or(1.0, |ratio| ratio.median);
+        let share = match topology {
+            Topology::RoundTrip => 1.0 / ratio,
+            Topology::Stream => ratio,
+        };
+        let figure = value(topology, 0, row.value.median);
+        format!("{:>longest$} {figure:>8}  {}", row.name, bar(share * BAR))
+    });
+    lines.collect()
+}
+
+/// So many columns, in eighths; the shortest is not nothing.
+fn bar(columns: f64) -> String {
+    const PARTS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
+    let eighths = ((columns * 8.0).round() as usize).max(1);
+    "█".repeat(eighths / 8) + PARTS[eighths % 8]
+}
+
+/// All figures, for programs.
+pub fn objects(record: &Record) -> Vec<Fields> {
+    let figures = Figures::of(record);
+    let mut objects = Vec::new();
+    for topology in &record.options.topologies {
+        for length in &record.options.lengths {
+            for row in rows(record, &figures, *topology, *length) {
+                objects.push(object(&row, *topology, *length, &figures));
+            }
+        }
+    }
+    objects
+}
+
+fn object(row: &Row, topology: Topology, length: usize, figures: &Figures) -> Fields {
+    let unit = match topology {
+        Topology::RoundTrip => "nanoseconds",
+        Topology::Stream => "messages_per_second",
+    };
+    let spread = |spread: ::bench::stats::Spread| json!({"median": spread.median, "min": spread.min, "max": spread.max});
+    let fields = [
+        ("transport", json!(row.name)),
+        ("shape", json!(summary::slug(name(topology)))),
+        ("size", json!(length)),
+        (unit, spread(row.value)),
+        ("ratio", row.ratio.map_or(Json::Null, spread)),
+        ("samples", json!(row.value.count)),
+        ("disturbed", json!(row.disturbed)),
+        ("distance", json!(figures.class)),
+    ];
+    let owned = fields
+        .into_iter()
+        .map(|(key, field)| (key.to_owned(), field));
+    owned.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bars_are_as_long_as_they_should_be() {
+        assert_eq!(bar(40.0).chars().count(), 40);
+        assert_eq!(bar(0.0), "▏");
+        assert_eq!(bar(1.5), "█▌");
+        assert_eq!(bar(39.99), bar(40.0));
+    }
+}

@@ -48,6 +48,8 @@ pub enum Reason {
     Unfinished(Identity),
     /// Others create and remove segments at its keys all the time.
     Contended,
+    /// Its lock is held by a process, with this pid if it is known, that is alive and does not go on.
+    Locked(Option<i32>),
     /// It has as many of something as it may.
     Crowded {
         /// Of what: producers, consumers, …
@@ -244,6 +246,13 @@ impl fmt::Display for OpenError {
                 "{address} can't be created: others create and remove segments at its keys \
                  all the time; end them, or take another name"
             ),
+            Reason::Locked(pid) => {
+                write!(f, "{address} is locked by a process that does not go on")?;
+                match pid {
+                    Some(pid) => write!(f, ": pid {pid}; continue or end it"),
+                    None => write!(f, " in another PID name space; continue or end it"),
+                }
+            }
             Reason::Crowded { what, limit } => write!(
                 f,
                 "{address} has {limit} {what} already, as many as it may; \

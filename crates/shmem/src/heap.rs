@@ -7,9 +7,9 @@
 //!
 //! Sizes are rounded up to a class, four of which lie between a power of two and the next. A
 //! block once cut stays of its class: freed, it goes to the class's list, from which the next
-//! allocation of that class takes it; otherwise the next fresh bytes are cut. Blocks are not
-//! joined again, so the heap is as large as the sum, over the classes, of the most that was in
-//! use at once.
+//! allocation of that class takes it; otherwise the next fresh bytes are cut, and when there are
+//! none left a free block of a larger class serves. Blocks are not joined again, so the heap is as
+//! large as the sum, over the classes, of the most that was in use at once.
 //!
 //! **Crash.** Allocating and freeing go by the journal; the bytes of a block do not, and may hold
 //! anything.
@@ -85,17 +85,39 @@ impl Heap {
     pub fn allocate(&self, tx: &mut Tx, size: usize) -> Result<usize> {
         let whole = size.checked_add(block::LAYOUT.size).ok_or(Errno::NOMEM)?;
         let class = class_of(whole).ok_or(Errno::NOMEM)?;
-        let list = self.header + layout::FREE + 8 * class;
-        let free = tx.get_at(list)?;
-        if free != 0 {
-            self.check(free)?;
-            let next = tx.get(free + block::NEXT)?;
-            tx.set(list, next)?;
-            return Ok(free + block::LAYOUT.size);
+        if let Some(free) = self.take_free(tx, class)? {
+            return Ok(free);
         }
-        let block = self.cut(tx, size_of_class(class))?;
+        let block = match self.cut(tx, size_of_class(class)) {
+            Err(Errno::NOMEM) => return self.take_larger(tx, class),
+            cut => cut?,
+        };
         tx.set(block + block::CLASS, class as u64)?;
         Ok(block + block::LAYOUT.size)
+    }
+
+    /// A free block of a class.
+    fn take_free(&self, tx: &mut Tx, class: usize) -> Result<Option<usize>> {
+        let list = self.header + layout::FREE + 8 * class;
+        let free = tx.get_at(list)?;
+        if free == 0 {
+            return Ok(None);
+        }
+        self.check(free)?;
+        let next = tx.get(free + block::NEXT)?;
+        tx.set(list, next)?;
+        Ok(Some(free + block::LAYOUT.size))
+    }
+
+    /// A free block of a larger class than that, when nothing can be cut any more.
+    #[cold]
+    fn take_larger(&self, tx: &mut Tx, class: usize) -> Result<usize> {
+        for larger in class + 1..CLASSES {
+            if let Some(free) = self.take_free(tx, larger)? {
+                return Ok(free);
+            }
+        }
+        Err(Errno::NOMEM)
     }
 
     fn cut(&self, tx: &mut Tx, size: usize) -> Result<usize> {
@@ -223,6 +245,13 @@ mod tests {
         drop(tx);
         let mut tx = JOURNAL.begin(&region);
         assert_eq!(heap.allocate(&mut tx, 500), Ok(lost));
+        // What is left is too small for one more, which then gets a larger block.
+        while heap.cut(&mut tx, 32).is_ok() {
+            tx.commit();
+        }
+        heap.free(&mut tx, blocks[3]).unwrap();
+        assert_eq!(heap.allocate(&mut tx, 100), Ok(blocks[3]));
+        assert_eq!(heap.allocate(&mut tx, 100), Err(Errno::NOMEM));
         heap.clear(&mut tx).unwrap();
         assert_eq!(heap.allocate(&mut tx, 40_000), Ok(blocks[0]));
     }

@@ -75,6 +75,16 @@ impl<'a> Lock<'a> {
         Bell::new(self.region, self.offset + layout::BELL)
     }
 
+    /// Takes the lock for `me` if nobody has it.
+    #[inline]
+    pub fn take_if_free(&self, me: u64) -> Option<Held<'a>> {
+        // Made only if it is held: its drop unlocks.
+        self.exchange(0, me).then(|| Held {
+            lock: *self,
+            taken: Taken::Clean,
+        })
+    }
+
     /// Takes the lock for `me`, or answers `None` when patience ends.
     ///
     /// `is_dead` says whether the holder with that word is dead; it is asked only while the lock
@@ -85,13 +95,10 @@ impl<'a> Lock<'a> {
         patience: Patience,
         is_dead: impl FnMut(u64) -> bool,
     ) -> Option<Held<'a>> {
-        if self.exchange(0, me) {
-            return Some(Held {
-                lock: *self,
-                taken: Taken::Clean,
-            });
+        match self.take_if_free(me) {
+            None => self.take_slowly(me, patience, is_dead),
+            held => held,
         }
-        self.take_slowly(me, patience, is_dead)
     }
 
     #[cold]
@@ -187,6 +194,8 @@ mod tests {
         let lock = Lock::new(&region, 0);
         let held = lock.take(1, Patience::FOREVER, |_| false).unwrap();
         assert_eq!(held.taken, Taken::Clean);
+        assert!(lock.take_if_free(2).is_none());
+        assert_eq!(lock.holder(), 1);
         assert!(
             lock.take(2, Patience::from(Duration::from_millis(5)), |_| false)
                 .is_none()

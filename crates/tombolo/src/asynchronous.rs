@@ -57,6 +57,7 @@
 use std::future::poll_fn;
 use std::task::{Poll, Waker};
 
+pub use crate::async_mailbox::{AsyncPoster, AsyncTaker};
 pub use crate::async_queue::{AsyncConsumer, AsyncProducer};
 pub use crate::async_service::{AsyncClient, AsyncPending, AsyncServer};
 pub use crate::async_topic::{AsyncPublisher, AsyncSubscriber};

@@ -30,11 +30,12 @@ pub(crate) trait Shape: Copy {
 }
 
 /// What each kind of channel expects of its segments.
-pub const KINDS: [Expected; 4] = [
+pub const KINDS: [Expected; 5] = [
     crate::value::EXPECTED,
     <crate::queue_layout::Shape as Shape>::EXPECTED,
     <crate::topic_layout::Shape as Shape>::EXPECTED,
     <crate::service_layout::Shape as Shape>::EXPECTED,
+    <crate::mailbox_layout::Shape as Shape>::EXPECTED,
 ];
 
 /// An open channel.

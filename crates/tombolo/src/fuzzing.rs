@@ -13,6 +13,7 @@
 //! operation: that is what the processes of `checks/hostile` scribble for.
 #![allow(missing_docs)]
 
+pub use crate::fuzzing_mailbox::mailbox;
 pub use crate::fuzzing_queue::queue;
 pub use crate::fuzzing_service::service;
 pub use crate::fuzzing_topic::topic;
@@ -29,7 +30,8 @@ use std::time::Duration;
 pub type Body = fn(&[u8]);
 
 /// All bodies, by the name of their channel.
-pub const BODIES: [(&str, Body); 4] = [
+pub const BODIES: [(&str, Body); 5] = [
+    ("mailbox", mailbox),
     ("queue", queue),
     ("service", service),
     ("topic", topic),
@@ -337,6 +339,11 @@ mod tests {
         let time = start.elapsed();
         println!("{name}: {ran} runs in {time:.1?}; the slowest took {slowest:.1?}");
         assert!(cfg!(miri) || slowest.0 < LIMIT, "{slowest:?}");
+    }
+
+    #[test]
+    fn mailbox() {
+        run("mailbox");
     }
 
     #[test]

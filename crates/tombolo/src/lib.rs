@@ -4,6 +4,7 @@
 //! shared memory lacks, and names, message boundaries and survival of `kill -9` with it.
 //!
 //! - [`inspect`]: how full a channel is and who takes part, from outside.
+//! - [`mailbox`]: messages with types, taken by type.
 //! - [`queue`]: the bounded buffer; each message goes to one consumer.
 //! - [`service`]: requests with replies; each reply finds who asked.
 //! - [`topic`]: one to many; each message goes to every subscriber.
@@ -14,6 +15,8 @@
 //! - [`shmem`]: what channels are made of.
 #![forbid(unsafe_code)]
 
+#[cfg(all(feature = "async", not(loom)))]
+mod async_mailbox;
 #[cfg(all(feature = "async", not(loom)))]
 mod async_queue;
 #[cfg(all(feature = "async", not(loom)))]
@@ -29,6 +32,8 @@ mod channel;
 #[cfg(all(any(test, feature = "fuzzing"), not(loom)))]
 #[doc(hidden)]
 pub mod fuzzing;
+#[cfg(all(any(test, feature = "fuzzing"), not(loom)))]
+mod fuzzing_mailbox;
 #[cfg(all(any(test, feature = "fuzzing"), not(loom)))]
 mod fuzzing_queue;
 #[cfg(all(any(test, feature = "fuzzing"), not(loom)))]
@@ -46,9 +51,25 @@ mod inspect_tests;
 #[cfg_attr(loom, allow(dead_code, reason = "loom models parts of it"))]
 mod lane;
 #[cfg(not(loom))]
+pub mod mailbox;
+#[cfg(not(loom))]
+mod mailbox_inside;
+#[cfg(not(loom))]
+mod mailbox_layout;
+#[cfg(not(loom))]
+mod mailbox_member;
+#[cfg(not(loom))]
+mod mailbox_members;
+#[cfg(not(loom))]
 mod mailbox_message;
 #[cfg(not(loom))]
+mod mailbox_poster;
+#[cfg(not(loom))]
 pub mod mailbox_store;
+#[cfg(not(loom))]
+mod mailbox_taker;
+#[cfg(all(test, not(loom)))]
+mod mailbox_tests;
 #[cfg_attr(loom, allow(dead_code, reason = "loom models parts of it"))]
 mod participant;
 #[cfg(not(loom))]

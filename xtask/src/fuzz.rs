@@ -7,12 +7,12 @@ use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The channels that have a body.
-const CHANNELS: [&str; 4] = ["queue", "service", "topic", "value"];
+const CHANNELS: [&str; 5] = ["mailbox", "queue", "service", "topic", "value"];
 
 /// What is to be fuzzed.
 #[derive(Args)]
 pub struct Options {
-    /// Channels: queue, service, topic, value; all if none is named
+    /// Channels: mailbox, queue, service, topic, value; all if none is named
     #[arg(value_parser = CHANNELS)]
     channels: Vec<String>,
     /// How long, in minutes, for all of them together [default: 5]

@@ -63,7 +63,7 @@ fn page() -> String {
     section(&mut page, &shmem::lock::layout::LAYOUT, 0);
     section(&mut page, &shmem::wait::layout::LAYOUT, 0);
     section(&mut page, &shmem::pulse::layout::LAYOUT, 0);
-    for layout in tombolo::LAYOUTS {
+    for layout in tombolo::LAYOUTS.into_iter().chain(tombolo::MAILBOX_LAYOUTS) {
         // What follows the header has its offsets from the start of the segment.
         let follows = layout
             .fields

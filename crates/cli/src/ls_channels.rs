@@ -71,7 +71,7 @@ static COLUMNS: &[Column] = &[
     },
     Column {
         name: "channel",
-        help: "value, queue, topic or service",
+        help: "value, queue, topic, mailbox or service",
         value: |row, around| {
             let listed = around.channel(&row.object).map(|channel| channel.kind);
             let seen = || Some(row.seen.as_ref().ok()?.kind.name().to_owned());
@@ -115,12 +115,12 @@ static COLUMNS: &[Column] = &[
     },
     Column {
         name: "capacity",
-        help: "bytes for each producer or publisher, of a message or a request",
+        help: "bytes for each producer or publisher, of a mailbox, of a message or a request",
         value: |row, _| row.seen(|seen| Some(Value::Bytes(seen.capacity))),
     },
     Column {
         name: "messages",
-        help: "how many wait: for a consumer, for the slowest subscriber, for a server",
+        help: "how many wait: for a consumer, a taker, the slowest subscriber, a server",
         value: |row, _| row.seen(|seen| seen.waiting.map(Value::Count)),
     },
     Column {

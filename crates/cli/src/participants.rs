@@ -7,7 +7,7 @@ use crate::object::Surroundings;
 use crate::output::Output;
 use crate::value::{Human, Value};
 
-const ROLES: [Role; 7] = [
+const ROLES: [Role; 9] = [
     Role::Producer,
     Role::Consumer,
     Role::Publisher,
@@ -15,6 +15,8 @@ const ROLES: [Role; 7] = [
     Role::Client,
     Role::Server,
     Role::Writer,
+    Role::Poster,
+    Role::Taker,
 ];
 
 /// How many of which role live: "2 producers, 1 consumer".

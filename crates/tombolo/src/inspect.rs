@@ -62,12 +62,13 @@ pub struct Inspection {
     pub kind: Kind,
     /// Its header.
     pub header: Header,
-    /// Bytes: of each producer's or publisher's lane, or that a value or a request may have.
+    /// Bytes: of each producer's or publisher's lane, that a mailbox may hold, or that a value or a
+    /// request may have.
     pub capacity: u64,
     /// Messages, requests or values that there ever were, as far as was told.
     pub total: u64,
     /// How many of them wait: to be received by a consumer, by the slowest subscriber, to be taken
-    /// by a server. `None` of a value, whose message never goes.
+    /// by a server or a taker. `None` of a value, whose message never goes.
     pub waiting: Option<u64>,
     /// How many bytes those take.
     pub bytes: Option<u64>,
@@ -95,6 +96,10 @@ pub enum Role {
     Server,
     /// Is in the middle of a put to a value.
     Writer,
+    /// Posts to a mailbox.
+    Poster,
+    /// Takes from a mailbox.
+    Taker,
 }
 
 impl Role {
@@ -108,6 +113,8 @@ impl Role {
             Self::Client => "client",
             Self::Server => "server",
             Self::Writer => "writer",
+            Self::Poster => "poster",
+            Self::Taker => "taker",
         }
     }
 }
@@ -124,11 +131,11 @@ pub struct Participant {
     /// Whether it sleeps, as it says; a dead one does not.
     pub asleep: bool,
     /// Messages so far: sent through its lane, published through its lane, received by a
-    /// subscriber, called through its slot.
+    /// subscriber, called through its slot, posted or taken.
     pub messages: Option<u64>,
     /// What is yet to be done: messages of a producer that nobody has finished, messages that a
     /// subscriber has yet to receive, a call of a client without a reply, calls that a server has
-    /// in hand.
+    /// in hand, a message that a poster or a taker has in hand.
     pub waiting: Option<u64>,
     /// Messages that a subscriber has lost.
     pub lost: Option<u64>,
@@ -176,6 +183,7 @@ pub fn inspect(length: u64, read: &mut Read<'_>) -> Result<Inspection, InspectEr
         Some(Kind::Queue) => inspect_parts::queue(&shaped(header, &head)?, read),
         Some(Kind::Topic) => inspect_parts::topic(&shaped(header, &head)?, read),
         Some(Kind::Service) => inspect_parts::service(&shaped(header, &head)?, read),
+        Some(Kind::Mailbox) => inspect_parts::mailbox(&shaped(header, &head)?, read),
         Some(Kind::Value) if header.layout_hash != value_slots::LAYOUT_HASH => {
             Err(InspectError::Layout)
         }

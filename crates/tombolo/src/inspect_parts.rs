@@ -2,6 +2,8 @@
 
 use crate::inspect::{Begun, InspectError, Inspection, Participant, Read, Role};
 use crate::inspect::{fetch, known, participant, word};
+use crate::mailbox_layout::{self, Part, seat as mailbox_seat};
+use crate::mailbox_store;
 use crate::queue_layout::{self, lane as queue_lane};
 use crate::service_layout::{self, request, slot};
 use crate::topic_layout::{self, lane as topic_lane, seat as topic_seat};
@@ -196,6 +198,47 @@ pub(crate) fn service(
         total,
         waiting: Some(waiting),
         bytes: Some(bytes),
+        policy: None,
+        participants,
+    })
+}
+
+pub(crate) fn mailbox(
+    begun: &Begun<'_, mailbox_layout::Shape>,
+    read: &mut Read<'_>,
+) -> Result<Inspection, InspectError> {
+    let Begun {
+        header,
+        head,
+        shape,
+    } = begun;
+    let seated = shape.seated(head);
+    let region = Region::heap(shape.blocks());
+    between(&region, read, shape.at(0, 0), shape.at(seated, 0))?;
+    let mut participants = Vec::new();
+    for at in 0..seated {
+        // Relaxed: of a copy.
+        let part = region.load_u32(shape.at(at, mailbox_seat::ROLE), Ordering::Relaxed);
+        let role = match part {
+            part if part == Part::Poster as u32 => Role::Poster,
+            _ => Role::Taker,
+        };
+        let in_hand = word(&region, shape.at(at, mailbox_seat::HELD)) != 0;
+        let member = participant(&region, role, at, shape.seat(at));
+        participants.extend(member.map(|(_, member)| Participant {
+            messages: Some(word(&region, shape.at(at, mailbox_seat::DONE))),
+            waiting: Some(in_hand.into()),
+            ..member
+        }));
+    }
+    let store = |field| word(head, mailbox_layout::layout::STORE + field);
+    Ok(Inspection {
+        kind: Kind::Mailbox,
+        header: header.clone(),
+        capacity: shape.capacity(),
+        total: word(head, mailbox_layout::layout::POSTED),
+        waiting: Some(store(mailbox_store::layout::COUNT)),
+        bytes: Some(store(mailbox_store::layout::BYTES)),
         policy: None,
         participants,
     })

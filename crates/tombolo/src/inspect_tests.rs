@@ -1,7 +1,9 @@
 //! Tests of `inspect` on memory of one process.
 
-use crate::channel::Shape;
-use crate::inspect::{InspectError, Inspection, Role, inspect};
+use crate::channel::{Channel, Shape};
+use crate::inspect::{InspectError, Inspection, Participant, Role, inspect};
+use crate::mailbox::{Poster, Taker, Wanted};
+use crate::mailbox_layout;
 use crate::queue_layout::{self, lane};
 use crate::service_layout::{self, request, slot};
 use crate::topic_layout;
@@ -12,6 +14,7 @@ use crate::value_slots::Slots;
 use shmem::Region;
 use shmem::header::{self, Header, Kind, Lifetime};
 use shmem::sync::Ordering;
+use shmem::wait::Patience;
 
 /// A process that nobody finds alive.
 const DEAD: u64 = 0x7fff_ffff << 32 | 0x2b;
@@ -152,6 +155,30 @@ fn a_service_tells_which_calls_wait_and_who_has_them() {
         [Some(1), Some(1), Some(1)],
         "two clients, a server"
     );
+}
+
+#[test]
+fn a_mailbox_tells_what_waits_and_who_has_what_in_hand() {
+    let (shape, _) = mailbox_layout::Shape::plan(1000, 8, 4).unwrap();
+    let region = made(&shape);
+    let channel = || Channel::<mailbox_layout::Shape>::on(&region).unwrap();
+    let mut poster = Poster::of(channel()).unwrap();
+    let mut taker = Taker::of(channel()).unwrap();
+    for length in [10, 20, 30] {
+        poster.post(1, &vec![0; length]).unwrap();
+    }
+    let in_hand = taker.receive(Wanted::Any, Patience::none()).unwrap();
+    let seen = look(&region).unwrap();
+    assert_eq!((seen.kind, seen.capacity), (Kind::Mailbox, 1000));
+    let told = (seen.total, seen.waiting, seen.bytes);
+    assert_eq!(told, (3, Some(2), Some(50)));
+    let me = Some(std::process::id() as i32);
+    let told = |p: &Participant| (p.role, p.pid, p.messages, p.waiting);
+    let told: Vec<_> = seen.participants.iter().map(told).collect();
+    assert_eq!(told[0], (Role::Poster, me, Some(3), Some(0)));
+    assert_eq!(told[1..], [(Role::Taker, me, Some(0), Some(1))]);
+    drop(in_hand);
+    assert_eq!(look(&region).unwrap().participants[1].messages, Some(1));
 }
 
 #[test]

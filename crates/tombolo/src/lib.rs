@@ -151,6 +151,13 @@ pub use shmem::zerocopy;
 pub use shmem::{Address, Name, OpenError, Reason, header::Lifetime, wait::Patience};
 pub use {shmem, sysv};
 
+/// The layouts of [`mailbox`], for `docs/layout.md`.
+#[cfg(not(loom))]
+pub const MAILBOX_LAYOUTS: [&shmem::layout::Layout; 2] = [
+    &mailbox_layout::layout::LAYOUT,
+    &mailbox_layout::seat::LAYOUT,
+];
+
 /// The layouts of [`mailbox_store`], for `docs/layout.md`.
 #[cfg(not(loom))]
 pub const STORE_LAYOUTS: [&shmem::layout::Layout; 5] = [

@@ -169,8 +169,7 @@ impl Taker {
         if self.hand.is_some() {
             // A long one, copied where it stands in nobody's way.
             Delivery { taker: self }.append_to(to);
-        }
-        if taken.is_some() {
+        } else if taken.is_some() {
             self.member.has_done_one();
         }
         Ok(taken)
@@ -341,6 +340,9 @@ impl Taker {
         inside.finish();
         if is_done {
             self.hand = None;
+            if !hand.goes_back {
+                self.member.has_done_one();
+            }
         }
         Ok(())
     }

@@ -19,9 +19,10 @@ pub struct Target {
     pub ftok: fn(&Path, i32) -> Result<i32>,
     /// Whether answers travel through `errno` (G-5).
     pub uses_errno: bool,
-    /// Whether the calls are the kernel's, so that its files under `/proc` and its switches under
-    /// `/proc/sys/kernel` speak of the same objects.
+    /// Whether the calls are the kernel's.
     pub is_kernel: bool,
+    /// Whether the files under `/proc/sysvipc` and `/proc/sys/kernel` speak of the same objects.
+    pub has_files: bool,
     /// Whether the process has an IPC name space of its own, empty at the start.
     pub own_name_space: bool,
     /// Leaves for such a name space, if that is possible.
@@ -106,12 +107,21 @@ impl Target {
         }
     }
 
-    /// For tests of what only the kernel offers (its files, its switches).
+    /// For tests of what only the kernel offers.
     pub fn needs_kernel(&self) -> std::result::Result<(), &'static str> {
         if self.is_kernel {
             Ok(())
         } else {
-            Err("speaks of files that the kernel alone provides")
+            Err("speaks of IPC name spaces, which are the kernel's")
+        }
+    }
+
+    /// For tests of the files in which the kernel lists objects.
+    pub fn needs_files(&self) -> std::result::Result<(), &'static str> {
+        if self.has_files {
+            Ok(())
+        } else {
+            Err("speaks of files, which nobody shows here")
         }
     }
 

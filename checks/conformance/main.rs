@@ -11,6 +11,7 @@
 //! - `caller`: what tests do to the process that calls: sleepers, signals, privilege, memory
 //! - `catalogue`: whether tests and statements are the same
 //! - `user_space`: the name space of the target of that name
+//! - `preloaded`: how a process comes to have the library loaded
 //! - `record`: what a test made where it has no name space of its own
 //! - `run`: how a statement gets a process and a name space of its own
 
@@ -18,6 +19,7 @@ mod catalogue;
 mod harness;
 mod kinds;
 mod memory;
+mod preloaded;
 mod record;
 mod run;
 mod target;

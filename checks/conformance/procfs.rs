@@ -45,7 +45,7 @@ fn owners(perm: &ipc_perm) -> [String; 4] {
 }
 
 fn shm(t: &Target) -> Outcome {
-    or_skip!(t.needs_kernel());
+    or_skip!(t.needs_files());
     let expected = "key shmid perms size cpid lpid nattch uid gid cuid cgid atime dtime ctime rss \
                     swap";
     assert_eq!(header("shm"), expected);
@@ -91,7 +91,7 @@ fn shm(t: &Target) -> Outcome {
 }
 
 fn msg(t: &Target) -> Outcome {
-    or_skip!(t.needs_kernel());
+    or_skip!(t.needs_files());
     let expected = "key msqid perms cbytes qnum lspid lrpid uid gid cuid cgid stime rtime ctime";
     assert_eq!(header("msg"), expected);
     let key = t.key();
@@ -119,7 +119,7 @@ fn msg(t: &Target) -> Outcome {
 }
 
 fn sem(t: &Target) -> Outcome {
-    or_skip!(t.needs_kernel());
+    or_skip!(t.needs_files());
     assert_eq!(
         header("sem"),
         "key semid perms nsems uid gid cuid cgid otime ctime"
@@ -142,7 +142,7 @@ fn sem(t: &Target) -> Outcome {
 }
 
 fn for_everyone(t: &Target) -> Outcome {
-    or_skip!(t.needs_kernel());
+    or_skip!(t.needs_files());
     let key = t.key() | i32::MIN;
     assert!(key < 0);
     let id = t.shmget(key, PAGE, IPC_CREAT).expect("shmget");
@@ -158,7 +158,8 @@ fn for_everyone(t: &Target) -> Outcome {
         see();
     })
     .join();
-    if t.own_name_space {
+    // Elsewhere a name space is nothing that a process leaves.
+    if t.own_name_space && t.is_kernel {
         child(|| {
             // SAFETY: takes a number; the process has one thread.
             let left = unsafe { libc::unshare(libc::CLONE_NEWIPC) };

@@ -8,10 +8,10 @@
 //! they made is removed by the record that they keep of it.
 
 use crate::harness::{Outcome, Statement, Target};
-use crate::record;
-use crate::user_space;
+use crate::{preloaded, record, user_space};
 use checks::isolate::{self, SKIPPED, memory_file, no_core_dumps};
 use checks::process::die_with;
+use checks::{bin_under_test, refused};
 use libtest_mimic::{Completion, Failed};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::parent_id;
@@ -35,6 +35,9 @@ pub fn supervise(target: &Target, statement: &Statement) -> Result<Completion, F
         .current_dir(&scratch.0)
         .env(user_space::FOLDER, &memory.0)
         .stdin(record.try_clone()?);
+    if target.name == preloaded::NAME {
+        process.env(preloaded::LIBRARY, bin_under_test::library());
+    }
     let ended = isolate::run(&mut process, TIMEOUT)?;
     record::remove_all(record, target)?;
     ended.completion()
@@ -45,6 +48,10 @@ pub fn statement(target: &Target, statement: &Statement) -> ExitCode {
     die_with(parent_id() as i32);
     no_core_dumps();
     let own_name_space = (target.leave)();
+    if !target.is_kernel {
+        // Nothing may depend on the kernel's own.
+        refused::refuse();
+    }
     if !own_name_space {
         record::begin();
     }

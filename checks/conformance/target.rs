@@ -1,6 +1,7 @@
 //! The targets: who answers the calls.
 
 use crate::harness::{Switches, Target, last_error, libc_ftok};
+use crate::preloaded;
 use crate::user_space::{self, InUserSpace};
 use checks::isolate::leave_name_space;
 use std::ffi::{c_int, c_void};
@@ -17,6 +18,7 @@ pub const TARGETS: &[Target] = &[
         ftok: |path, project| sysv::Key::ftok(path, project as u8).map(sysv::Key::raw),
         uses_errno: false,
         is_kernel: true,
+        has_files: true,
         own_name_space: false,
         leave: leave_name_space,
         limits: &KERNEL_SWITCHES,
@@ -27,6 +29,7 @@ pub const TARGETS: &[Target] = &[
         ftok: libc_ftok,
         uses_errno: true,
         is_kernel: true,
+        has_files: true,
         own_name_space: false,
         leave: leave_name_space,
         limits: &KERNEL_SWITCHES,
@@ -37,9 +40,21 @@ pub const TARGETS: &[Target] = &[
         ftok: |path, project| sysv::Key::ftok(path, project as u8).map(sysv::Key::raw),
         uses_errno: false,
         is_kernel: false,
+        has_files: false,
         own_name_space: false,
         leave: user_space::enter,
         limits: &user_space::SWITCHES,
+    },
+    Target {
+        name: "preload",
+        calls: &Libc,
+        ftok: libc_ftok,
+        uses_errno: true,
+        is_kernel: false,
+        has_files: true,
+        own_name_space: false,
+        leave: preloaded::enter,
+        limits: &preloaded::SWITCHES,
     },
 ];
 

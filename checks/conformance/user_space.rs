@@ -18,19 +18,31 @@ fn space() -> &'static Space {
     SPACE.get().expect("the statement's process has entered")
 }
 
-/// Makes the name space and opens it. Its file is open to every user, as the kernel's tables are.
-pub fn enter() -> bool {
-    let folder = PathBuf::from(std::env::var_os(FOLDER).expect("the trial names a folder"));
+/// The folder of the trial's name space.
+pub fn folder() -> PathBuf {
+    PathBuf::from(std::env::var_os(FOLDER).expect("the trial names a folder"))
+}
+
+/// Makes the name space in that folder. Its file is open to every user, as the kernel's tables are.
+pub fn create() -> Space {
     let user_space = credentials::my_user_space().unwrap_or(0);
-    let made = Space::create(&folder, 0o666, &Limits::KERNEL, user_space);
-    let made = SPACE.set(made.expect("a name space"));
+    let made = Space::create(&folder(), 0o666, &Limits::KERNEL, user_space);
+    made.expect("a name space")
+}
+
+/// Makes the name space and opens it.
+pub fn enter() -> bool {
+    let made = SPACE.set(create());
     assert!(made.is_ok(), "entered twice");
     forks::watch(space());
     true
 }
 
 /// The limits of that name space.
-pub const SWITCHES: Switches = Switches { read, set };
+pub const SWITCHES: Switches = Switches {
+    read: |name| read(space(), name),
+    set: |name, value| set(space(), name, value),
+};
 
 fn next_id_of(name: &str) -> Option<Facility> {
     match name {
@@ -41,11 +53,11 @@ fn next_id_of(name: &str) -> Option<Facility> {
     }
 }
 
-fn read(name: &str) -> std::result::Result<String, &'static str> {
+fn read(space: &Space, name: &str) -> std::result::Result<String, &'static str> {
     if let Some(kind) = next_id_of(name) {
-        return Ok(space().next_id(kind).unwrap_or(-1).to_string());
+        return Ok(space.next_id(kind).unwrap_or(-1).to_string());
     }
-    let mut limits = space().limits();
+    let mut limits = space.limits();
     if name == "sem" {
         let fields = [limits.semmsl, limits.semmns, limits.semopm, limits.semmni];
         return Ok(fields.map(|field| field.to_string()).join("\t"));
@@ -53,14 +65,15 @@ fn read(name: &str) -> std::result::Result<String, &'static str> {
     Ok(field(&mut limits, name)?.to_string())
 }
 
-fn set(name: &str, value: &str) -> std::result::Result<(), &'static str> {
+/// Sets a limit, as the file of that name under `/proc/sys/kernel` would.
+pub fn set(space: &Space, name: &str, value: &str) -> std::result::Result<(), &'static str> {
     const NUMBER: &str = "a limit is a number";
     if let Some(kind) = next_id_of(name) {
         let id = value.parse::<i32>().map_err(|_| NUMBER)?;
-        space().set_next_id(kind, Some(id));
+        space.set_next_id(kind, Some(id));
         return Ok(());
     }
-    let mut limits = space().limits();
+    let mut limits = space.limits();
     let names = match name {
         "sem" => &["semmsl", "semmns", "semopm", "semmni"][..],
         name => &[name],
@@ -68,7 +81,7 @@ fn set(name: &str, value: &str) -> std::result::Result<(), &'static str> {
     for (name, word) in names.iter().zip(value.split_whitespace()) {
         *field(&mut limits, name)? = word.parse().map_err(|_| NUMBER)?;
     }
-    space().set_limits(&limits);
+    space.set_limits(&limits);
     Ok(())
 }
 

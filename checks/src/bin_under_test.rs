@@ -1,12 +1,10 @@
-//! Where the `tombolo` command is that the checks run.
+//! Where the `tombolo` command and the library to be loaded are that the checks run.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 use std::{env, fs};
-
-static BUILT: OnceLock<PathBuf> = OnceLock::new();
 
 /// The `tombolo` command as it is built from this tree, in this profile.
 ///
@@ -15,46 +13,54 @@ static BUILT: OnceLock<PathBuf> = OnceLock::new();
 /// # Panics
 /// If it does not build.
 pub fn tombolo() -> &'static Path {
-    BUILT.get_or_init(|| {
-        // target/PROFILE/deps/this-test: the binary goes to target/PROFILE.
-        let this = env::current_exe().expect("the path of this test");
-        let profile = this
-            .parent()
-            .and_then(Path::parent)
-            .expect("a target directory");
-        let mut build = Command::new(env!("CARGO"));
-        build
-            .args([
-                "build",
-                "--quiet",
-                "--package",
-                "tombolo-cli",
-                "--bin",
-                "tombolo",
-            ])
-            .arg("--manifest-path")
-            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml"))
-            .arg("--target-dir")
-            .arg(profile.parent().expect("a target directory"));
-        if profile.file_name().is_some_and(|name| name == "release") {
-            build.arg("--release");
-        }
-        let built = build.status().expect("cargo runs");
-        assert!(built.success(), "the tombolo command does not build");
-        reachable(&profile.join("tombolo"))
-    })
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| build(&["tombolo-cli", "--bin", "tombolo"], "tombolo"))
+}
+
+/// `libtombolo_preload.so`, likewise.
+///
+/// # Panics
+/// If it does not build.
+pub fn library() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| build(&["tombolo-preload-so"], "libtombolo_preload.so"))
+}
+
+fn build(package: &[&str], file: &str) -> PathBuf {
+    // target/PROFILE/deps/this-test: what is built goes to target/PROFILE.
+    let this = env::current_exe().expect("the path of this test");
+    let profile = this
+        .parent()
+        .and_then(Path::parent)
+        .expect("a target directory");
+    let mut build = Command::new(env!("CARGO"));
+    build
+        .args(["build", "--quiet", "--package"])
+        .args(package)
+        .arg("--manifest-path")
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml"))
+        .arg("--target-dir")
+        .arg(profile.parent().expect("a target directory"));
+    if profile.file_name().is_some_and(|name| name == "release") {
+        build.arg("--release");
+    }
+    let built = build.status().expect("cargo runs");
+    assert!(built.success(), "{file} does not build");
+    reachable(&profile.join(file))
 }
 
 /// A copy where every user can run it: a home directory, where the tree may lie, is closed to
 /// others. It replaces the copy of an earlier run.
 fn reachable(built: &Path) -> PathBuf {
     let uid = fs::metadata("/proc/self").expect("/proc is mounted").uid();
-    let name = format!("tombolo-under-test-{uid}-{:x}", place(built));
+    let profile = built.parent().expect("a folder");
+    let name = format!("tombolo-under-test-{uid}-{:x}", place(profile));
     let dir = env::temp_dir().join(name);
     fs::create_dir_all(&dir).expect("a directory for the binary");
-    let copy = dir.join("tombolo");
+    let file = built.file_name().expect("the name of a file");
+    let copy = dir.join(file);
     // Under a name of its own and then renamed: another test may be running the present one.
-    let fresh = dir.join(format!("tombolo.{}", std::process::id()));
+    let fresh = dir.join(format!("{}.{}", file.display(), std::process::id()));
     fs::copy(built, &fresh).expect("the binary was built");
     for path in [&dir, &fresh] {
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("both are ours");

@@ -3,6 +3,7 @@
 //! - `bin_under_test`: where the `tombolo` command is
 //! - `process`: children, other users, gates, waiting for a state
 //! - `isolate`: a process and a name space of its own for each test
+//! - `refused`: a process to which the kernel's System V calls are refused
 //! - `suite`: tables of cases
 //! - `user_space`: a name space in user space for a case
 //! - `step`: a process stopped after each instruction that changes shared memory
@@ -15,6 +16,7 @@ pub mod bin_under_test;
 pub mod isolate;
 pub mod message;
 pub mod process;
+pub mod refused;
 pub mod seen;
 pub mod space;
 pub mod step;

@@ -6,14 +6,15 @@
 
 use crate::calls;
 use crate::next;
+use preload::{credentials, signals};
 use std::arch::naked_asm;
 use std::ffi::{c_int, c_long, c_void};
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 /// Numbers below this one are looked up.
-const END: usize = 256;
+const END: usize = 320;
 
-/// One bit for each number that is served.
+/// One bit for each number that is served, or that has to be heard of.
 static SERVED: [u64; END / 64] = {
     let numbers = [
         libc::SYS_shmget,
@@ -28,6 +29,15 @@ static SERVED: [u64; END / 64] = {
         libc::SYS_msgsnd,
         libc::SYS_msgrcv,
         libc::SYS_msgctl,
+        libc::SYS_setuid,
+        libc::SYS_setgid,
+        libc::SYS_setreuid,
+        libc::SYS_setregid,
+        libc::SYS_setresuid,
+        libc::SYS_setresgid,
+        libc::SYS_unshare,
+        libc::SYS_setns,
+        libc::SYS_rt_sigaction,
     ];
     let mut bits = [0; END / 64];
     let mut at = 0;
@@ -93,6 +103,20 @@ unsafe extern "C" fn straight(number: c_long) -> c_long {
     )
 }
 
+/// Makes one of the calls that are only heard of; none has more than four arguments.
+///
+/// # Safety
+/// As for the call.
+unsafe fn pass(number: c_long, a: usize, b: usize, c: usize, d: usize) -> c_long {
+    type Next = unsafe extern "C" fn(c_long, usize, usize, usize, usize) -> c_long;
+    // Relaxed: as in `start`.
+    let next = PASS.load(Ordering::Relaxed);
+    // SAFETY: the address of a `syscall`, which takes as many arguments as the number needs.
+    let next = unsafe { std::mem::transmute::<*mut c_void, Next>(next) };
+    // SAFETY: the caller's promise.
+    unsafe { next(number, a, b, c, d) }
+}
+
 extern "C" fn failed(answer: c_long) -> c_long {
     crate::errno::set(-answer as c_int);
     -1
@@ -143,6 +167,19 @@ unsafe extern "C" fn serve(
         }
         // SAFETY: as above.
         libc::SYS_semctl => unsafe { calls::semctl(int(a), int(b), int(c), d) }.into(),
-        _ => unreachable!("the numbers in SERVED are these"),
+        _ => {
+            if number == libc::SYS_rt_sigaction && b != 0 {
+                signals::handled(int(a));
+            }
+            // SAFETY: as above.
+            let answer = unsafe { pass(number, a, b, c, d) };
+            match number {
+                libc::SYS_rt_sigaction => {}
+                libc::SYS_unshare | libc::SYS_setns => credentials::changed(),
+                // By number they change the calling thread alone.
+                _ => credentials::differ(),
+            }
+            answer
+        }
     }
 }

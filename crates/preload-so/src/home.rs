@@ -3,8 +3,9 @@
 //! It is opened by a constructor, because later the program may have no path to it any more, no
 //! right, or no free descriptor; or by a call that another library's constructor makes before.
 
-use preload::{InSpace, Traced, forks};
-use std::ffi::{CStr, OsStr, c_char};
+use crate::environment::Kept;
+use preload::{InSpace, Traced, credentials, forks, signals};
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::OnceLock;
@@ -13,21 +14,14 @@ use sysv::{Calls, Errno, Kernel, Result, syscall};
 use userspace::Space;
 use userspace::trace::Writer;
 
-/// The environment variable that names the folder of the name space.
-const VARIABLE: &[u8] = b"TOMBOLO_SPACE=";
-/// The one that names the file in which calls are recorded, if they are.
-const TRACE: &[u8] = b"TOMBOLO_TRACE=";
-
 /// Where this process's System V objects are.
 enum Home {
     /// In the kernel: no name space is asked for.
     Kernel,
-    /// In a name space.
-    Space(&'static Space),
-    /// In a name space, and every call is recorded.
-    Traced(Traced<'static, InSpace<'static>>),
+    /// In a name space, asked by calls that may be recorded.
+    Space(&'static Space, &'static (dyn Calls + Sync), Kept),
     /// Nowhere: the name space can't be opened.
-    Closed(Errno),
+    Closed(Errno, Kept),
 }
 
 static HOME: OnceLock<Home> = OnceLock::new();
@@ -46,87 +40,98 @@ fn home() -> &'static Home {
     HOME.get_or_init(find)
 }
 
+fn find() -> Home {
+    let Some(kept) = Kept::of_this_process() else {
+        return Home::Kernel;
+    };
+    let folder = Path::new(OsStr::from_bytes(kept.folder()));
+    match Space::open(folder).and_then(|space| space.stay().map(|()| space)) {
+        Ok(space) => {
+            let space = Box::leak(Box::new(space));
+            forks::watch(space);
+            credentials::watch();
+            signals::watch();
+            let calls = calls(space, &kept);
+            Home::Space(space, calls, kept)
+        }
+        Err(error) => Home::Closed(error, kept),
+    }
+}
+
+/// The calls on the name space, recorded if that is asked for.
+fn calls(space: &'static Space, kept: &Kept) -> &'static (dyn Calls + Sync) {
+    let trace = kept.trace_file().map(OsStr::from_bytes);
+    // Without the file nobody prints any more.
+    match trace.map(|file| Writer::open(Path::new(file))) {
+        Some(Ok(writer)) => {
+            let writer = Box::leak(Box::new(writer));
+            Box::leak(Box::new(Traced::new(InSpace(space), writer)))
+        }
+        _ => Box::leak(Box::new(InSpace(space))),
+    }
+}
+
 /// Makes a call where this process's objects are.
 pub fn serve<T>(call: impl FnOnce(&dyn Calls) -> Result<T>) -> Result<T> {
     match home() {
         Home::Kernel => call(&Kernel),
-        Home::Space(space) => call(&InSpace(space)),
-        Home::Traced(calls) => call(calls),
-        Home::Closed(error) => {
-            complain(*error);
+        Home::Space(_, calls, _) => call(*calls),
+        Home::Closed(error, kept) => {
+            complain(*error, kept);
             Err(*error)
         }
     }
 }
 
+/// The name space, if there is one and it is open.
+pub fn space() -> Option<&'static Space> {
+    match home() {
+        Home::Space(space, ..) => Some(space),
+        Home::Kernel | Home::Closed(..) => None,
+    }
+}
+
+/// What is kept of the environment, if a name space was asked for, be it open or not.
+pub fn kept() -> Option<&'static Kept> {
+    match home() {
+        Home::Kernel => None,
+        Home::Space(.., kept) | Home::Closed(_, kept) => Some(kept),
+    }
+}
+
 /// Says once why the calls of this process fail.
 #[cold]
-fn complain(error: Errno) {
+fn complain(error: Errno, kept: &Kept) {
     static SAID: AtomicBool = AtomicBool::new(false);
     // Relaxed: it stands for itself.
-    if SAID.swap(true, Ordering::Relaxed) {
-        return;
+    if !SAID.swap(true, Ordering::Relaxed) {
+        say(&[
+            b"this program's System V calls fail, because its name space cannot be opened: ",
+            kept.folder(),
+            b": ",
+            error.to_string().as_bytes(),
+            b"; is it still there, and may this user open it?",
+        ]);
     }
-    let folder = path(VARIABLE).unwrap_or(Path::new("?"));
-    say(&format!(
-        "this program's System V calls fail: its name space cannot be opened: {}: {error}; is it \
-         still there, and may this user open it?",
-        folder.display()
-    ));
 }
 
-/// Writes a line to the standard error stream.
-pub fn say(text: &str) {
+/// Writes a line to the standard error stream. Takes no memory from the heap: it is also used
+/// between `vfork` and `exec`.
+pub fn say(parts: &[&[u8]]) {
     const WRITE: usize = 1;
-    let line = format!("tombolo: {text}\n");
-    // SAFETY: the bytes are valid for reading.
-    let _ = unsafe { syscall(WRITE, [2, line.as_ptr() as usize, line.len(), 0, 0, 0]) };
-}
-
-fn find() -> Home {
-    let Some(folder) = path(VARIABLE) else {
-        return Home::Kernel;
+    let mut line = [0u8; 1024];
+    let mut end = 0;
+    let mut add = |part: &[u8]| {
+        // Cut short, it is a line all the same.
+        let length = part.len().min(line.len() - 1 - end);
+        line[end..end + length].copy_from_slice(&part[..length]);
+        end += length;
     };
-    match Space::open(folder).and_then(|space| space.stay().map(|()| space)) {
-        Ok(space) => {
-            let space: &Space = Box::leak(Box::new(space));
-            forks::watch(space);
-            // Without the file nobody prints any more.
-            match path(TRACE).map(Writer::open) {
-                Some(Ok(writer)) => {
-                    Home::Traced(Traced::new(InSpace(space), Box::leak(Box::new(writer))))
-                }
-                _ => Home::Space(space),
-            }
-        }
-        Err(error) => Home::Closed(error),
+    add(b"tombolo: ");
+    for part in parts {
+        add(part);
     }
-}
-
-unsafe extern "C" {
-    static environ: *const *const c_char;
-}
-
-/// The value of a variable, if it is set. The bytes are the environment's own.
-fn path(variable: &[u8]) -> Option<&'static Path> {
-    // SAFETY: libc has set it before any constructor, and no other thread runs yet that could
-    // change it.
-    let mut at = unsafe { environ };
-    if at.is_null() {
-        return None;
-    }
-    loop {
-        // SAFETY: the array ends with a null pointer, where we stop.
-        let entry = unsafe { *at };
-        if entry.is_null() {
-            return None;
-        }
-        // SAFETY: entries are strings that end in NUL.
-        let entry = unsafe { CStr::from_ptr(entry) };
-        if let Some(value) = entry.to_bytes().strip_prefix(variable) {
-            return Some(Path::new(OsStr::from_bytes(value)));
-        }
-        // SAFETY: not past the null pointer.
-        at = unsafe { at.add(1) };
-    }
+    line[end] = b'\n';
+    // SAFETY: valid for reading.
+    let _ = unsafe { syscall(WRITE, [2, line.as_ptr() as usize, end + 1, 0, 0, 0]) };
 }

@@ -13,6 +13,12 @@
 //! - [`home`] which name space this process is in; opened by a constructor, before `main`
 //! - [`calls`] the names of the calls, with glibc's binary interface
 //! - [`by_number`] `syscall()`, for those who call by number
+//! - [`open`] `/proc/sysvipc` and its like, as `ipcs` reads them
+//! - [`deepbind`] modules that would be bound to libc before us; [`lookup`] who asks libc itself
+//! - [`credentials`] the calls after which permissions are asked for anew
+//! - [`handlers`] the calls after which a handler might run in the middle of ours
+//! - [`jumps`] calls that are left by `siglongjmp`
+//! - [`exec`] children: who can't be served is named; [`environment`] what has to reach them
 //! - [`next`] the names that stand behind ours; [`errno`] answers in C's manner
 //!
 //! **Rules.** Inside, nothing calls a name that this library or another preload wraps: system
@@ -28,6 +34,14 @@ compile_error!("the library knows the binary interface of glibc on x86-64 Linux 
 
 mod by_number;
 mod calls;
+mod credentials;
+mod deepbind;
+mod environment;
 mod errno;
+mod exec;
+mod handlers;
 mod home;
+mod jumps;
+mod lookup;
 mod next;
+mod open;

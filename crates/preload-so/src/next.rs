@@ -1,5 +1,6 @@
 //! The names that stand behind ours: in the next preload that has them, or in libc.
 
+use crate::lookup;
 use std::ffi::{CStr, c_void};
 use std::sync::atomic::{AtomicPtr, Ordering};
 
@@ -27,9 +28,7 @@ impl Next {
 
     #[cold]
     fn find(&self) -> *mut c_void {
-        // SAFETY: a name that ends in NUL; the caller's address is in this library, which is what
-        // "next" refers to.
-        let found = unsafe { libc::dlsym(libc::RTLD_NEXT, self.name.as_ptr()) };
+        let found = lookup::behind(self.name);
         self.at.store(found, Ordering::Relaxed);
         found
     }
@@ -61,5 +60,11 @@ macro_rules! names {
 }
 
 names! {
-    syscall
+    ftok shmget shmat shmdt shmctl msgget msgsnd msgrcv msgctl semget semop semtimedop semctl
+    syscall dlopen
+    open open64 __open_2 __open64_2 openat openat64 __openat_2 __openat64_2 fopen fopen64
+    setuid seteuid setreuid setresuid setgid setegid setregid setresgid unshare setns
+    sigaction signal bsd_signal ssignal sysv_signal __sysv_signal sigset
+    longjmp _longjmp siglongjmp __longjmp_chk
+    execve execvpe fexecve execveat posix_spawn posix_spawnp
 }

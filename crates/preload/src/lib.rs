@@ -7,13 +7,17 @@
 //! - [`calls`] the twelve calls, as an implementer of [`sysv::Calls`]
 //! - [`credentials`] the caller's, asked of the kernel when they matter, or remembered
 //! - [`forks`] what has to be done around `fork`
+//! - [`files`] the kernel's files about System V objects, with those of a name space
+//! - [`program`] whether a program can be served
 //! - [`traced`] the same calls, each of which is recorded
 //!
 //! Nothing here exports a C name, so that a program which links it keeps libc's.
 
 pub mod calls;
 pub mod credentials;
+pub mod files;
 pub mod forks;
+pub mod program;
 pub mod traced;
 
 pub use calls::InSpace;

@@ -18,7 +18,7 @@
 //! - `shm`, `attaches`, `shm_control` segments
 //! - `msg`, `msg_wait`, `msg_control` queues, on [`tombolo::mailbox_store`]
 //! - `sem`, `sem_perform`, `sem_undo`, `sem_control` sets
-//! - `sleepers` calls that sleep, and how they are served
+//! - `sleepers` calls that sleep, and how they are served; `left` those that a handler leaves
 //! - [`trace`] a ring of the calls that were made, apart from all this
 //!
 //! **Protocol.** Each of the three kinds has one robust lock. A call takes it, makes its changes as
@@ -50,6 +50,7 @@
 mod attaches;
 pub mod caller;
 pub mod layout;
+mod left;
 pub mod list;
 mod msg;
 mod msg_control;

@@ -11,6 +11,7 @@
 //! dies after its commit has not woken anybody; a sleep ends after [`SLICE`] at the latest.
 
 use crate::layout::{Facility, process_at, sleeper};
+use crate::left;
 use crate::list::{push, remove};
 use crate::process::index_of;
 use crate::space::{Inside, Space};
@@ -128,6 +129,7 @@ impl Space {
         node: usize,
         patience: Patience,
     ) -> Result<(Inside<'s>, Woken)> {
+        let _asleep = left::note(kind, node, self.mine.load());
         let slept = if before.finish_before_sleep() {
             Err(Errno::INTR)
         } else {

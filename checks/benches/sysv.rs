@@ -122,6 +122,10 @@ const LINES: &[Line] = &[
 fn main() -> ExitCode {
     let options = Options::parse();
     let folder = Folder::new();
+    // This program installs no handlers and changes no credentials: the preloaded library sees that
+    // of a program.
+    preload::signals::watch();
+    preload::credentials::watch();
     static IN_SPACE: std::sync::OnceLock<InSpace<'static>> = std::sync::OnceLock::new();
     let space = user_space::enter(&folder);
     let ours: Answers = IN_SPACE.get_or_init(|| InSpace(space));

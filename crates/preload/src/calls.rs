@@ -1,7 +1,7 @@
 //! The twelve calls. The order of their checks is the kernel's, as far as a caller can see it.
 
 use crate::Credentials;
-use shmem::{arena, foreign};
+use shmem::{Bytes, arena, foreign, solid};
 use std::ffi::c_void;
 use sysv::abi::*;
 use sysv::{Calls, Errno, Result};
@@ -142,11 +142,25 @@ unsafe impl Calls for InSpace<'_> {
         let address = message.expose_provenance();
         let message_type = take::<i64>(address)?;
         self.0.check_message(id, message_type, size)?;
-        let mut text = Vec::new();
-        text.try_reserve_exact(size).map_err(|_| Errno::NOMEM)?;
-        text.resize(size, 0u8);
-        foreign::read(address.wrapping_add(size_of::<i64>()), &mut text)?;
-        self.0.msgsnd(&Credentials, id, message_type, &text, flags)
+        let text = address.wrapping_add(size_of::<i64>());
+        let send = |text: &[u8]| self.0.msgsnd(&Credentials, id, message_type, text, flags);
+        if solid::can_read(text, size) {
+            let text = std::ptr::with_exposed_provenance(text);
+            // SAFETY: it can be read, as just checked, and is the caller's; that no thread of his
+            // writes what he sends while he sends it is his to see to.
+            return send(unsafe { std::slice::from_raw_parts(text, size) });
+        }
+        // Most texts are short.
+        let mut short = [0u8; 1024];
+        if let Some(copy) = short.get_mut(..size) {
+            foreign::read(text, copy)?;
+            return send(copy);
+        }
+        let mut copy = Vec::new();
+        copy.try_reserve_exact(size).map_err(|_| Errno::NOMEM)?;
+        copy.resize(size, 0u8);
+        foreign::read(text, &mut copy)?;
+        send(&copy)
     }
 
     unsafe fn msgrcv(
@@ -157,14 +171,31 @@ unsafe impl Calls for InSpace<'_> {
         message_type: i64,
         flags: i32,
     ) -> Result<usize> {
-        let received = self.0.msgrcv(&Credentials, id, size, message_type, flags)?;
         let address = message.expose_provenance();
-        // SAFETY: the caller's promise.
-        unsafe { put_all(address, &[received.message_type]) }?;
         let text = address.wrapping_add(size_of::<i64>());
-        // SAFETY: as above.
-        unsafe { foreign::write(text, &received.text) }?;
-        Ok(received.text.len())
+        let (mut length, mut copy) = (0, Vec::new());
+        let mut deliver = |bytes: Bytes| {
+            length = bytes.len();
+            if solid::can_write(text, length) {
+                let text = std::ptr::with_exposed_provenance_mut(text);
+                // SAFETY: it can be written, as just checked, and is the caller's to have written
+                // by this call.
+                let text = unsafe { std::slice::from_raw_parts_mut(text, length) };
+                // As long as the bytes, so that it can't fail.
+                let _ = bytes.copy_out(0, text);
+            } else {
+                bytes.append_to(&mut copy);
+            }
+        };
+        let space = self.0;
+        let number = space.msgrcv(&Credentials, id, size, message_type, flags, &mut deliver)?;
+        // SAFETY: the caller's promise.
+        unsafe { put_all(address, &[number]) }?;
+        if !copy.is_empty() {
+            // SAFETY: as above.
+            unsafe { foreign::write(text, &copy) }?;
+        }
+        Ok(length)
     }
 
     unsafe fn msgctl(&self, id: i32, command: i32, buf: *mut msqid_ds) -> Result<i32> {

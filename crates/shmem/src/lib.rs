@@ -28,6 +28,8 @@ pub mod region;
 pub mod signals;
 #[cfg(not(loom))]
 pub mod sleep;
+#[cfg(not(loom))]
+pub mod solid;
 pub mod sync;
 pub mod wait;
 pub mod waiter;

@@ -18,7 +18,8 @@
 //! - `shm`, `attaches`, `shm_control` segments
 //! - `msg`, `msg_wait`, `msg_control` queues, on [`tombolo::mailbox_store`]
 //! - `sem`, `sem_perform`, `sem_undo`, `sem_control` sets
-//! - `sleepers` calls that sleep, and how they are served; `left` those that a handler leaves
+//! - `spin`, `sleepers` calls that have to wait: how they look first, sleep, and are served; `left`
+//!   those that a handler leaves
 //! - [`trace`] a ring of the calls that were made, apart from all this
 //!
 //! **Protocol.** Each of the three kinds has one robust lock. A call takes it, makes its changes as
@@ -64,13 +65,14 @@ mod shm;
 mod shm_control;
 mod sleepers;
 pub mod space;
+mod spin;
 mod table;
 pub mod trace;
 
 pub use caller::{Caller, Capability};
 pub use layout::Facility;
 
-pub use msg::Received;
+pub use msg::Deliver;
 pub use process::{Fork, USERS_BYTE};
 pub use sem_control::Question;
 

@@ -6,6 +6,7 @@ use crate::msg_wait::Sleeper;
 use crate::sleepers::Woken;
 use crate::space::{Inside, Space, now};
 use crate::table::{self, Found};
+use shmem::Bytes;
 use shmem::journal::Tx;
 use shmem::wait::Patience;
 use sysv::abi::*;
@@ -14,14 +15,9 @@ use tombolo::mailbox_store::{Message, Place, Store, Wanted};
 
 const MSG: Facility = Facility::Msg;
 
-/// A message, received.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Received {
-    /// Its type, from 1.
-    pub message_type: i64,
-    /// Its text, cut to what was asked for.
-    pub text: Vec<u8>,
-}
+/// What becomes of a text that is received: it is cut to what was asked for, and copied out at once,
+/// because others may have its memory next. Called under the lock, so it must not fail or wait.
+pub type Deliver<'a> = dyn FnMut(Bytes<'_>) + 'a;
 
 /// The messages of the queue whose slot is at `at`.
 pub(crate) fn store(at: usize) -> Store {
@@ -94,23 +90,32 @@ impl Space {
         flags: i32,
     ) -> Result<()> {
         self.check_message(id, message_type, text.len())?;
+        let mut turn = self.spin[0].turn();
         let mut inside = self.enter(MSG)?;
-        let tx = &mut inside.tx;
-        let index = table::by_id(tx, MSG, id)?;
-        let at = MSG.slot(index);
-        caller::allow(tx, at, caller, WRITE, self.user_space)?;
-        let room = fits(tx, at, text.len())?;
-        if !room && flags & IPC_NOWAIT != 0 {
-            return Err(Errno::AGAIN);
+        loop {
+            let tx = &mut inside.tx;
+            let index = table::by_id(tx, MSG, id)?;
+            let at = MSG.slot(index);
+            caller::allow(tx, at, caller, WRITE, self.user_space)?;
+            let room = fits(tx, at, text.len())?;
+            if !room && flags & IPC_NOWAIT != 0 {
+                return Err(Errno::AGAIN);
+            }
+            if !room && !turn.is_over() {
+                inside = self.look(inside, &mut turn, MSG, count_of(at))?;
+                continue;
+            }
+            let message = Message::new(tx, &MSG.heap(), message_type as u64, text)?;
+            if room {
+                turn.succeed();
+                self.send(&mut inside, at, message, self.pid())?;
+                inside.finish();
+                return Ok(());
+            }
+            turn.fail();
+            let node = Sleeper::Sender { message }.lie_down(tx, self.me(), index)?;
+            return self.wait_for_room(inside, caller, (node, at), text.len());
         }
-        let message = Message::new(tx, &MSG.heap(), message_type as u64, text)?;
-        if room {
-            self.send(&mut inside, at, message, self.pid())?;
-            inside.finish();
-            return Ok(());
-        }
-        let node = Sleeper::Sender { message }.lie_down(tx, self.me(), index)?;
-        self.wait_for_room(inside, caller, (node, at), text.len())
     }
 
     fn wait_for_room<'s>(
@@ -168,7 +173,8 @@ impl Space {
         store(at).append(&mut inside.tx, message)
     }
 
-    /// Takes a message of up to `size` bytes, waiting for one unless the flags have `IPC_NOWAIT`.
+    /// Takes a message of up to `size` bytes, waiting for one unless the flags have `IPC_NOWAIT`, and
+    /// answers its type.
     ///
     /// # Errors
     /// Those of `msgrcv`; `EUCLEAN` if the registry is damaged.
@@ -179,24 +185,34 @@ impl Space {
         size: usize,
         message_type: i64,
         flags: i32,
-    ) -> Result<Received> {
+        deliver: &mut Deliver,
+    ) -> Result<i64> {
         if id < 0 || (size as isize) < 0 {
             return Err(Errno::INVAL);
         }
         if flags & MSG_COPY != 0 {
-            return self.copy(caller, id, size, message_type, flags);
+            return self.copy(caller, id, size, message_type, flags, deliver);
         }
-        let mut inside = self.enter(MSG)?;
-        let index = table::by_id(&inside.tx, MSG, id)?;
-        let at = MSG.slot(index);
-        caller::allow(&inside.tx, at, caller, READ, self.user_space)?;
         let wanted = wanted(message_type, flags);
-        if let Some(found) = store(at).find(&inside.tx, wanted)? {
-            return self.receive(inside, at, found, size, flags);
-        }
-        if flags & IPC_NOWAIT != 0 {
-            return Err(Errno::NOMSG);
-        }
+        let mut turn = self.spin[0].turn();
+        let mut inside = self.enter(MSG)?;
+        let (index, at) = loop {
+            let index = table::by_id(&inside.tx, MSG, id)?;
+            let at = MSG.slot(index);
+            caller::allow(&inside.tx, at, caller, READ, self.user_space)?;
+            if let Some(found) = store(at).find(&inside.tx, wanted)? {
+                turn.succeed();
+                return self.receive(inside, at, found, size, flags, deliver);
+            }
+            if flags & IPC_NOWAIT != 0 {
+                return Err(Errno::NOMSG);
+            }
+            if turn.is_over() {
+                break (index, at);
+            }
+            inside = self.look(inside, &mut turn, MSG, count_of(at))?;
+        };
+        turn.fail();
         let room = if flags & MSG_NOERROR != 0 {
             usize::MAX
         } else {
@@ -211,7 +227,7 @@ impl Space {
             let answer = match woken {
                 Woken::Served => {
                     let message = Sleeper::take_message(tx, node)?;
-                    Ok(open(tx, message, size)?)
+                    Ok(open(tx, message, size, deliver)?)
                 }
                 Woken::Failed(error) => Err(error),
                 Woken::Interrupted => Err(Errno::INTR),
@@ -220,7 +236,7 @@ impl Space {
                     Ok(()) => {
                         if let Some(found) = store(at).find(tx, wanted)? {
                             Sleeper::get_up(tx, node)?;
-                            return self.receive(inside, at, found, size, flags);
+                            return self.receive(inside, at, found, size, flags, deliver);
                         }
                         Sleeper::lie_on(tx, node)?;
                         continue;
@@ -242,7 +258,8 @@ impl Space {
         found: Place,
         size: usize,
         flags: i32,
-    ) -> Result<Received> {
+        deliver: &mut Deliver,
+    ) -> Result<i64> {
         let tx = &mut inside.tx;
         let (_, length) = found.message().describe(tx, &MSG.heap())?;
         if length > size && flags & MSG_NOERROR == 0 {
@@ -251,7 +268,7 @@ impl Space {
             return Err(Errno::TOOBIG);
         }
         let message = store(at).take(tx, found)?;
-        let received = open(tx, message, size)?;
+        let received = open(tx, message, size, deliver)?;
         tx.set(at + queue::RECEIVER, self.pid() as u64)?;
         tx.set(at + queue::RECEIVED, now())?;
         self.let_senders_in(&mut inside, at)?;
@@ -267,7 +284,8 @@ impl Space {
         size: usize,
         position: i64,
         flags: i32,
-    ) -> Result<Received> {
+        deliver: &mut Deliver,
+    ) -> Result<i64> {
         if flags & MSG_EXCEPT != 0 || flags & IPC_NOWAIT == 0 {
             return Err(Errno::INVAL);
         }
@@ -285,24 +303,26 @@ impl Space {
                 Errno::INVAL
             });
         }
-        let mut text = Vec::new();
-        found.read(tx, &MSG.heap(), length, &mut text)?;
+        deliver(text(tx, found, length)?);
         inside.finish();
-        Ok(Received {
-            message_type: number as i64,
-            text,
-        })
+        Ok(number as i64)
     }
 }
 
-/// Reads a message that stands in no queue any more, and gives its block back.
-fn open(tx: &mut Tx, message: Message, size: usize) -> Result<Received> {
-    let (number, _) = message.describe(tx, &MSG.heap())?;
-    let mut text = Vec::new();
-    message.read(tx, &MSG.heap(), size, &mut text)?;
+/// Delivers a message that stands in no queue any more, and gives its block back.
+fn open(tx: &mut Tx, message: Message, size: usize, deliver: &mut Deliver) -> Result<i64> {
+    let (number, length) = message.describe(tx, &MSG.heap())?;
+    deliver(text(tx, message, length.min(size))?);
     message.free(tx, &MSG.heap())?;
-    Ok(Received {
-        message_type: number as i64,
-        text,
-    })
+    Ok(number as i64)
+}
+
+/// The first bytes of a message's text.
+fn text<'a>(tx: &Tx<'a>, message: Message, length: usize) -> Result<Bytes<'a>> {
+    Bytes::new(tx.region(), message.text(), length).map_err(|_| Errno::UCLEAN)
+}
+
+/// The word that changes with each message that comes or goes.
+fn count_of(at: usize) -> usize {
+    store(at).root + tombolo::mailbox_store::layout::COUNT
 }

@@ -3,7 +3,7 @@
 use crate::caller::{self, Caller, READ, WRITE};
 use crate::layout::{Facility, facility, operating, process, set, sleeper};
 use crate::list::remove;
-use crate::sem_perform::Outcome;
+use crate::sem_perform::{Outcome, semaphore};
 use crate::sleepers::{self, Woken};
 use crate::space::{Inside, Space};
 use crate::table::{self, Found};
@@ -105,54 +105,70 @@ impl Space {
         }
         let patience = patience(timeout)?;
         let alters = operations.iter().any(|operation| operation.sem_op != 0);
+        let mut turn = self.spin[1].turn();
+        if let Some(left) = patience.left() {
+            turn.limit(left);
+        }
         let mut inside = self.enter(SEM)?;
-        let index = table::by_id(&inside.tx, SEM, id)?;
-        let at = SEM.slot(index);
-        let me = self.me();
-        if operations
-            .iter()
-            .any(|operation| operation.sem_flg & SEM_UNDO != 0)
-        {
-            // As the kernel does, before anything is refused: at the end of a process that has
-            // adjustments, if only of 0, the set's time moves.
-            self.undo_of(&mut inside.tx, index, me)?;
-        }
-        let refused = self.refuse(&inside.tx, caller, at, operations, alters);
-        if let Err(error) = refused {
-            inside.finish();
-            return Err(error);
-        }
-        if self.someone_may_forbid_zero(&inside.tx, index, operations)? {
-            self.settle_set(&mut inside, index)?;
-        }
-        let mut outcome = self.perform(&mut inside.tx, index, operations, me, self.pid());
-        if !matches!(outcome, Ok(Outcome::Done)) {
-            // What the dead give back may make it possible, or impossible in another way.
-            self.settle_set(&mut inside, index)?;
-            outcome = self.perform(&mut inside.tx, index, operations, me, self.pid());
-        }
-        let blocking = match outcome {
-            Ok(Outcome::Done) => {
-                if alters {
-                    self.serve_set(&mut inside, index)?;
-                }
-                inside.finish();
-                return Ok(());
+        loop {
+            let index = table::by_id(&inside.tx, SEM, id)?;
+            let at = SEM.slot(index);
+            let me = self.me();
+            if operations
+                .iter()
+                .any(|operation| operation.sem_flg & SEM_UNDO != 0)
+            {
+                // As the kernel does, before anything is refused: at the end of a process that has
+                // adjustments, if only of 0, the set's time moves.
+                self.undo_of(&mut inside.tx, index, me)?;
             }
-            Ok(Outcome::Blocks(blocking)) => blocking,
-            Err(error) => {
-                // Settling has happened, whatever comes of this call.
+            let refused = self.refuse(&inside.tx, caller, at, operations, alters);
+            if let Err(error) = refused {
                 inside.finish();
                 return Err(error);
             }
-        };
-        let waits = operations[blocking].sem_flg & IPC_NOWAIT as i16 == 0;
-        if !waits || patience.is_over() {
-            inside.finish();
-            return Err(Errno::AGAIN);
+            if self.someone_may_forbid_zero(&inside.tx, index, operations)? {
+                self.settle_set(&mut inside, index)?;
+            }
+            let mut outcome = self.perform(&mut inside.tx, index, operations, me, self.pid());
+            if let Ok(Outcome::Blocks(blocking)) = outcome
+                && !turn.is_over()
+                && is_patient(&operations[blocking])
+            {
+                let number = operations[blocking].sem_num.into();
+                let word = semaphore(&inside.tx, index, number)?;
+                inside = self.look(inside, &mut turn, SEM, word)?;
+                continue;
+            }
+            if !matches!(outcome, Ok(Outcome::Done)) {
+                // What the dead give back may make it possible, or impossible in another way.
+                self.settle_set(&mut inside, index)?;
+                outcome = self.perform(&mut inside.tx, index, operations, me, self.pid());
+            }
+            let blocking = match outcome {
+                Ok(Outcome::Done) => {
+                    turn.succeed();
+                    if alters {
+                        self.serve_set(&mut inside, index)?;
+                    }
+                    inside.finish();
+                    return Ok(());
+                }
+                Ok(Outcome::Blocks(blocking)) => blocking,
+                Err(error) => {
+                    // Settling has happened, whatever comes of this call.
+                    inside.finish();
+                    return Err(error);
+                }
+            };
+            if !is_patient(&operations[blocking]) || patience.is_over() {
+                inside.finish();
+                return Err(Errno::AGAIN);
+            }
+            turn.fail();
+            let node = lie_down(&mut inside.tx, me, index, operations, blocking)?;
+            return self.wait_for_set(inside, node, index, patience);
         }
-        let node = lie_down(&mut inside.tx, me, index, operations, blocking)?;
-        self.wait_for_set(inside, node, index, patience)
     }
 
     /// Fails if a semaphore is none of the set's, or the caller may not do that.
@@ -202,6 +218,11 @@ impl Space {
             return answer;
         }
     }
+}
+
+/// Whether an operation that can't be done waits.
+fn is_patient(operation: &sembuf) -> bool {
+    operation.sem_flg & IPC_NOWAIT as i16 == 0
 }
 
 /// Notes what is waited for.

@@ -37,10 +37,52 @@ pub(crate) fn word(value: u32, pid: i32) -> u64 {
 }
 
 /// What operations have come to so far for one semaphore.
+#[derive(Clone, Copy)]
 struct Change {
     number: u16,
     value: i32,
     adjustment: i32,
+}
+
+/// What they have come to for all of them. Most are of one semaphore, which takes no memory from the
+/// allocator.
+#[derive(Default)]
+struct Changes {
+    first: Option<Change>,
+    more: Vec<Change>,
+}
+
+impl Changes {
+    /// That of a semaphore, which `begin` answers at first.
+    fn of(
+        &mut self,
+        number: u16,
+        begin: impl FnOnce() -> Result<(i32, i32)>,
+    ) -> Result<&mut Change> {
+        let is_known = |change: &Change| change.number == number;
+        let known = self.more.iter().position(is_known);
+        if !self.first.as_ref().is_some_and(is_known) && known.is_none() {
+            let (value, adjustment) = begin()?;
+            let new = Change {
+                number,
+                value,
+                adjustment,
+            };
+            if self.first.is_some() {
+                self.more.push(new);
+                return self.more.last_mut().ok_or(Errno::UCLEAN);
+            }
+            self.first = Some(new);
+        }
+        match known {
+            Some(place) => Ok(&mut self.more[place]),
+            None => self.first.as_mut().ok_or(Errno::UCLEAN),
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Change> {
+        self.first.iter().chain(&self.more)
+    }
 }
 
 impl Space {
@@ -64,27 +106,17 @@ impl Space {
         } else {
             None
         };
-        let mut changes: Vec<Change> = Vec::with_capacity(operations.len());
+        let mut changes = Changes::default();
         for (place, operation) in operations.iter().enumerate() {
             let number = operation.sem_num;
-            let known = changes.iter().position(|change| change.number == number);
-            let known = match known {
-                Some(known) => known,
-                None => {
-                    let value = tx.get(semaphore(tx, index, number.into())?)? as u32;
-                    let adjustment = match undo {
-                        Some(undo) => adjustment(tx, undo, number.into())?,
-                        None => 0,
-                    };
-                    changes.push(Change {
-                        number,
-                        value: value as i32,
-                        adjustment,
-                    });
-                    changes.len() - 1
-                }
-            };
-            let change = &mut changes[known];
+            let change = changes.of(number, || {
+                let value = tx.get(semaphore(tx, index, number.into())?)? as u32;
+                let adjustment = match undo {
+                    Some(undo) => adjustment(tx, undo, number.into())?,
+                    None => 0,
+                };
+                Ok((value as i32, adjustment))
+            })?;
             let amount = i32::from(operation.sem_op);
             let value = change.value.wrapping_add(amount);
             if amount == 0 && change.value != 0 || value < 0 {
@@ -101,7 +133,7 @@ impl Space {
             }
             change.value = value;
         }
-        for change in changes {
+        for change in changes.iter() {
             let at = semaphore(tx, index, change.number.into())?;
             tx.set(at, word(change.value as u32, pid))?;
             if let Some(undo) = undo {
@@ -178,26 +210,21 @@ impl Space {
 
     /// Which operation can't be done now for want of a value; an error is found later.
     fn blocks(&self, tx: &Tx, index: usize, operations: &[sembuf]) -> Result<Option<usize>> {
-        let mut values: Vec<(u16, i32)> = Vec::with_capacity(operations.len());
+        let mut changes = Changes::default();
         for (place, operation) in operations.iter().enumerate() {
             let number = operation.sem_num;
-            let known = values.iter().position(|value| value.0 == number);
-            let known = match known {
-                Some(known) => known,
-                None => {
-                    let value = tx.get(semaphore(tx, index, number.into())?)? as u32;
-                    values.push((number, value as i32));
-                    values.len() - 1
-                }
-            };
-            let value = values[known].1.wrapping_add(operation.sem_op.into());
+            let change = changes.of(number, || {
+                let value = tx.get(semaphore(tx, index, number.into())?)? as u32;
+                Ok((value as i32, 0))
+            })?;
+            let value = change.value.wrapping_add(operation.sem_op.into());
             if operation.sem_op == 0 && value != 0 || value < 0 {
                 return Ok(Some(place));
             }
             if value > i32::from(SEMVMX) {
                 return Ok(None);
             }
-            values[known].1 = value;
+            change.value = value;
         }
         Ok(None)
     }

@@ -15,6 +15,7 @@ use crate::left;
 use crate::list::{push, remove};
 use crate::process::index_of;
 use crate::space::{Inside, Space};
+use crate::spin::Turn;
 use shmem::journal::Tx;
 use shmem::sleep;
 use shmem::wait::Patience;
@@ -121,6 +122,21 @@ pub(crate) fn get_up(tx: &mut Tx, kind: Facility, node: usize, of_process: usize
 }
 
 impl Space {
+    /// Lets the lock go and looks until a word has changed, or the turn is over; answers under the
+    /// lock.
+    pub(crate) fn look<'s>(
+        &'s self,
+        before: Inside<'s>,
+        turn: &mut Turn<'_>,
+        kind: Facility,
+        word: usize,
+    ) -> Result<Inside<'s>> {
+        let seen = before.tx.get(word)?;
+        let blocked = before.finish_blocked();
+        turn.look(self.region(), word, seen);
+        self.enter_blocked(kind, blocked)
+    }
+
     /// Lets the lock go and sleeps until something is to be done; answers under the lock what.
     pub(crate) fn sleep<'s>(
         &'s self,

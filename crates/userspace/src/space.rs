@@ -1,6 +1,8 @@
 //! A name space: its file, its limits, and the way into its locks.
 
 use crate::layout::{Facility, HASH, HEAD, MAGIC_WORD, PAGES, facility, header};
+use crate::spin::Spin;
+use rustix::thread::sched_getaffinity;
 use rustix::time::{ClockId, clock_gettime};
 use shmem::Region;
 use shmem::anchor::ForkWord;
@@ -89,6 +91,12 @@ impl Limits {
     }
 }
 
+/// How often one who finds a lock taken waits before it looks again, at first and at most: it
+/// doubles each time, which leaves the lock to its holder for some calls in a row. All together
+/// takes some ten microseconds; then it sleeps.
+const FIRST_PAUSE: u32 = 8;
+const LONGEST_PAUSE: u32 = 256;
+
 /// A name space of System V objects, open in this process.
 #[derive(Debug)]
 pub struct Space {
@@ -99,6 +107,10 @@ pub struct Space {
     pub(crate) had_identity: AtomicU32,
     /// Inode of the user name space in which privilege counts.
     pub(crate) user_space: u64,
+    /// What looking has been good for, before calls slept on queues and on sets.
+    pub(crate) spin: [Spin; 2],
+    /// Whether the holder of a lock may run while this process looks whether it is free.
+    several: bool,
 }
 
 impl Space {
@@ -146,11 +158,14 @@ impl Space {
             return Err(Errno::UCLEAN);
         }
         let user_space = word(header::USER_SPACE);
+        let several = sched_getaffinity(None).is_ok_and(|set| set.count() > 1);
         Ok(Self {
             arena,
             mine: ForkWord::new()?,
             had_identity: AtomicU32::new(0),
             user_space,
+            spin: [Spin::new(several), Spin::new(several)],
+            several,
         })
     }
 
@@ -211,31 +226,63 @@ impl Space {
     /// # Errors
     /// `EDEADLK` if a living holder does not give it back for very long. Those of
     /// [`identity`](Self::identity).
+    #[inline]
     pub(crate) fn enter(&self, kind: Facility) -> Result<Inside<'_>> {
+        // Before signals are blocked: it takes time, once.
+        self.identity()?;
+        self.enter_blocked(kind, Blocked::handlers())
+    }
+
+    /// [`enter`](Self::enter) for who takes no signals already.
+    #[inline]
+    pub(crate) fn enter_blocked(&self, kind: Facility, blocked: Blocked) -> Result<Inside<'_>> {
         let me = self.identity()?;
-        let blocked = Blocked::handlers();
         let lock = Lock::new(self.region(), kind.at() + facility::LOCK);
-        let patience = Patience::from(LOCK_PATIENCE);
-        let held = lock
-            .take(me, patience, |word| !self.image_lives(word))
-            .ok_or(Errno::DEADLK)?;
-        let journal = kind.journal();
+        let held = match lock.take_if_free(me) {
+            Some(held) => held,
+            None => self.wait_for(lock, me)?,
+        };
         let inherited = held.taken == Taken::Inherited;
-        if inherited {
-            journal.recover(self.region());
-        }
-        let mut inside = Inside {
-            tx: journal.begin(self.region()),
+        let inside = Inside {
+            tx: kind.journal().begin(self.region()),
             wakes: Vec::new(),
             held,
             blocked,
         };
         if inherited {
-            match kind {
-                Facility::Shm => self.finish_dying(&mut inside.tx)?,
-                Facility::Msg => self.finish_dying_queues(&mut inside.tx)?,
-                Facility::Sem => {}
+            return self.inherit(kind, inside);
+        }
+        Ok(inside)
+    }
+
+    /// Waits until the lock is free, or its holder dead.
+    #[cold]
+    fn wait_for<'s>(&self, lock: Lock<'s>, me: u64) -> Result<Held<'s>> {
+        let mut pauses = FIRST_PAUSE;
+        while pauses <= LONGEST_PAUSE && self.several {
+            for _ in 0..pauses {
+                std::hint::spin_loop();
             }
+            pauses *= 2;
+            if lock.holder() == 0
+                && let Some(held) = lock.take_if_free(me)
+            {
+                return Ok(held);
+            }
+        }
+        let patience = Patience::from(LOCK_PATIENCE);
+        lock.take(me, patience, |word| !self.image_lives(word))
+            .ok_or(Errno::DEADLK)
+    }
+
+    /// Puts back what the last holder of the lock had begun when it died.
+    #[cold]
+    fn inherit<'s>(&self, kind: Facility, mut inside: Inside<'s>) -> Result<Inside<'s>> {
+        kind.journal().recover(self.region());
+        match kind {
+            Facility::Shm => self.finish_dying(&mut inside.tx)?,
+            Facility::Msg => self.finish_dying_queues(&mut inside.tx)?,
+            Facility::Sem => {}
         }
         Ok(inside)
     }
@@ -279,7 +326,8 @@ impl<'s> Inside<'s> {
     }
 
     /// [`finish`](Self::finish) without taking signals again.
-    fn finish_blocked(self) -> Blocked {
+    #[inline]
+    pub(crate) fn finish_blocked(self) -> Blocked {
         let Self {
             mut tx,
             wakes,

@@ -82,8 +82,10 @@ pub unsafe fn write(address: usize, from: &[u8]) -> Result<()> {
 /// Whether a range can be read or written, as far as a few questions tell. What is asked for writing
 /// is changed by the question.
 fn is_good(address: usize, length: usize, what: Asked) -> bool {
-    let Some(end) = address.checked_add(length) else {
-        return false;
+    let end = match address.checked_add(length) {
+        // No address at all is another question; the last page is the kernel's.
+        Some(end) if address != 0 && end <= usize::MAX - PAGE => end,
+        _ => return false,
     };
     let first = address / PAGE;
     if (end - 1) / PAGE - first >= QUESTIONS {
@@ -189,6 +191,9 @@ mod tests {
             assert_eq!(read(bad, &mut copy), Err(Errno::FAULT));
             // SAFETY: no memory of this process.
             assert_eq!(unsafe { write(bad, &text) }, Err(Errno::FAULT));
+            // SAFETY: as above.
+            let long = unsafe { write(bad, &[0; 100]) };
+            assert_eq!(long, Err(Errno::FAULT));
         }
     }
 

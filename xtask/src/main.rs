@@ -31,8 +31,8 @@ enum Chore {
         #[arg(long)]
         check: bool,
     },
-    /// Measure everything (half an hour; two idle processors), and write docs/performance.md and
-    /// its pictures
+    /// Measure everything (a quarter of an hour; two idle processors), and write
+    /// docs/performance.md, its pictures, and the table and picture of README.md
     Bench {
         /// A few minutes; writes to target/bench instead of docs
         #[arg(long)]

@@ -23,7 +23,7 @@ use crate::bare_in_band::InBand;
 use crate::bare_index::{IndexBatches, IndexLines};
 use crate::body::OneWay;
 use crate::raw::{self, Map};
-use crate::transport::{About, Job, Link, Runner, Seat, Task, Topology, Wire};
+use crate::transport::{About, Job, Link, Runner, Seat, Task, Topology, Way, Wire};
 use anyhow::{Context, Result};
 use std::hint::spin_loop;
 use std::sync::atomic::AtomicU64;
@@ -176,8 +176,9 @@ macro_rules! by_size {
 /// The bare rings.
 pub fn runners() -> Vec<Box<dyn Runner>> {
     vec![
-        by_size!(N: InBand::<N> { in_place: false }),
-        by_size!(N: InBand::<N> { in_place: true }),
+        by_size!(N: InBand::<N> { way: Way::OneByOne }),
+        by_size!(N: InBand::<N> { way: Way::ReadInPlace }),
+        by_size!(N: InBand::<N> { way: Way::InPlace }),
         by_size!(N: IndexLines::<N>),
         by_size!(N: IndexBatches::<N>),
     ]

@@ -12,8 +12,8 @@ use std::sync::atomic::Ordering::{Acquire, Release};
 /// The in-band ring for messages of `N` bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct InBand<const N: usize> {
-    /// Whether messages are written and read where they lie.
-    pub in_place: bool,
+    /// Whether messages are written, and read, where they lie.
+    pub way: Way,
 }
 
 impl<const N: usize> InBand<N> {
@@ -115,25 +115,17 @@ impl<const N: usize> Transport for InBand<N> {
     type Receiver = InBandReceiver<N>;
 
     fn about(&self) -> About {
-        if self.in_place {
-            About::new(
-                "bare ring, in place",
-                Family::Bare,
-                Waits::Spin,
-                Way::InPlace,
-            )
-        } else {
-            About::new(
-                "bare ring, in-band",
-                Family::Bare,
-                Waits::Spin,
-                Way::OneByOne,
-            )
-        }
+        let name = match self.way {
+            Way::InPlace => "bare ring, in place",
+            Way::ReadInPlace => "bare ring, read in place",
+            _ => "bare ring, in-band",
+        };
+        About::new(name, Family::Bare, Waits::Spin, self.way)
     }
 
     fn refuses(&self, task: &Task) -> Option<String> {
-        let short = self.in_place.then(|| not_in_place(task)).flatten();
+        let in_place = self.way != Way::OneByOne;
+        let short = in_place.then(|| not_in_place(task)).flatten();
         short.or_else(|| only_pairs(task))
     }
 
@@ -146,7 +138,7 @@ impl<const N: usize> Transport for InBand<N> {
             ring: Ring::open(link, N, Self::STRIDE)?,
             position: 0,
             released: 0,
-            in_place: self.in_place,
+            in_place: self.way == Way::InPlace,
         })
     }
 
@@ -155,7 +147,7 @@ impl<const N: usize> Transport for InBand<N> {
             ring: Ring::open(link, N, Self::STRIDE)?,
             position: 0,
             buffer: vec![0; N],
-            in_place: self.in_place,
+            in_place: self.way != Way::OneByOne,
         })
     }
 }

@@ -1,5 +1,6 @@
 //! The command line of a bench program: what to run, and where to write it.
 
+use crate::behaviour::behaviour;
 use crate::costs::costs;
 use crate::growth::growth;
 use crate::interrupts::{self, Interrupted};
@@ -102,6 +103,7 @@ impl Command {
             record.growth = growth(runners, options.processors, self.quick, progress)?;
             progress(&Step::of("single operations"));
             record.costs = costs()?;
+            record.behaviour = behaviour(runners, options.processors, self.quick, progress)?;
         }
         if terminal {
             eprint!("\r\x1b[K");

@@ -16,10 +16,12 @@
 //! The conductor sleeps meanwhile. A process that fails, dies or does not answer in time ends the
 //! sample, and all its processes; they also end with the conductor.
 
+use crate::calls::Tracer;
 use crate::clock;
 use crate::interrupts;
 use crate::place::{self, PROBE, Placement, pin};
 use crate::raw::{self, Map};
+use crate::registry;
 use crate::transport::{Outcome, Role, Runner, Seat, Task, Wire};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -81,8 +83,10 @@ fn play(runners: &[Box<dyn Runner>]) -> Result<()> {
     pin(&spec.pinned)?;
     clock::take_tick(spec.tick);
     let map = Map::new(&raw::inherited(spec.probe)?)?;
+    let others = registry::others();
     let runner = runners
         .iter()
+        .chain(&others)
         .find(|runner| runner.about().name == spec.runner)
         .with_context(|| format!("no transport {}", spec.runner))?;
     let mut job = Some(runner.open(&spec.task, &spec.seat)?);
@@ -231,6 +235,27 @@ fn unique() -> String {
 /// # Errors
 /// What went wrong in any of its processes, messages that were lost included.
 pub fn sample(runner: &dyn Runner, task: &Task, processors: [usize; 2]) -> Result<Taken> {
+    Ok(take(runner, task, processors, false)?.0)
+}
+
+/// Takes a sample and counts the system calls of all its processes meanwhile.
+///
+/// # Errors
+/// As [`sample`], and if they may not be traced.
+pub fn sample_traced(
+    runner: &dyn Runner,
+    task: &Task,
+    processors: [usize; 2],
+) -> Result<(Taken, u64)> {
+    take(runner, task, processors, true)
+}
+
+fn take(
+    runner: &dyn Runner,
+    task: &Task,
+    processors: [usize; 2],
+    traced: bool,
+) -> Result<(Taken, u64)> {
     let task = &Task {
         broadcast: runner.broadcasts(),
         ..task.clone()
@@ -266,10 +291,17 @@ pub fn sample(runner: &dyn Runner, task: &Task, processors: [usize; 2]) -> Resul
     let mut all: Vec<_> = ends.iter_mut().collect();
     answers(&mut all, PATIENCE)?;
     let before = probe_pair(&mut all, task)?;
+    let counted = all.iter().filter(|_| traced);
+    let tracers = counted.map(|end| Tracer::start(end.process.id()));
+    let tracers: Vec<_> = tracers.collect::<Result<_>>()?;
     for end in &mut all {
         end.tell("run")?;
     }
     let done = answers(&mut all, PATIENCE + task.duration * 10)?;
+    let mut calls = 0;
+    for tracer in tracers {
+        calls += tracer.finish()?;
+    }
     let outcomes = done.into_iter().map(|answer| match answer {
         Answer::Done(outcome) => Ok(outcome),
         other => bail!("{other:?} is no outcome"),
@@ -292,11 +324,12 @@ pub fn sample(runner: &dyn Runner, task: &Task, processors: [usize; 2]) -> Resul
         compare(&senders, &receivers)?;
     }
     let placement = Placement { before, after };
-    Ok(Taken {
+    let taken = Taken {
         placement,
         senders,
         receivers,
-    })
+    };
+    Ok((taken, calls))
 }
 
 /// The first sender and the first receiver play ping-pong.

@@ -6,6 +6,8 @@ use crate::stats::Spread;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use std::hint::black_box;
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
 use tombolo::queue::{self, Consumer, Producer};
 use tombolo::shmem::header::Lifetime;
 use tombolo::value::{self, Reader, Writer};
@@ -49,20 +51,37 @@ fn spread(figures: Vec<f64>) -> Spread {
 /// # Errors
 /// If a channel can't be made.
 pub fn costs() -> Result<Vec<Cost>> {
-    let mut all = openings()?;
+    let mut all = openings("")?;
+    all.extend(crowded(|| openings(", in a process with 8 threads"))?);
     for length in crate::registry::LENGTHS {
         all.extend(value_costs(length)?);
     }
     Ok(all)
 }
 
+/// Does something while this process has other threads, which sleep.
+fn crowded<T>(what: impl FnOnce() -> Result<T>) -> Result<T> {
+    thread::scope(|scope| {
+        let (sender, receiver) = mpsc::channel::<()>();
+        let receiver = Arc::new(Mutex::new(receiver));
+        for _ in 0..8 {
+            let receiver = Arc::clone(&receiver);
+            scope.spawn(move || receiver.lock().map(|receiver| receiver.recv()).is_ok());
+        }
+        let result = what();
+        // They end.
+        drop(sender);
+        result
+    })
+}
+
 /// Creating, opening from the other side, and closing both.
-fn openings() -> Result<Vec<Cost>> {
+fn openings(around: &str) -> Result<Vec<Cost>> {
     let mut all = Vec::new();
     let mut put = |what: &str, operation: &mut dyn FnMut() -> Result<()>| -> Result<()> {
         let figures = (0..TIMES).map(|_| time(20, &mut *operation));
         all.push(Cost {
-            what: format!("{what}: create, open and close"),
+            what: format!("{what}: create, open and close{around}"),
             length: None,
             nanoseconds: spread(figures.collect::<Result<_>>()?),
             copy: None,
@@ -272,7 +291,7 @@ mod tests {
     #[test]
     fn everything_costs_something() {
         let all = costs().unwrap();
-        assert!(all.len() >= 4 + 2 * crate::registry::LENGTHS.len());
+        assert!(all.len() >= 8 + 2 * crate::registry::LENGTHS.len());
         for cost in all {
             assert!(cost.nanoseconds.min > 0.0, "{cost:?}");
         }

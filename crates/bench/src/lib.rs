@@ -17,6 +17,9 @@
 //! - `place`: pinning, and the ping-pong that tells how far apart the processors are
 //! - `bare`: the limit; `queue`, `topic`, `service`, `value`, `fd`, `queues`, `signalled`: the transports
 //! - `conduct`: one sample; `run`: all of them; `figures`: what they say
+//! - `growth`: what becomes of it when there is more of something; `costs`: single operations
+//! - `behaviour`: system calls (`calls`), a thousand sleepers (`idle`), a further subscriber
+//!   (`audience`)
 //! - `interrupts`: what becomes of Ctrl-C meanwhile
 //!
 //! # How to
@@ -33,10 +36,13 @@
 //! [`Asked`](body::Asked)) and put it into the list that the program gives to
 //! [`play_role`](conduct::play_role) and [`run`](run::run).
 
+pub mod audience;
 pub mod bare;
 pub mod bare_in_band;
 pub mod bare_index;
+pub mod behaviour;
 pub mod body;
+pub mod calls;
 pub mod clock;
 pub mod command;
 pub mod conduct;
@@ -45,6 +51,7 @@ pub mod costs;
 pub mod fd;
 pub mod figures;
 pub mod growth;
+pub mod idle;
 pub mod interrupts;
 pub mod machine;
 pub mod place;
@@ -52,6 +59,8 @@ pub mod plot;
 pub mod queue;
 pub mod queues;
 pub mod raw;
+pub mod reach;
+pub mod readme;
 pub mod registry;
 pub mod report;
 pub mod run;

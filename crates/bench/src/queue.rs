@@ -117,7 +117,7 @@ impl Receiver for QueueReceiver {
                 fault?;
                 result.map(|_| ())
             }
-            Way::InPlace => match consumer.receive(Patience::FOREVER) {
+            Way::ReadInPlace | Way::InPlace => match consumer.receive(Patience::FOREVER) {
                 Ok(Some(delivery)) => {
                     let message = delivery.message();
                     verifier.check_words(message.len(), |offset| word(&message, offset))?;
@@ -162,6 +162,7 @@ impl Transport for Queue {
         let way = match self.way {
             Way::OneByOne => "",
             Way::Batch => ", batches",
+            Way::ReadInPlace => ", read in place",
             Way::InPlace => ", in place",
         };
         let name = format!("queue{waits}{way}");
@@ -172,7 +173,7 @@ impl Transport for Queue {
         match self.way {
             Way::OneByOne => None,
             Way::Batch => no_batches(task),
-            Way::InPlace => not_in_place(task),
+            Way::ReadInPlace | Way::InPlace => not_in_place(task),
         }
     }
 

@@ -1,8 +1,10 @@
 //! What is measured.
 
+use crate::audience;
 use crate::bare;
 use crate::body::{Asked, OneWay};
 use crate::fd::{Descriptor, Kind};
+use crate::idle::Idle;
 use crate::queue::Queue;
 use crate::queues::{Posix, SystemV};
 use crate::service::Service;
@@ -14,6 +16,15 @@ use crate::value::Value;
 /// Lengths of messages, in bytes.
 pub const LENGTHS: [usize; 5] = [8, 64, 1024, 64 * 1024, 1024 * 1024];
 
+/// What is measured besides transports.
+pub fn others() -> Vec<Box<dyn Runner>> {
+    let mut all: Vec<Box<dyn Runner>> = vec![Box::new(Idle)];
+    for audience in audience::ALL {
+        all.push(Box::new(audience));
+    }
+    all
+}
+
 /// All transports but those of other projects.
 pub fn runners() -> Vec<Box<dyn Runner>> {
     let mut all = bare::runners();
@@ -22,6 +33,7 @@ pub fn runners() -> Vec<Box<dyn Runner>> {
         (Waits::Adaptive, Way::OneByOne),
         (Waits::Block, Way::OneByOne),
         (Waits::Adaptive, Way::Batch),
+        (Waits::Adaptive, Way::ReadInPlace),
         (Waits::Adaptive, Way::InPlace),
     ];
     for (waits, way) in queues {
@@ -31,6 +43,7 @@ pub fn runners() -> Vec<Box<dyn Runner>> {
         (Waits::Spin, Way::OneByOne),
         (Waits::Adaptive, Way::OneByOne),
         (Waits::Adaptive, Way::Batch),
+        (Waits::Adaptive, Way::ReadInPlace),
         (Waits::Adaptive, Way::InPlace),
     ];
     for (waits, way) in topics {

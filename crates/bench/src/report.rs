@@ -3,13 +3,15 @@
 //! What stands between the two marks on the page is written by hand (why something is as it is)
 //! and kept.
 
+use crate::behaviour::Behaviour;
 use crate::costs::Cost;
 use crate::figures::{Cell, Figures};
 use crate::growth::Chart;
 use crate::plot;
+use crate::reach;
 use crate::run::{Record, name};
+use crate::stats::Spread;
 use crate::table::{self, bytes, multiple, time};
-use crate::targets;
 use crate::transport::{Family, Topology};
 use anyhow::{Context, Result};
 use std::fmt::Write;
@@ -23,10 +25,15 @@ const UNWRITTEN: &str = "Nothing is explained yet.";
 const OPENING: &str = "\
 # Performance
 
-This page is written by `cargo xtask bench` on the machine named below; run it on yours. It takes
-about half an hour and two processors that nothing else uses; `--quick` takes a few minutes and
-writes to `target/bench` instead. The programs: `checks/benches` (Tombolo, the kernel, the bare
-limit) and `rivals` (those and other projects). To measure a part:
+This page is written by `cargo xtask bench` on the machine named below; run it on yours. It takes a
+quarter of an hour and two processors that nothing else uses; `--quick` takes a few minutes and
+writes to `target/bench` instead; `--from record.json` writes the page from what was measured before.
+`tombolo bench` takes half a minute and has the transports that most people know.
+
+The programs: `checks/benches` (Tombolo, the kernel, the bare limit) and `rivals` (those and other
+projects), which stands outside the workspace so that nobody compiles it unasked. It needs a C++
+compiler, `libboost-dev`, and `libzmq3-dev`, which `cargo xtask bench` asks for; `--no-rivals` leaves it
+out. To measure a part:
 
 ```text
 cargo bench -p checks --bench transports -- --only queue --size 64
@@ -42,9 +49,11 @@ written whole. A message that is lost, repeated, torn or out of order fails the 
 **Beside it, the limit.** The *bare rings* move bytes from one process to the other and do nothing
 else: no lengths, no checks, no blocking, no notice of a death. A cache line that goes to and fro
 before and after each sample tells how far apart the two processors are; only samples of one
-distance, taken within seconds of each other and not preempted, are compared. Figures are medians;
-in parentheses stands the multiple of the faster bare ring's that hands messages over in the same
-way, and the smallest and largest of it.
+distance, taken within seconds of each other, are compared, and only those whose processes were kept
+off their processors for less than 2 % of the time. Figures are medians over rounds that are about a
+minute apart; in parentheses stands the multiple of the faster bare ring's that hands messages over
+in the same way, and the smallest and largest of it. What has fewer pairs than it should is marked
+with \\*.
 
 **Aeron** needs a media driver in a third process and is not built here. On another machine (Zen 5,
 virtual, two cores on one cache), tuned, between two processes whose receiver read every line, Aeron
@@ -79,7 +88,7 @@ pub fn write(record: &Record, page: &Path, pictures: &Path) -> Result<()> {
     if record.options.topologies.contains(&Topology::RoundTrip) {
         text += &tails(record);
     }
-    text += &targets::section(record);
+    text += &reach::section(record);
     text += &losses(record);
     let _ = writeln!(
         text,
@@ -88,6 +97,7 @@ pub fn write(record: &Record, page: &Path, pictures: &Path) -> Result<()> {
     );
     text += &growths(&record.growth, pictures, &link)?;
     text += &costs(&record.costs);
+    text += &behaviour(&record.behaviour);
     text += &skipped(record);
     fs::write(page, text).with_context(|| format!("can't write {}", page.display()))
 }
@@ -206,42 +216,19 @@ fn tails(record: &Record) -> String {
 fn losses(record: &Record) -> String {
     let figures = Figures::of(record);
     let mut rows = String::new();
-    for topology in &record.options.topologies {
-        for length in &record.options.lengths {
-            let best = |ours: bool| {
-                let all = record.transports.iter().filter(|about| match about.family {
-                    Family::Bare => false,
-                    family => (family == Family::Tombolo) == ours,
-                });
-                let all = all.filter_map(|about| {
-                    let cell = figures.cell(&about.name, *topology, *length)?;
-                    Some((about.name.as_str(), cell.value.median))
-                });
-                all.max_by(|a, b| match topology {
-                    Topology::RoundTrip => b.1.total_cmp(&a.1),
-                    Topology::Stream => a.1.total_cmp(&b.1),
-                })
-            };
-            let (Some(ours), Some(other)) = (best(true), best(false)) else {
-                continue;
-            };
-            let behind = match topology {
-                Topology::RoundTrip => other.1 < ours.1,
-                Topology::Stream => other.1 > ours.1,
-            };
-            if behind {
-                let value = |figure| table::value(*topology, *length, figure);
-                let _ = writeln!(
-                    rows,
-                    "| {}, {} | {}: {} | {}: {} |",
-                    name(*topology),
-                    bytes(*length),
-                    other.0,
-                    value(other.1),
-                    ours.0,
-                    value(ours.1)
-                );
-            }
+    for lead in reach::leads(record, &figures, |_, _| true) {
+        if lead.by < 1.0 {
+            let value = |figure| table::value(lead.topology, lead.length, figure);
+            let _ = writeln!(
+                rows,
+                "| {}, {} | {}: {} | {}: {} |",
+                name(lead.topology),
+                bytes(lead.length),
+                lead.other.0,
+                value(lead.other.1),
+                lead.ours.0,
+                value(lead.ours.1)
+            );
         }
     }
     if rows.is_empty() {
@@ -250,6 +237,57 @@ fn losses(record: &Record) -> String {
     format!(
         "\n## Where another is ahead\n\n| | the other | our best |\n| --- | --- | --- |\n{rows}"
     )
+}
+
+/// System calls, sleepers and listeners.
+fn behaviour(found: &Behaviour) -> String {
+    let mut text = String::new();
+    if !found.calls.is_empty() {
+        text += "\n## System calls\n\n\
+                 Of both processes while a sample of 64 B was taken, counted by `ptrace`. The bare ring \
+                 makes none: what it is charged with is the harness, the same for all. An adaptive \
+                 receiver that waits longer than it spins goes to sleep, which is a call for each side.\n\n\
+                 | | | messages | calls |\n| --- | --- | ---: | ---: |\n";
+        for counted in &found.calls {
+            let shape = name(counted.topology);
+            let (messages, calls) = (counted.messages, counted.calls);
+            let _ = writeln!(
+                text,
+                "| {} | {shape} | {messages} | {calls} |",
+                counted.transport
+            );
+        }
+    }
+    let percent = |spread: Spread| {
+        let [min, median, max] = [spread.min, spread.median, spread.max].map(|x| x * 100.0);
+        format!("{median:.1} % ({min:.1}–{max:.1})")
+    };
+    let rows = [
+        (
+            "processor time of 1,000 parked consumers, each at its queue",
+            found.idle,
+        ),
+        (
+            "a topic's publisher, with a second subscriber asleep, against without",
+            found.asleep,
+        ),
+        (
+            "the same with a second subscriber that is slow and overrun",
+            found.slow,
+        ),
+    ];
+    if rows.iter().any(|(_, figure)| figure.is_some()) {
+        text += "\n## Sleepers and listeners\n\n| | |\n| --- | ---: |\n";
+        for (what, figure) in rows {
+            if let Some(figure) = figure {
+                let _ = writeln!(text, "| {what} | {} |", percent(figure));
+            }
+        }
+    }
+    for reason in &found.skipped {
+        let _ = writeln!(text, "\nNot measured: {reason}.");
+    }
+    text
 }
 
 fn growths(charts: &[Chart], pictures: &Path, link: &str) -> Result<String> {

@@ -64,6 +64,7 @@ fn record() -> Record {
             skipped: Vec::new(),
         }],
         costs: Vec::new(),
+        behaviour: Behaviour::default(),
         seconds: 1.0,
     }
 }
@@ -91,7 +92,7 @@ fn the_page_has_figures_pictures_losses_and_what_was_written_by_hand() {
         text.contains("| stream, 64 B | pipe: 95 M | queue: 90 M |"),
         "{text}"
     );
-    assert!(text.contains("≥ 0.85 × | 0.90 × | reached"), "{text}");
+    assert!(text.contains("≥ 0.85 × | 0.90 × | met"), "{text}");
     assert!(text.contains(UNWRITTEN));
     for picture in ["stream-64.svg", "producers.svg"] {
         assert!(text.contains(&format!("(img/{picture})")), "{text}");
@@ -108,11 +109,73 @@ fn the_page_has_figures_pictures_losses_and_what_was_written_by_hand() {
 }
 
 #[test]
+fn the_table_of_the_readme_stands_between_its_marks() {
+    let folder = std::env::temp_dir().join(format!("bench-readme-{}", std::process::id()));
+    let folder = Folder(folder);
+    fs::create_dir_all(folder.0.join("docs/img")).unwrap();
+    let page = folder.0.join("README.md");
+    fs::write(&page, "nothing").unwrap();
+    let error = crate::readme::write(&record(), &page).unwrap_err();
+    assert!(error.to_string().contains("has no line"), "{error}");
+    let (begin, end) = (
+        "<!-- written by `cargo xtask bench` -->",
+        "<!-- end of what it writes -->",
+    );
+    fs::write(&page, format!("before\n{begin}\nold\n{end}\nafter\n")).unwrap();
+    crate::readme::write(&record(), &page).unwrap();
+    let text = fs::read_to_string(&page).unwrap();
+    assert!(text.starts_with("before\n") && text.ends_with("after\n") && !text.contains("old"));
+    assert!(
+        text.contains("| **queue** |  |  | 90 M /s (0.90 ×) |  |"),
+        "{text}"
+    );
+    assert!(folder.0.join("docs/img/speed.svg").exists());
+}
+
+#[test]
+fn goals_of_all_parts_of_a_record_are_judged() {
+    let mut record = record();
+    let spread = |x| Spread::of([x]);
+    record.behaviour = Behaviour {
+        calls: ["bare ring, in-band", "queue, spinning"]
+            .map(|name| crate::behaviour::Counted {
+                transport: name.to_owned(),
+                topology: Topology::Stream,
+                messages: 1_000_000,
+                calls: 60,
+            })
+            .into(),
+        idle: spread(0.2),
+        asleep: spread(0.99),
+        slow: spread(0.8),
+        skipped: Vec::new(),
+    };
+    record.costs = vec![Cost {
+        what: "queue: create, open and close".to_owned(),
+        length: None,
+        nanoseconds: spread(70_000.0).unwrap(),
+        copy: None,
+    }];
+    let judged: Vec<_> = reach::lines(&record).into_iter().collect();
+    let met = |part: &str| {
+        let line = judged.iter().find(|line| line.what.contains(part));
+        line.unwrap_or_else(|| panic!("no {part}: {judged:?}")).met
+    };
+    assert!(met("system calls") && met("asleep") && met("create, open"));
+    assert!(!met("slow") && !met("parked consumers"));
+    assert!(met("64 producers"));
+    assert!(
+        !met("the kernel's own ways"),
+        "the pipe is ahead in this record"
+    );
+}
+
+#[test]
 fn goals_speak_of_transports_that_there_are() {
     let runners = crate::registry::runners();
     let names: Vec<_> = runners
         .iter()
         .map(|runner| (runner.about().name, runner.about().family))
         .collect();
-    assert_eq!(targets::unknown(&names), [""; 0]);
+    assert_eq!(crate::targets::unknown(&names), [""; 0]);
 }

@@ -14,6 +14,7 @@
 //! as many *pairs* as asked for (see `figures`) at the distance at which most samples were taken,
 //! or until the time is over; then some have fewer, which the tables say.
 
+use crate::behaviour::Behaviour;
 use crate::conduct::{Taken, sample};
 use crate::costs::Cost;
 use crate::figures::{most_common, pairs, rings};
@@ -118,6 +119,9 @@ pub struct Record {
     /// What single operations cost.
     #[serde(default)]
     pub costs: Vec<Cost>,
+    /// What channels do beside moving messages.
+    #[serde(default)]
+    pub behaviour: Behaviour,
     /// How long it took, in seconds.
     pub seconds: f64,
 }
@@ -183,6 +187,7 @@ pub fn run(
         skipped: run.skipped,
         growth: Vec::new(),
         costs: Vec::new(),
+        behaviour: Behaviour::default(),
         seconds: run.start.elapsed().as_secs_f64(),
     })
 }

@@ -10,9 +10,13 @@ pub fn limit(way: Way) -> &'static str {
     match way {
         Way::OneByOne => "bare limit",
         Way::Batch => "bare limit, batches",
+        Way::ReadInPlace => "bare limit, read in place",
         Way::InPlace => "bare limit, in place",
     }
 }
+
+/// The ways that have a limit.
+pub const WAYS: [Way; 4] = [Way::OneByOne, Way::Batch, Way::ReadInPlace, Way::InPlace];
 
 /// What a user is likely to compare: the channels, and the ways that the kernel offers.
 pub const USUAL: [&str; 10] = [
@@ -80,8 +84,7 @@ pub fn rows(
             ..fastest
         })
     };
-    let limits = [Way::OneByOne, Way::Batch, Way::InPlace];
-    let limits = limits.into_iter().filter_map(faster);
+    let limits = WAYS.into_iter().filter_map(faster);
     limits.chain(others().filter_map(row)).collect()
 }
 

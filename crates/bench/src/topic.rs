@@ -83,7 +83,7 @@ impl Receiver for TopicReceiver {
                 fault?;
                 result.map(|_| ())
             }
-            Way::InPlace => match subscriber.receive(Patience::FOREVER) {
+            Way::ReadInPlace | Way::InPlace => match subscriber.receive(Patience::FOREVER) {
                 Ok(Some(delivery)) => {
                     verifier.check_words(delivery.len(), |offset| {
                         let mut word = [0; 8];
@@ -135,6 +135,7 @@ impl Transport for Topic {
         let way = match self.way {
             Way::OneByOne => "",
             Way::Batch => ", batches",
+            Way::ReadInPlace => ", read in place",
             Way::InPlace => ", in place",
         };
         let name = format!("topic{}{way}", suffix(self.waits));
@@ -148,7 +149,7 @@ impl Transport for Topic {
         match self.way {
             Way::OneByOne => None,
             Way::Batch => no_batches(task),
-            Way::InPlace => not_in_place(task),
+            Way::ReadInPlace | Way::InPlace => not_in_place(task),
         }
     }
 

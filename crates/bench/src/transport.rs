@@ -49,6 +49,8 @@ pub enum Way {
     OneByOne,
     /// Many by one call.
     Batch,
+    /// Each by a call of its own, copied in, and read where it lies.
+    ReadInPlace,
     /// Each by a call of its own, written and read where it lies.
     InPlace,
 }

@@ -2,6 +2,7 @@
 //! checked; and of transports that lose, repeat and damage messages, which must not pass.
 
 use anyhow::Result;
+use bench::behaviour::behaviour;
 use bench::body::OneWay;
 use bench::conduct::{play_role, sample};
 use bench::content::{Payload, Verifier};
@@ -176,6 +177,30 @@ fn refused(name: &str, expected: &str) -> Result<Completion, Failed> {
     Ok(Completion::Completed)
 }
 
+/// What is counted is what there is: two calls for each message through a pipe, none through a ring.
+fn behaves() -> Result<Completion, Failed> {
+    let found = behaviour(&runners(), pair()?, true, |_| {})?;
+    if !found.skipped.is_empty() {
+        return Err(format!("{:?}", found.skipped).into());
+    }
+    for topology in [Topology::RoundTrip, Topology::Stream] {
+        let of = |name: &str| {
+            let mut all = found.calls.iter();
+            let counted = all.find(|it| it.transport == name && it.topology == topology);
+            counted.ok_or(format!("{name} was not counted"))
+        };
+        let (ring, pipe) = (of("bare ring, in-band")?, of("pipe")?);
+        if ring.calls > 1000 || pipe.calls < pipe.messages {
+            return Err(format!("{ring:?}, {pipe:?}").into());
+        }
+    }
+    let idle = found.idle.ok_or("no sleepers")?;
+    if !(0.0..2.0).contains(&idle.median) {
+        return Err(format!("{idle:?}").into());
+    }
+    Ok(Completion::Completed)
+}
+
 fn main() -> ExitCode {
     play_role(&everything());
     let mut options = Arguments::from_args();
@@ -187,6 +212,7 @@ fn main() -> ExitCode {
         .chain(["honest".to_owned()])
         .map(|name| Trial::ignorable_test(name.clone(), move || run(&name)))
         .collect();
+    trials.push(Trial::ignorable_test("behaviour", behaves));
     for (name, expected) in [
         ("loses", "is missing"),
         ("repeats", "came again"),

@@ -5,9 +5,9 @@ use std::io;
 
 use ::bench::figures::Figures;
 use ::bench::run::{Record, name};
-use ::bench::summary::{self, Row, limit};
+use ::bench::summary::{self, Row, WAYS, limit};
 use ::bench::table::{bytes, caption, multiple, skipped, value};
-use ::bench::transport::{About, Family, Topology, Way};
+use ::bench::transport::{About, Family, Topology};
 use serde_json::{Value as Json, json};
 
 use crate::output::{Fields, Output};
@@ -70,7 +70,7 @@ fn table(record: &Record, figures: &Figures, topology: Topology) -> Vec<String> 
         .iter()
         .map(|length| rows(record, figures, topology, *length))
         .collect();
-    let limits = [Way::OneByOne, Way::Batch, Way::InPlace].map(limit);
+    let limits = WAYS.map(limit);
     let others = record.transports.iter().filter(|about| !about.is_ring());
     let names = || {
         limits

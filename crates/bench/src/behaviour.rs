@@ -1,0 +1,140 @@
+//! What channels do beside moving messages: the system calls that they make while everybody is
+//! awake, what they cost while everybody sleeps, and what a further subscriber costs.
+
+use crate::audience::{self, Further};
+use crate::conduct::{Taken, sample, sample_traced};
+use crate::idle::Idle;
+use crate::interrupts;
+use crate::run::Step;
+use crate::stats::Spread;
+use crate::transport::{Runner, Task, Topology};
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// System calls of both processes of a sample.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Counted {
+    /// The transport.
+    pub transport: String,
+    /// The shape.
+    pub topology: Topology,
+    /// How many messages were received meanwhile.
+    pub messages: u64,
+    /// How many calls there were, those of the harness included.
+    pub calls: u64,
+}
+
+/// What was found.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Behaviour {
+    /// System calls, of messages of 64 B.
+    pub calls: Vec<Counted>,
+    /// The share of a processor that a thousand parked consumers take together.
+    pub idle: Option<Spread>,
+    /// A publisher's rate with a second subscriber that sleeps, as a multiple of that without.
+    pub asleep: Option<Spread>,
+    /// The same with one that is slow.
+    pub slow: Option<Spread>,
+    /// What could not be found, and why.
+    pub skipped: Vec<String>,
+}
+
+const TRACED: [&str; 7] = [
+    "bare ring, in-band",
+    "queue, spinning",
+    "queue",
+    "topic",
+    "service",
+    "pipe",
+    "System V queue",
+];
+
+/// Finds all of it.
+///
+/// # Errors
+/// [`Interrupted`](interrupts::Interrupted) only.
+pub fn behaviour(
+    runners: &[Box<dyn Runner>],
+    processors: [usize; 2],
+    quick: bool,
+    mut progress: impl FnMut(&Step),
+) -> Result<Behaviour> {
+    let mut found = Behaviour::default();
+    progress(&Step::of("system calls"));
+    for name in TRACED {
+        for topology in [Topology::RoundTrip, Topology::Stream] {
+            let runner = runners.iter().find(|runner| runner.about().name == name);
+            let task = Task::pair(topology, 64, Duration::from_millis(40));
+            let Some(runner) = runner.filter(|runner| runner.refuses(&task).is_none()) else {
+                continue;
+            };
+            let traced = sample_traced(&**runner, &task, processors);
+            interrupts::check()?;
+            match traced {
+                Ok((taken, calls)) => found.calls.push(Counted {
+                    transport: name.to_owned(),
+                    topology,
+                    messages: taken.receivers.iter().map(|end| end.messages).sum(),
+                    calls,
+                }),
+                Err(error) => found.skipped.push(format!("calls of {name}: {error:#}")),
+            }
+        }
+    }
+    progress(&Step::of("a thousand sleepers"));
+    let task = Task::pair(Topology::Stream, 64, Duration::from_millis(10));
+    let mut shares = Vec::new();
+    for _ in 0..if quick { 1 } else { 3 } {
+        let taken = sample(&Idle, &task, processors);
+        interrupts::check()?;
+        match taken {
+            Ok(taken) => shares.extend(taken.receivers.iter().filter_map(|end| end.rate)),
+            Err(error) => found.skipped.push(format!("sleepers: {error:#}")),
+        }
+    }
+    found.idle = Spread::of(shares);
+    progress(&Step::of("a further subscriber"));
+    let [asleep, slow] = listeners(&mut found.skipped, processors, if quick { 1 } else { 7 })?;
+    (found.asleep, found.slow) = (Spread::of(asleep), Spread::of(slow));
+    Ok(found)
+}
+
+/// Multiples of the rate without a second subscriber: with one asleep, and with a slow one. All
+/// three are taken in turn, and count only if they were taken at one distance.
+fn listeners(
+    skipped: &mut Vec<String>,
+    processors: [usize; 2],
+    repetitions: usize,
+) -> Result<[Vec<f64>; 2]> {
+    let (mut asleep, mut slow) = (Vec::new(), Vec::new());
+    for _ in 0..3 * repetitions {
+        if asleep.len() == repetitions {
+            break;
+        }
+        let mut taken = Vec::new();
+        for audience in audience::ALL {
+            let task = Task {
+                consumers: audience.subscribers(),
+                ..Task::pair(Topology::Stream, 64, Duration::from_millis(100))
+            };
+            let one = sample(&audience, &task, processors);
+            interrupts::check()?;
+            match one {
+                Ok(one) => taken.push((audience.0, one)),
+                Err(error) => skipped.push(format!("a further subscriber: {error:#}")),
+            }
+        }
+        let [(Further::Nobody, alone), (_, sleeping), (_, slowly)] = taken.as_slice() else {
+            break;
+        };
+        let class = alone.placement.class();
+        let same = |taken: &Taken| class.is_some() && taken.placement.class() == class;
+        let rate = |taken: &Taken| taken.senders.iter().find_map(|end| end.rate);
+        if let (true, true, Some(alone)) = (same(sleeping), same(slowly), rate(alone)) {
+            asleep.extend(rate(sleeping).map(|rate| rate / alone));
+            slow.extend(rate(slowly).map(|rate| rate / alone));
+        }
+    }
+    Ok([asleep, slow])
+}

@@ -1,0 +1,265 @@
+//! What Tombolo's channels are meant to reach, row by row, and what a record says of it.
+//!
+//! Rows that compare transports at one shape and length stand in `targets`; here are those that
+//! come from growth, single operations and behaviour, and the section of the page with all of them.
+
+use crate::figures::Figures;
+use crate::growth::Chart;
+use crate::run::{Record, name};
+use crate::table::{bytes, multiple, time};
+use crate::targets::{self, TARGETS};
+use crate::transport::{Family, Topology};
+use std::fmt::Write;
+
+/// A goal, and what came of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// What is measured, and against what.
+    pub what: String,
+    /// What it should be.
+    pub goal: String,
+    /// What it is.
+    pub here: String,
+    /// Whether that is enough.
+    pub met: bool,
+}
+
+impl Line {
+    fn new(what: impl Into<String>, goal: &str, here: impl Into<String>, met: bool) -> Self {
+        Self {
+            what: what.into(),
+            goal: goal.to_owned(),
+            here: here.into(),
+            met,
+        }
+    }
+}
+
+/// All goals of which the record says something.
+pub fn lines(record: &Record) -> Vec<Line> {
+    let figures = Figures::of(record);
+    let mut all: Vec<Line> = TARGETS
+        .iter()
+        .flat_map(|target| targets::lines(target, &figures))
+        .collect();
+    all.extend(ahead(record, &figures));
+    all.extend(calls(record));
+    all.extend(record.growth.iter().flat_map(crowd));
+    all.extend(listeners(record));
+    all.extend(costs(record));
+    all.extend(idle(record));
+    all
+}
+
+/// The section of the page.
+pub fn section(record: &Record) -> String {
+    let lines = lines(record);
+    if lines.is_empty() {
+        return String::new();
+    }
+    let met = lines.iter().filter(|line| line.met).count();
+    let mut text = format!(
+        "\n## Reach\n\n{met} of {} goals are met. *Bare ring* is the faster bare ring of that cell \
+         that hands messages over in the same way.\n\n\
+         | what | goal | here | |\n| --- | ---: | ---: | --- |\n",
+        lines.len()
+    );
+    for line in lines {
+        let met = if line.met { "met" } else { "**not met**" };
+        let _ = writeln!(
+            text,
+            "| {} | {} | {} | {met} |",
+            line.what, line.goal, line.here
+        );
+    }
+    text
+}
+
+/// Who is ahead in each cell: the best of ours, and the best of the others.
+pub struct Lead {
+    /// The shape.
+    pub topology: Topology,
+    /// The length.
+    pub length: usize,
+    /// Our best: its name and figure.
+    pub ours: (String, f64),
+    /// The best of those of a family.
+    pub other: (String, f64),
+    /// The other's figure in the unit of ours: above 1 if ours is better.
+    pub by: f64,
+}
+
+/// Cell by cell, against the transports that `rival` picks.
+pub fn leads(
+    record: &Record,
+    figures: &Figures,
+    rival: impl Fn(&str, Family) -> bool,
+) -> Vec<Lead> {
+    let mut all = Vec::new();
+    for topology in record.options.topologies.iter().copied() {
+        for length in record.options.lengths.iter().copied() {
+            let best = |wanted: &dyn Fn(&str, Family) -> bool| {
+                let some = record.transports.iter();
+                let some = some.filter(|about| wanted(&about.name, about.family));
+                let some = some.filter_map(|about| {
+                    let cell = figures.cell(&about.name, topology, length)?;
+                    Some((about.name.clone(), cell.value.median))
+                });
+                some.min_by(|a, b| match topology {
+                    Topology::RoundTrip => a.1.total_cmp(&b.1),
+                    Topology::Stream => b.1.total_cmp(&a.1),
+                })
+            };
+            let ours = best(&|_, family| family == Family::Tombolo);
+            let other = best(&|name, family| {
+                !matches!(family, Family::Tombolo | Family::Bare) && rival(name, family)
+            });
+            if let (Some(ours), Some(other)) = (ours, other) {
+                let by = match topology {
+                    Topology::RoundTrip => other.1 / ours.1,
+                    Topology::Stream => ours.1 / other.1,
+                };
+                all.push(Lead {
+                    topology,
+                    length,
+                    ours,
+                    other,
+                    by,
+                });
+            }
+        }
+    }
+    all
+}
+
+/// Ahead of each project, and of the kernel, in every cell.
+fn ahead(record: &Record, figures: &Figures) -> Vec<Line> {
+    let groups: [(&str, &str); 5] = [
+        ("iceoryx2", "iceoryx2"),
+        ("Boost.Interprocess", "Boost"),
+        ("ZeroMQ", "ZeroMQ"),
+        ("`ipc-channel`", "ipc-channel"),
+        ("the kernel's own ways", ""),
+    ];
+    let line = |(title, part): &(&str, &str)| {
+        let leads = leads(record, figures, |name, family| match part.is_empty() {
+            true => family == Family::Kernel,
+            false => name.starts_with(part),
+        });
+        let least = leads.iter().min_by(|a, b| a.by.total_cmp(&b.by))?;
+        let lost = leads.iter().filter(|lead| lead.by <= 1.0).count();
+        Some(Line::new(
+            format!("our best against {title}, every shape and length"),
+            "ahead",
+            format!(
+                "{} of {}; least in a {} of {}: {}",
+                leads.len() - lost,
+                leads.len(),
+                name(least.topology),
+                bytes(least.length),
+                multiple(least.by)
+            ),
+            lost == 0,
+        ))
+    };
+    groups.iter().filter_map(line).collect()
+}
+
+/// No system calls while everybody is awake: no more than the bare ring is charged with, which are
+/// those of the harness.
+fn calls(record: &Record) -> Vec<Line> {
+    let calls = &record.behaviour.calls;
+    let of = |name: &str, topology| {
+        let mut all = calls.iter();
+        all.find(|it| it.transport == name && it.topology == topology)
+    };
+    let mut lines = Vec::new();
+    for topology in [Topology::RoundTrip, Topology::Stream] {
+        let Some(ring) = of("bare ring, in-band", topology) else {
+            continue;
+        };
+        if let Some(counted) = of("queue, spinning", topology) {
+            let own = counted.calls.saturating_sub(ring.calls);
+            lines.push(Line::new(
+                format!("`queue`, nobody parked: system calls, {}", name(topology)),
+                "none",
+                format!("{own} for {} messages", counted.messages),
+                // Starting and ending differ by a few.
+                own * 10_000 <= counted.messages,
+            ));
+        }
+    }
+    lines
+}
+
+/// Producers that share what one has.
+fn crowd(chart: &Chart) -> Vec<Line> {
+    if chart.name != "producers" {
+        return Vec::new();
+    }
+    let rate = |x| {
+        let mut points = chart.points.iter();
+        let point = points.find(|point| point.series == "queue" && point.x == x)?;
+        Some(point.y.median)
+    };
+    let Some(one) = rate(1) else {
+        return Vec::new();
+    };
+    let line = |x: u64| {
+        let ratio = rate(x)? / one;
+        let what = format!("`queue`, {x} producers, one consumer, 64 B: all against one producer");
+        Some(Line::new(what, "≥ 0.7 ×", multiple(ratio), ratio >= 0.7))
+    };
+    [2, 8, 64].into_iter().filter_map(line).collect()
+}
+
+fn listeners(record: &Record) -> Vec<Line> {
+    let found = &record.behaviour;
+    let both = [("asleep", found.asleep), ("slow", found.slow)];
+    let line = |(how, ratio): (&str, Option<crate::stats::Spread>)| {
+        let cost = 1.0 - ratio?.median;
+        Some(Line::new(
+            format!("`topic`, overrun: what a second subscriber that is {how} costs the publisher"),
+            "≤ 5 %",
+            format!("{:.1} %", cost * 100.0),
+            cost <= 0.05,
+        ))
+    };
+    both.into_iter().filter_map(line).collect()
+}
+
+fn costs(record: &Record) -> Vec<Line> {
+    let mut lines = Vec::new();
+    for cost in &record.costs {
+        let here = cost.nanoseconds.median;
+        match (cost.length, cost.copy) {
+            (Some(length), Some(copy)) => {
+                let ratio = here / copy.median;
+                let what = format!(
+                    "{}, {}, against copying the bytes",
+                    cost.what,
+                    bytes(length)
+                );
+                lines.push(Line::new(what, "≤ 1.3 ×", multiple(ratio), ratio <= 1.3));
+                if length == 64 && cost.what.contains("get") {
+                    let what = format!("{}, 64 B", cost.what);
+                    lines.push(Line::new(what, "< 30 ns", time(here), here < 30.0));
+                }
+            }
+            _ => lines.push(Line::new(
+                cost.what.clone(),
+                "< 100 µs",
+                time(here),
+                here < 100_000.0,
+            )),
+        }
+    }
+    lines
+}
+
+fn idle(record: &Record) -> Option<Line> {
+    let share = record.behaviour.idle?.median;
+    let here = format!("{:.1} %", share * 100.0);
+    let what = "1,000 parked consumers together, of one processor";
+    Some(Line::new(what, "< 5 %", here, share < 0.05))
+}

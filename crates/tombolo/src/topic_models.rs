@@ -1,4 +1,7 @@
 //! Models of a `topic` in loom, on rings of four records.
+//!
+//! One label is beyond them: [TOPIC_RELEASE] weakened shows only where a load is answered by a store
+//! that comes later, and loom executes loads in their order.
 
 use crate::topic_head::Head;
 use crate::topic_members::{Ended, ended, free_seat, hold, leave_lane, leave_seat};
@@ -168,6 +171,29 @@ fn who_is_waited_for_misses_nothing_from_where_it_starts() {
 #[test]
 fn who_comes_when_the_ring_is_full_holds_what_it_starts_with() {
     waited_for(3, 2, Start::Oldest);
+}
+
+/// [TOPIC_CAME] and [TOPIC_OWNER]: whoever looks for the end while the first publisher comes and goes
+/// does not take it for one that has left before its message was published.
+#[test]
+fn the_first_publisher_is_no_end() {
+    loom::model(|| {
+        let (shape, region) = topic(1, 1, 256, Policy::Overrun);
+        let head = Head::seek(shape, &region, 0, Start::Oldest, 0).unwrap();
+        let publisher = {
+            let region = region.clone();
+            thread::spawn(move || {
+                let lane = take_lane(&shape, &region, 5, |_| false).unwrap();
+                let mut tail = Tail::open(shape, &region, lane).unwrap();
+                tail.send(&region, &message(0)).unwrap();
+                leave_lane(&shape, &region, lane);
+            })
+        };
+        let end = || ended(&shape, &region, |_| false, |_| head.is_empty(&region));
+        assert_eq!(end(), None, "a message is missing");
+        publisher.join().unwrap();
+        assert_eq!(end(), None, "it was not received");
+    });
 }
 
 /// A publisher frees the seat of the dead while somebody takes it: what that one holds stays.

@@ -28,7 +28,7 @@ fn well(world: &World) {
     world.mk("shm 4096");
     world.mk("msg");
     let (sender, input) = start_send(world, "jobs");
-    until_attached(world, &sender);
+    until_attached(world, "jobs", &sender);
     let before = procfs::segments().expect("segments").len();
     assert_eq!(world.run("doctor").text(), WELL);
     assert_eq!(procfs::segments().expect("segments").len(), before);
@@ -42,7 +42,7 @@ fn killed(world: &World) {
     world.mk("shm 107 --mode 400");
     let mut publisher = world.start(&mut world.command("pub log"));
     let input = publisher.stdin.take();
-    until_attached_to(world, "log", publisher.id());
+    until_attached(world, "log", &publisher);
     signal(&publisher, libc::SIGKILL);
     ended(publisher);
     drop(input);
@@ -59,14 +59,6 @@ fn killed(world: &World) {
         "the directory too"
     );
     assert_eq!(world.run("doctor").text(), WELL);
-}
-
-fn until_attached_to(world: &World, name: &str, pid: u32) {
-    crate::world::until("it has the topic attached", || {
-        let shown = world.run(&format!("show {name} --json"));
-        let pid = format!("\"pid\":{pid},");
-        shown.code == 0 && String::from_utf8_lossy(&shown.out).contains(&pid)
-    });
 }
 
 fn holds(world: &World) {

@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::process::Command;
-use std::time::{Duration, Instant};
+use std::io::Read;
+use std::process::{Command, Stdio};
+use std::ptr;
+use std::time::Duration;
 
 use serde_json::Value as Json;
 use sysv::{Key, Mode, Queue, Segment, Set, Wait};
@@ -159,7 +161,6 @@ fn six_thousand(world: &World) {
         Set::create(Key::PRIVATE, 2, mode).expect("made");
     }
     compare(&world.run("ls --json").json());
-    // Other tests run at the same time: one run in time shows that it can.
     for arguments in [
         "ls --json",
         "ls",
@@ -169,10 +170,9 @@ fn six_thousand(world: &World) {
     ] {
         let mut best = Duration::MAX;
         for _ in 0..100 {
-            let start = Instant::now();
-            let output = world.command(arguments).output().expect("it runs");
-            best = best.min(start.elapsed());
-            let lines = output.stdout.iter().filter(|byte| **byte == b'\n').count();
+            let (output, took) = timed(&mut world.command(arguments));
+            best = best.min(took);
+            let lines = output.iter().filter(|byte| **byte == b'\n').count();
             assert!(lines >= 6000, "{lines} lines");
             if best < Duration::from_millis(100) {
                 break;
@@ -180,6 +180,24 @@ fn six_thousand(world: &World) {
         }
         assert!(best < Duration::from_millis(100), "{arguments}: {best:?}");
     }
+}
+
+/// What a command prints, and for how long it has a processor: other tests run at the same time.
+#[expect(clippy::zombie_processes, reason = "wait4 waits for it")]
+fn timed(command: &mut Command) -> (Vec<u8>, Duration) {
+    let mut child = command.stdout(Stdio::piped()).spawn().expect("it runs");
+    let mut output = Vec::new();
+    let stdout = child.stdout.as_mut().expect("a pipe");
+    stdout.read_to_end(&mut output).expect("it prints");
+    // SAFETY: plain numbers, for which zero will do.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: a child of ours that nobody has waited for; the call stores its usage there.
+    let pid = unsafe { libc::wait4(child.id() as i32, ptr::null_mut(), 0, &raw mut usage) };
+    assert_eq!(pid as u32, child.id(), "it ends");
+    let time = |at: libc::timeval| {
+        Duration::from_secs(at.tv_sec as u64) + Duration::from_micros(at.tv_usec as u64)
+    };
+    (output, time(usage.ru_utime) + time(usage.ru_stime))
 }
 
 fn looking_changes_nothing(world: &World) {

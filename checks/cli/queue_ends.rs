@@ -249,7 +249,7 @@ fn patience(world: &World) {
     assert!(start.elapsed() >= Duration::from_millis(50));
     // While a sender is there, the queue is not at its end.
     let (sender, input) = start_send(world, "jobs");
-    until_attached(world, &sender);
+    until_attached(world, "jobs", &sender);
     let ran = world.run("recv jobs --no-wait");
     assert_eq!(ran.out.len(), 8 * sent, "what it said to have sent");
     ran.fails(5, &["jobs", &format!("after {sent} that did")]);

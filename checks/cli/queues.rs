@@ -262,30 +262,36 @@ fn two_senders(world: &World) {
 }
 
 fn two_receivers(world: &World) {
-    let receivers = [(); 2].map(|()| world.start(&mut world.command("recv jobs")));
+    let receivers = [(); 2].map(|()| start_recv(world, "jobs"));
     let numbers: Vec<String> = (10_000..60_000).map(|number| number.to_string()).collect();
     // Both of them see the queue: whoever came after its end would wait for the next.
     let (sender, mut input) = start_send(world, "jobs");
-    for receiver in &receivers {
-        until_attached(world, receiver);
+    for (receiver, _) in &receivers {
+        until_attached(world, "jobs", receiver);
     }
+    let readers = receivers.map(|(receiver, output)| {
+        let reader = std::thread::spawn(move || rest(output));
+        (receiver, reader)
+    });
     input
         .write_all(numbers.join("\n").as_bytes())
         .expect("it listens");
     drop(input);
     let mut all: Vec<String> = Vec::new();
-    for receiver in receivers {
-        all.extend(ended(receiver).text().lines().map(str::to_owned));
+    for (receiver, reader) in readers {
+        good(ended(receiver));
+        let received = String::from_utf8(reader.join().expect("no panic")).expect("text");
+        all.extend(received.lines().map(str::to_owned));
     }
     good(ended(sender));
     all.sort();
     assert!(all == numbers, "each message once");
 }
 
-/// Waits until a process has the queue attached.
-pub fn until_attached(world: &World, child: &Child) {
-    until("it has the queue attached", || {
-        let shown = world.run("show jobs --json");
+/// Waits until a process has the channel attached.
+pub fn until_attached(world: &World, name: &str, child: &Child) {
+    until("it has the channel attached", || {
+        let shown = world.run(&format!("show {name} --json"));
         let pid = format!("\"pid\":{},", child.id());
         shown.code == 0 && String::from_utf8_lossy(&shown.out).contains(&pid)
     });

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::Test;
 use crate::looking::{channel, until_it_shows};
-use crate::queues::{good, is_empty, line, rest, start_recv};
+use crate::queues::{good, is_empty, line, rest, start_recv, until_attached};
 use crate::users::setpriv;
 use crate::values::signal;
 use crate::world::{Folder, World, ended, until};
@@ -234,6 +234,7 @@ fn read_only(world: &World) {
     if let Some(mut command) = setpriv() {
         let arguments = ["sub", "root/log", "--oldest"];
         let subscriber = world.start(command.args(arguments));
+        until_attached(world, "log", &subscriber);
         let mut command = setpriv().expect("as before");
         let refused = ended(world.start(command.args(["pub", "root/log"])));
         refused.fails(4, &["root/log", "644"]);

@@ -2,6 +2,7 @@
 //! awake, what they cost while everybody sleeps, and what a further subscriber costs.
 
 use crate::audience::{self, Further};
+use crate::calls::{Calls, name};
 use crate::conduct::{Taken, sample, sample_traced};
 use crate::idle::Idle;
 use crate::interrupts;
@@ -10,6 +11,7 @@ use crate::stats::Spread;
 use crate::transport::{Runner, Task, Topology};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// System calls of both processes of a sample.
@@ -23,6 +25,9 @@ pub struct Counted {
     pub messages: u64,
     /// How many calls there were, those of the harness included.
     pub calls: u64,
+    /// How many times each was made, by its name.
+    #[serde(default)]
+    pub by_name: BTreeMap<String, u64>,
 }
 
 /// What was found.
@@ -62,28 +67,29 @@ pub fn behaviour(
 ) -> Result<Behaviour> {
     let mut found = Behaviour::default();
     progress(&Step::of("system calls"));
-    for name in TRACED {
+    for traced in TRACED {
         for topology in [Topology::RoundTrip, Topology::Stream] {
-            let runner = runners.iter().find(|runner| runner.about().name == name);
+            let runner = runners.iter().find(|runner| runner.about().name == traced);
             let task = Task::pair(topology, 64, Duration::from_millis(40));
             let Some(runner) = runner.filter(|runner| runner.refuses(&task).is_none()) else {
                 continue;
             };
-            let traced = sample_traced(&**runner, &task, processors);
+            let taken = sample_traced(&**runner, &task, processors);
             interrupts::check()?;
-            match traced {
+            match taken {
                 Ok((taken, calls)) => found.calls.push(Counted {
-                    transport: name.to_owned(),
+                    transport: traced.to_owned(),
                     topology,
                     messages: taken.receivers.iter().map(|end| end.messages).sum(),
-                    calls,
+                    calls: calls.values().sum(),
+                    by_name: by_name(&calls),
                 }),
-                Err(error) => found.skipped.push(format!("calls of {name}: {error:#}")),
+                Err(error) => found.skipped.push(format!("calls of {traced}: {error:#}")),
             }
         }
     }
     progress(&Step::of("a thousand sleepers"));
-    let task = Task::pair(Topology::Stream, 64, Duration::from_millis(10));
+    let task = Task::pair(Topology::Stream, 64, Duration::from_secs(1));
     let mut shares = Vec::new();
     for _ in 0..if quick { 1 } else { 3 } {
         let taken = sample(&Idle, &task, processors);
@@ -98,6 +104,15 @@ pub fn behaviour(
     let [asleep, slow] = listeners(&mut found.skipped, processors, if quick { 1 } else { 7 })?;
     (found.asleep, found.slow) = (Spread::of(asleep), Spread::of(slow));
     Ok(found)
+}
+
+/// Some numbers have one name.
+fn by_name(calls: &Calls) -> BTreeMap<String, u64> {
+    let mut named = BTreeMap::new();
+    for (number, count) in calls {
+        *named.entry(name(*number)).or_default() += count;
+    }
+    named
 }
 
 /// Multiples of the rate without a second subscriber: with one asleep, and with a slow one. All

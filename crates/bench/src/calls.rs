@@ -10,17 +10,45 @@ use nix::sys::ptrace;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
+use std::collections::BTreeMap;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::{self, JoinHandle};
 
 /// Stops the tracer: nobody else sends it, and who is not traced ignores it.
 const ENOUGH: Signal = Signal::SIGURG;
 
+/// How many times each call was made, by its number.
+pub type Calls = BTreeMap<u64, u64>;
+
+/// What a call is called, if it is one that is to be expected here.
+pub fn name(number: u64) -> String {
+    let known = match number {
+        0 => "read",
+        1 => "write",
+        3 => "close",
+        9 => "mmap",
+        11 => "munmap",
+        24 => "sched_yield",
+        28 => "madvise",
+        31 => "shmctl",
+        35 | 230 => "nanosleep",
+        69 => "msgsnd",
+        70 => "msgrcv",
+        202 => "futex",
+        228 => "clock_gettime",
+        257 => "openat",
+        324 => "membarrier",
+        449 => "futex_waitv",
+        _ => return format!("call {number}"),
+    };
+    known.to_owned()
+}
+
 /// Counts the system calls of one process, of its first thread.
 #[derive(Debug)]
 pub struct Tracer {
     pid: Pid,
-    thread: JoinHandle<Result<u64>>,
+    thread: JoinHandle<Result<Calls>>,
 }
 
 impl Tracer {
@@ -43,27 +71,32 @@ impl Tracer {
         Ok(Self { pid, thread })
     }
 
-    /// Lets the process go, and answers how many there were.
+    /// Lets the process go, and answers which calls there were.
     ///
     /// # Errors
     /// If the process has ended.
-    pub fn finish(self) -> Result<u64> {
+    pub fn finish(self) -> Result<Calls> {
         kill(self.pid, ENOUGH).context("the traced process has ended")?;
-        let count = self.thread.join();
-        count.unwrap_or_else(|_| bail!("the tracer panicked"))
+        let calls = self.thread.join();
+        calls.unwrap_or_else(|_| bail!("the tracer panicked"))
     }
 }
 
-fn count(pid: Pid, ready: &Sender<()>) -> Result<u64> {
+fn count(pid: Pid, ready: &Sender<()>) -> Result<Calls> {
     let options = ptrace::Options::PTRACE_O_TRACESYSGOOD;
     ptrace::seize(pid, options).context("can't trace a process of the sample")?;
     ptrace::interrupt(pid)?;
-    let mut stops = 0u64;
+    let mut calls = Calls::new();
     let mut begun = false;
+    let mut within = false;
     loop {
         match waitpid(pid, Some(WaitPidFlag::__WALL))? {
             WaitStatus::PtraceSyscall(_) => {
-                stops += 1;
+                // It stops when a call begins and when it ends.
+                within = !within;
+                if within {
+                    *calls.entry(number(pid)?).or_default() += 1;
+                }
                 ptrace::syscall(pid, None)?;
             }
             WaitStatus::PtraceEvent(..) => {
@@ -76,11 +109,22 @@ fn count(pid: Pid, ready: &Sender<()>) -> Result<u64> {
             }
             WaitStatus::Stopped(_, ENOUGH) => {
                 ptrace::detach(pid, None)?;
-                // It stops when a call begins and when it ends.
-                return Ok(stops.div_ceil(2));
+                return Ok(calls);
             }
             WaitStatus::Stopped(_, signal) => ptrace::syscall(pid, Some(signal))?,
             other => bail!("a traced process has ended: {other:?}"),
         }
     }
+}
+
+/// The number of the call that a stopped process is in.
+#[cfg(target_arch = "x86_64")]
+fn number(pid: Pid) -> Result<u64> {
+    Ok(ptrace::getregs(pid)?.orig_rax)
+}
+
+/// Elsewhere all calls are one.
+#[cfg(not(target_arch = "x86_64"))]
+fn number(_: Pid) -> Result<u64> {
+    Ok(u64::MAX)
 }

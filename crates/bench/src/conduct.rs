@@ -16,7 +16,7 @@
 //! The conductor sleeps meanwhile. A process that fails, dies or does not answer in time ends the
 //! sample, and all its processes; they also end with the conductor.
 
-use crate::calls::Tracer;
+use crate::calls::{Calls, Tracer};
 use crate::clock;
 use crate::interrupts;
 use crate::place::{self, PROBE, Placement, pin};
@@ -36,8 +36,10 @@ use std::time::{Duration, Instant};
 const ROLE: &str = "--bench-role";
 /// What a line begins with that is meant for the conductor; libraries print others.
 const MARK: &str = "@bench ";
-/// Beyond the time that is taken, a sample may last no longer than this.
+/// No answer may take longer than this,
 const PATIENCE: Duration = Duration::from_secs(30);
+/// or, that of who runs, than ten times the time that is taken and this.
+const HANGING: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Spec {
@@ -246,7 +248,7 @@ pub fn sample_traced(
     runner: &dyn Runner,
     task: &Task,
     processors: [usize; 2],
-) -> Result<(Taken, u64)> {
+) -> Result<(Taken, Calls)> {
     take(runner, task, processors, true)
 }
 
@@ -255,7 +257,7 @@ fn take(
     task: &Task,
     processors: [usize; 2],
     traced: bool,
-) -> Result<(Taken, u64)> {
+) -> Result<(Taken, Calls)> {
     let task = &Task {
         broadcast: runner.broadcasts(),
         ..task.clone()
@@ -297,10 +299,12 @@ fn take(
     for end in &mut all {
         end.tell("run")?;
     }
-    let done = answers(&mut all, PATIENCE + task.duration * 10)?;
-    let mut calls = 0;
+    let done = answers(&mut all, HANGING + task.duration * 10)?;
+    let mut calls = Calls::new();
     for tracer in tracers {
-        calls += tracer.finish()?;
+        for (number, count) in tracer.finish()? {
+            *calls.entry(number).or_default() += count;
+        }
     }
     let outcomes = done.into_iter().map(|answer| match answer {
         Answer::Done(outcome) => Ok(outcome),

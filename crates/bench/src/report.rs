@@ -247,13 +247,17 @@ fn behaviour(found: &Behaviour) -> String {
                  Of both processes while a sample of 64 B was taken, counted by `ptrace`. The bare ring \
                  makes none: what it is charged with is the harness, the same for all. An adaptive \
                  receiver that waits longer than it spins goes to sleep, which is a call for each side.\n\n\
-                 | | | messages | calls |\n| --- | --- | ---: | ---: |\n";
+                 | | | messages | calls | most of them |\n| --- | --- | ---: | ---: | --- |\n";
         for counted in &found.calls {
             let shape = name(counted.topology);
             let (messages, calls) = (counted.messages, counted.calls);
+            let mut most: Vec<_> = counted.by_name.iter().collect();
+            most.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
+            let most = most.iter().take(3).map(|(name, count)| format!("{count} {name}"));
+            let most = most.collect::<Vec<_>>().join(", ");
             let _ = writeln!(
                 text,
-                "| {} | {shape} | {messages} | {calls} |",
+                "| {} | {shape} | {messages} | {calls} | {most} |",
                 counted.transport
             );
         }

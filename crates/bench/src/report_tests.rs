@@ -143,6 +143,7 @@ fn goals_of_all_parts_of_a_record_are_judged() {
                 topology: Topology::Stream,
                 messages: 1_000_000,
                 calls: 60,
+                by_name: std::collections::BTreeMap::new(),
             })
             .into(),
         idle: spread(0.2),

@@ -6,21 +6,23 @@
 use anyhow::{Context, Result};
 use bench::content::{Payload, Verifier};
 use bench::transport::{About, Family, Link, Receiver, Sender, Task, Transport, Waits, Way, Wire};
+use std::mem::ManuallyDrop;
 
 /// Push and pull.
 #[derive(Clone, Copy, Debug)]
 pub struct ZeroMq;
 
-/// One end.
+/// One end. Its socket stays open until the process ends: what a peer that closes has sent, and what
+/// was not read yet, is lost at times.
 pub struct End {
-    socket: zmq::Socket,
+    socket: ManuallyDrop<zmq::Socket>,
     message: zmq::Message,
 }
 
 impl End {
     fn new(kind: zmq::SocketType) -> Result<Self> {
         Ok(Self {
-            socket: zmq::Context::new().socket(kind)?,
+            socket: ManuallyDrop::new(zmq::Context::new().socket(kind)?),
             message: zmq::Message::new(),
         })
     }

@@ -253,7 +253,10 @@ fn behaviour(found: &Behaviour) -> String {
             let (messages, calls) = (counted.messages, counted.calls);
             let mut most: Vec<_> = counted.by_name.iter().collect();
             most.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
-            let most = most.iter().take(3).map(|(name, count)| format!("{count} {name}"));
+            let most = most
+                .iter()
+                .take(3)
+                .map(|(name, count)| format!("{count} {name}"));
             let most = most.collect::<Vec<_>>().join(", ");
             let _ = writeln!(
                 text,

@@ -2,6 +2,7 @@
 //!
 //! - `world`: a fresh IPC name space for each test, and what runs in it
 //! - `transcripts`: golden transcripts, `transcripts/*.txt`; `SNAPSHOTS=overwrite` writes them anew
+//! - `stage`: a place for name spaces of `tombolo run`, and a program in C to be run in them
 //! - the others: a file for each thing that the command promises
 //!
 //! Filters, `--list` and the other options are those of `cargo test`.
@@ -20,9 +21,12 @@ mod output;
 mod queue_ends;
 mod queues;
 mod removing;
+mod running;
 mod semaphores;
 mod services;
+mod stage;
 mod topics;
+mod tracing;
 mod transcripts;
 mod users;
 mod values;
@@ -54,6 +58,8 @@ const GROUPS: &[(&str, &[Test])] = &[
     ("naming", naming::TESTS),
     ("demonstration", demonstration::TESTS),
     ("benching", benching::TESTS),
+    ("running", running::TESTS),
+    ("tracing", tracing::TESTS),
 ];
 
 fn main() -> ExitCode {

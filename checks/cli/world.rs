@@ -195,8 +195,12 @@ pub struct Folder(pub PathBuf);
 
 impl Folder {
     pub fn new(name: &str) -> Self {
-        let name = format!("tombolo-checks-{}-{name}", std::process::id());
-        let folder = std::env::temp_dir().join(name);
+        Self::within(std::env::temp_dir(), name)
+    }
+
+    /// The same in a folder.
+    pub fn within(folder: PathBuf, name: &str) -> Self {
+        let folder = folder.join(format!("tombolo-checks-{}-{name}", std::process::id()));
         fs::create_dir(&folder).expect("made");
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).expect("it is ours");
         Self(folder)

@@ -10,12 +10,13 @@ use std::{env, io};
 use tombolo::sysv::{Limit, Mode};
 use userspace::Limits;
 
+use crate::attend::{self, Ended};
 use crate::exit::{Exit, Failure};
 use crate::limits::parse_setting;
 use crate::output::Output;
 use crate::spaces::{self, Design, Kept, Name};
 use crate::trace::{self, Tracing};
-use crate::{Plan, attend, servable};
+use crate::{Plan, servable};
 
 /// The library that serves the calls.
 const LIBRARY: &str = "libtombolo_preload.so";
@@ -238,36 +239,38 @@ fn beside_this() -> Result<PathBuf, Failure> {
 impl Plan for Running {
     fn run(mut self: Box<Self>, _: &mut Output) -> anyhow::Result<ExitCode> {
         let kept = self.enter()?;
+        let ended = self.run_in(&kept.folder);
+        if self.name.is_none() {
+            kept.remove_if_last();
+        }
+        ended?.pass_on()
+    }
+}
+
+impl Running {
+    /// Runs the program to its end; or becomes it, where nothing is left to be done afterwards.
+    fn run_in(&mut self, folder: &Path) -> anyhow::Result<Ended> {
         let mut command = Command::new(&self.program);
         command
             .arg0(&self.command[0])
             .args(&self.command[1..])
-            .env(spaces::SPACE, &kept.folder)
+            .env(spaces::SPACE, folder)
             .env("LD_PRELOAD", preloads(&self.library))
             .env_remove(trace::VARIABLE);
         let mut tracer = match self.tracing.take() {
-            Some(tracing) => Some(tracing.begin(&kept.folder, &mut command)?),
+            Some(tracing) => Some(tracing.begin(folder, &mut command)?),
             None => None,
         };
         if self.name.is_some() && tracer.is_none() {
-            // Nothing is left to be done afterwards.
             return Err(self.unstarted(&command.exec()).into());
         }
         let ended = attend::run(&mut command);
         if let Some(tracer) = &mut tracer {
             tracer.finish()?;
         }
-        if self.name.is_none() {
-            kept.remove_if_last();
-        }
-        match ended {
-            Ok(ended) => ended.pass_on(),
-            Err(error) => Err(self.unstarted(&error).into()),
-        }
+        ended.map_err(|error| self.unstarted(&error).into())
     }
-}
 
-impl Running {
     /// The name space, in which this process then counts.
     fn enter(&self) -> Result<Kept, Failure> {
         let design = Design {
@@ -297,17 +300,12 @@ impl Running {
     }
 
     fn unstarted(&self, error: &io::Error) -> Failure {
-        const ENOEXEC: i32 = 8;
-        let program = self.program.display();
-        let why = match error.raw_os_error() {
-            Some(ENOEXEC) => format!("it is no program, and has no #! line; try: sh {program}"),
-            _ => error.to_string(),
-        };
         let code = match error.kind() {
             io::ErrorKind::NotFound => 127,
             _ => 126,
         };
-        Failure::with_code(code, format!("cannot run {program}: {why}"))
+        let program = self.program.display();
+        Failure::with_code(code, format!("cannot run {program}: {error}"))
     }
 }
 

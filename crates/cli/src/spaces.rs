@@ -145,9 +145,11 @@ impl Name {
     /// The folder of a name space that is there.
     pub fn existing(&self) -> Result<PathBuf, Failure> {
         let folder = self.folder();
-        let there = check(&home(self.user), self.user).and_then(|()| check(&folder, self.user));
+        let there = check(&home(self.user), self.user)
+            .and_then(|()| check(&folder, self.user))
+            .and_then(|()| fs::metadata(folder.join(space::FILE)).map_err(Unfit::Io));
         match there {
-            Ok(()) if folder.join(space::FILE).exists() => Ok(folder),
+            Ok(_) => Ok(folder),
             Err(failure) if failure.is_strange() => Err(failure.of(&format!("name space {self}"))),
             _ => Err(Failure::new(
                 Exit::Missing,

@@ -1,7 +1,6 @@
 //! What the tests of `tombolo run` have in common: a place for name spaces, and a program in C.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::OnceLock;
@@ -23,12 +22,7 @@ impl<'w> Stage<'w> {
     pub fn new(world: &'w World, name: &str) -> Option<Self> {
         let caller = caller()?;
         bin_under_test::library();
-        let memory = Path::new("/dev/shm");
-        let folder = match memory.is_dir() {
-            true => Folder::within(memory.to_owned(), name),
-            false => Folder::new(name),
-        };
-        fs::set_permissions(&folder.0, fs::Permissions::from_mode(0o1777)).expect("it is ours");
+        let folder = Folder::for_spaces(name);
         Some(Self {
             world,
             folder,

@@ -9,7 +9,7 @@ use libtest_mimic::{Failed, Trial};
 use regex::Regex;
 use snapbox::Data;
 
-use crate::world::{World, ended};
+use crate::world::{Folder, World, ended};
 
 /// A trial for each file.
 pub fn trials() -> Vec<Trial> {
@@ -18,21 +18,25 @@ pub fn trials() -> Vec<Trial> {
     let mut files: Vec<PathBuf> = entries.map(|entry| entry.expect("a file").path()).collect();
     files.sort();
     let trial = |file: PathBuf| {
-        let name = file
-            .file_stem()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
+        let name = name_of(&file);
         Trial::test(format!("transcripts::{name}"), move || {
-            play(&World::new(), &file);
+            play(&World::new(), &file, &name_of(&file));
             Ok::<(), Failed>(())
         })
     };
     files.into_iter().map(trial).collect()
 }
 
+fn name_of(file: &Path) -> String {
+    file.file_stem()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned()
+}
+
 /// Runs the commands of a file one after the other, and compares.
-fn play(world: &World, file: &Path) {
+fn play(world: &World, file: &Path, name: &str) {
+    let spaces = Folder::for_spaces(name);
     let script = fs::read_to_string(file).expect("a transcript");
     let mut played = String::new();
     let mut after_comment = true;
@@ -47,7 +51,7 @@ fn play(world: &World, file: &Path) {
         after_comment = command.is_none();
         played.push_str(&format!("{line}\n"));
         if let Some(command) = command {
-            played.push_str(&answer(world, command));
+            played.push_str(&answer(world, command, &spaces));
         }
     }
     let expected = Data::read_from(file, None).raw();
@@ -56,13 +60,15 @@ fn play(world: &World, file: &Path) {
         .eq(played, expected);
 }
 
-fn answer(world: &World, command: &str) -> String {
+fn answer(world: &World, command: &str, spaces: &Folder) -> String {
     let bin = bin_under_test::tombolo().parent().expect("a directory");
+    bin_under_test::library();
     let path = std::env::var("PATH").unwrap_or_default();
     let mut shell = Command::new("sh");
     shell
         .args(["-c", &format!("{{ {command}\n}} 2>&1")])
         .env("PATH", format!("{}:{path}", bin.display()))
+        .env("TOMBOLO_SPACES", &spaces.0)
         .env("TZ", "UTC")
         .env("LC_ALL", "C");
     let mut child = world.start(&mut shell);
@@ -89,6 +95,7 @@ fn scrub(text: &str) -> String {
             "$1[TIME]",
         ),
         (r"\d+ \(gone\)", "[PID] (gone)"),
+        (r"(?m)^(build .*) [\d.]+[KM]$", "$1 [SIZE]"),
     ];
     rules
         .iter()

@@ -198,8 +198,19 @@ impl Folder {
         Self::within(std::env::temp_dir(), name)
     }
 
-    /// The same in a folder.
-    pub fn within(folder: PathBuf, name: &str) -> Self {
+    /// One for name spaces of `tombolo run`: in memory, if there is such a place.
+    pub fn for_spaces(name: &str) -> Self {
+        let memory = PathBuf::from("/dev/shm");
+        let folder = match memory.is_dir() {
+            true => Self::within(memory, name),
+            false => Self::new(name),
+        };
+        let sticky = fs::Permissions::from_mode(0o1777);
+        fs::set_permissions(&folder.0, sticky).expect("it is ours");
+        folder
+    }
+
+    fn within(folder: PathBuf, name: &str) -> Self {
         let folder = folder.join(format!("tombolo-checks-{}-{name}", std::process::id()));
         fs::create_dir(&folder).expect("made");
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).expect("it is ours");

@@ -174,7 +174,8 @@ pub fn attachable(target: &Target, verb: &str) -> anyhow::Result<(i32, u64)> {
             format!(
                 "cannot {verb} segment {target}: nobody has it attached, and with shm_rmid_forced \
                  the kernel destroys it when we detach it; first: tombolo limits --set \
-                 shm_rmid_forced=0"
+                 shm_rmid_forced=0{}",
+                place::option()
             ),
         )
         .into());

@@ -34,7 +34,7 @@ Exit codes:
   5  it would have to wait (--no-wait), or the time was up (--timeout)
   6  in use: not removed without --force
   7  an object with that key exists already
-  8  a limit of the kernel is reached (see: tombolo limits)
+  8  a limit is reached (see: tombolo limits)
   9  the service that was called answered with an error
   126, 127  a COMMAND given after `--` cannot be run, or is not found
 When several objects are named, the others are still worked on after a failure; the code is that

@@ -96,8 +96,9 @@ impl Plan for Loading {
             return Err(self
                 .refuse(&format!(
                     "there is more to write than the {room} bytes from offset {} on; nothing was \
-                     written; write less, or make a larger one with: tombolo mk shm SIZE",
-                    self.offset
+                     written; write less, or make a larger one with: tombolo mk shm SIZE{}",
+                    self.offset,
+                    place::option()
                 ))
                 .into());
         }

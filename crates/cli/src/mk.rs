@@ -10,7 +10,7 @@ use crate::exit::{Exit, Failure};
 use crate::kind::Kind;
 use crate::object::{self, Surroundings};
 use crate::output::Output;
-use crate::place::{PlaceArgs, calls};
+use crate::place::{self, PlaceArgs, calls};
 use crate::target::{ftok, parse_ftok};
 use crate::value::parse_size;
 use crate::{columns, ls};
@@ -272,10 +272,10 @@ impl Making {
                 Kind::Sem => sem::Set::from_id_in(calls(), id).remove(),
             };
             let why = match (kind, errno) {
-                (Kind::Msg, Errno::PERM) => {
-                    "more than the limit msgmnb needs CAP_SYS_RESOURCE; see: tombolo limits"
-                        .to_owned()
-                }
+                (Kind::Msg, Errno::PERM) => format!(
+                    "more than the limit msgmnb needs CAP_SYS_RESOURCE; see: tombolo limits{}",
+                    place::option()
+                ),
                 (Kind::Sem, Errno::RANGE) => "a semaphore's value is at most 32767".to_owned(),
                 _ => errno.to_string(),
             };
@@ -292,22 +292,23 @@ impl Making {
             What::Sem { count, .. } => format!("cannot make a set of {count} semaphores"),
         };
         let key = self.key;
+        let here = place::option();
         let why = match (errno, kind) {
             (Errno::EXIST, _) => format!(
-                "key {key} has one already; look at it with: tombolo show {word} {key}, or add --reuse"
+                "key {key} has one already; look at it with: tombolo show {word} {key}{here}, or add --reuse"
             ),
             (Errno::INVAL, Kind::Shm | Kind::Sem) if self.what.common().reuse => format!(
                 "what has key {key} is smaller, or there is none and the size is 0 or above its \
-                 limit; look with: tombolo ls {word}, tombolo limits"
+                 limit; look with: tombolo ls {word}{here}, tombolo limits{here}"
             ),
             (Errno::INVAL, Kind::Shm) if self.huge.is_some() => {
                 "this machine has no huge pages of that size, or the size is 0".to_owned()
             }
             (Errno::INVAL, Kind::Shm) => {
-                "the size is 0 or above the limit shmmax; see: tombolo limits".to_owned()
+                format!("the size is 0 or above the limit shmmax; see: tombolo limits{here}")
             }
             (Errno::INVAL, Kind::Sem) => {
-                "the count is 0 or above the limit semmsl; see: tombolo limits".to_owned()
+                format!("the count is 0 or above the limit semmsl; see: tombolo limits{here}")
             }
             (Errno::NOMEM, Kind::Shm) if self.huge.is_some() => {
                 "the pool of huge pages is too small; raise it with: sysctl -w vm.nr_hugepages=N"
@@ -317,7 +318,7 @@ impl Making {
                 "huge pages need CAP_IPC_LOCK, or the group of vm.hugetlb_shm_group".to_owned()
             }
             (Errno::NOSPC, _) => format!(
-                "a limit of the kernel is reached; see: tombolo limits, and remove what nobody needs with: tombolo rm {word} --orphans"
+                "a limit is reached; see: tombolo limits{here}, and remove what nobody needs with: tombolo rm {word} --orphans{here}"
             ),
             (Errno::ACCESS, _) => format!(
                 "the {kind} with key {key} does not allow what mode {} asks for",

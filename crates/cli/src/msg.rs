@@ -188,9 +188,10 @@ impl Sending {
             Exit::Limit,
             format!(
                 "cannot send to {} {}: {length} bytes never fit into the {capacity} that it may \
-                 hold; raise that with: tombolo set msg {id} --qbytes BYTES",
+                 hold; raise that with: tombolo set msg {id} --qbytes BYTES{}",
                 Kind::Msg,
                 self.target,
+                place::option(),
             ),
         )
         .into())
@@ -212,13 +213,17 @@ impl Sending {
                     Exit::WouldWait,
                     format!(
                         "{what}: {why}; receive from it, or raise that with: tombolo set msg {id} \
-                         --qbytes BYTES"
+                         --qbytes BYTES{}",
+                        place::option()
                     ),
                 )
             }
             Errno::INVAL if above_msgmax(length) => Failure::new(
                 Exit::Limit,
-                format!("{what}: {length} bytes are above the limit msgmax; see: tombolo limits"),
+                format!(
+                    "{what}: {length} bytes are above the limit msgmax; see: tombolo limits{}",
+                    place::option()
+                ),
             ),
             _ => refused("send to", Kind::Msg, &self.target, id, errno),
         }

@@ -12,7 +12,7 @@ use crate::exit::{Exit, Failure};
 use crate::kind::Kind;
 use crate::object::{self, Object};
 use crate::output::Output;
-use crate::place::{PlaceArgs, calls};
+use crate::place::{self, PlaceArgs, calls};
 use crate::refuse::refused;
 use crate::target::{self, Target, TargetOptions};
 use crate::wait::{Patience, WaitArgs};
@@ -167,6 +167,7 @@ impl Plan for Operating {
 impl Operating {
     fn refused(&self, id: i32, errno: Errno) -> Failure {
         let what = format!("cannot operate on {} {}", Kind::Sem, self.target);
+        let here = place::option();
         let count = || match object::find(Kind::Sem, id) {
             Ok(Some(Object::Sem(set))) => set.count,
             _ => 0,
@@ -180,7 +181,7 @@ impl Operating {
                 Failure::new(
                     Exit::WouldWait,
                     format!(
-                        "{what}: {why}, and nothing was done; see who holds it with: tombolo show sem {id}"
+                        "{what}: {why}, and nothing was done; see who holds it with: tombolo show sem {id}{here}"
                     ),
                 )
             }
@@ -202,13 +203,13 @@ impl Operating {
             Errno::RANGE => Failure::new(
                 Exit::Failed,
                 format!(
-                    "{what}: a value would pass 32767; see the values with: tombolo show sem {id}"
+                    "{what}: a value would pass 32767; see the values with: tombolo show sem {id}{here}"
                 ),
             ),
             Errno::TOOBIG => Failure::new(
                 Exit::Limit,
                 format!(
-                    "{what}: {} operations are more than the limit semopm; see: tombolo limits",
+                    "{what}: {} operations are more than the limit semopm; see: tombolo limits{here}",
                     self.operations.len()
                 ),
             ),

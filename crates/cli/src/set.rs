@@ -8,7 +8,7 @@ use crate::exit::{Exit, Failure};
 use crate::kind::Kind;
 use crate::object::{self, Object, Surroundings};
 use crate::output::Output;
-use crate::place::{PlaceArgs, calls};
+use crate::place::{self, PlaceArgs, calls};
 use crate::refuse::refused;
 use crate::target::{self, Target, TargetOptions, missing};
 use crate::users::{parse_group, parse_user};
@@ -146,7 +146,8 @@ impl Setting {
                 Exit::Denied,
                 format!(
                     "{what}: {bytes} bytes are more than the limit msgmnb, which only \
-                     CAP_SYS_RESOURCE may pass; see: tombolo limits"
+                     CAP_SYS_RESOURCE may pass; see: tombolo limits{}",
+                    place::option()
                 ),
             ),
             (Errno::PERM, None) if self.kind == Kind::Msg && self.owned(id) => Failure::new(

@@ -21,6 +21,7 @@ mod output;
 mod queue_ends;
 mod queues;
 mod removing;
+mod run_refusals;
 mod running;
 mod semaphores;
 mod services;
@@ -59,6 +60,7 @@ const GROUPS: &[(&str, &[Test])] = &[
     ("demonstration", demonstration::TESTS),
     ("benching", benching::TESTS),
     ("running", running::TESTS),
+    ("running", run_refusals::TESTS),
     ("tracing", tracing::TESTS),
 ];
 

@@ -105,11 +105,8 @@ impl<'w> Stage<'w> {
 /// Sends a signal to a process that we started, or that a program of ours did.
 pub fn kill(pid: i32, signal: i32) {
     // SAFETY: takes numbers.
-    assert_eq!(
-        unsafe { libc::kill(pid, signal) },
-        0,
-        "process {pid} is there"
-    );
+    let sent = unsafe { libc::kill(pid, signal) };
+    assert_eq!(sent, 0, "process {pid} is there");
 }
 
 /// Whether a process runs.

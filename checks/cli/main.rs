@@ -15,6 +15,7 @@ mod demonstration;
 mod doctoring;
 mod listing;
 mod looking;
+mod mailboxes;
 mod messages;
 mod naming;
 mod output;
@@ -53,6 +54,7 @@ const GROUPS: &[(&str, &[Test])] = &[
     ("values", values::TESTS),
     ("queues", queues::TESTS),
     ("queues", queue_ends::TESTS),
+    ("mailboxes", mailboxes::TESTS),
     ("services", services::TESTS),
     ("topics", topics::TESTS),
     ("doctoring", doctoring::TESTS),

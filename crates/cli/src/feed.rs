@@ -1,4 +1,4 @@
-//! Input that becomes messages: what `send` and `pub` have in common.
+//! Input that becomes messages: what `send`, `post` and `pub` have in common.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};

@@ -30,6 +30,7 @@ mod output;
 mod participants;
 mod peek;
 mod place;
+mod post;
 mod processes;
 mod progress;
 mod publish;
@@ -47,6 +48,7 @@ mod set;
 mod show;
 mod spaces;
 mod subscribe;
+mod take;
 mod target;
 mod trace;
 mod trace_summary;
@@ -67,6 +69,7 @@ Examples:
   tombolo get greeting             another reads it
   tombolo send jobs < list         lines as messages to a queue
   tombolo recv jobs                and from it, to the end
+  tombolo post box --type 7 < list lines as messages with a type: tombolo take box --type 7
   tombolo serve up -- tr a-z A-Z   runs a command for each call
   tombolo call up --text hello     and this is one
   tombolo pub log < list           lines to everybody who listens: tombolo sub log
@@ -117,6 +120,8 @@ commands! {
     Get = get::Args,
     Send = send::Args,
     Recv = recv::Args,
+    Post = post::Args,
+    Take = take::Args,
     Serve = serve::Args,
     Call = call::Args,
     Pub = publish::Args,

@@ -131,8 +131,8 @@ fn chunks(world: &World) {
 fn ends(world: &World) {
     let (first, first_input) = start_post(world, "jobs");
     let (second, second_input) = start_post(world, "jobs");
-    until_attached(world, &first);
-    until_attached(world, &second);
+    until_attached(world, "jobs", &first);
+    until_attached(world, "jobs", &second);
     let mut taker = world.start(&mut world.command("take jobs"));
     let mut output = BufReader::new(taker.stdout.take().expect("a pipe"));
     drop(first_input);
@@ -152,7 +152,7 @@ fn ends(world: &World) {
 
 fn killed(world: &World) {
     let (mut poster, mut input) = start_post(world, "jobs");
-    until_attached(world, &poster);
+    until_attached(world, "jobs", &poster);
     let mut taker = world.start(&mut world.command("take jobs"));
     let mut output = BufReader::new(taker.stdout.take().expect("a pipe"));
     input.write_all(b"before\n").expect("it listens");

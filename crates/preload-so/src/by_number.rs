@@ -149,10 +149,10 @@ unsafe extern "C" fn serve(
         libc::SYS_shmctl => unsafe { calls::shmctl(int(a), int(b), at(c).cast()) }.into(),
         libc::SYS_msgget => calls::msgget(int(a), int(b)).into(),
         // SAFETY: as above.
-        libc::SYS_msgsnd => unsafe { calls::msgsnd(int(a), at(b), c, int(d)) }.into(),
+        libc::SYS_msgsnd => unsafe { calls::msgsnd_by_number(int(a), at(b), c, int(d)) }.into(),
         libc::SYS_msgrcv => {
             // SAFETY: as above.
-            let length = unsafe { calls::msgrcv(int(a), at(b), c, d as i64, int(e)) };
+            let length = unsafe { calls::msgrcv_by_number(int(a), at(b), c, d as i64, int(e)) };
             length as c_long
         }
         // SAFETY: as above.

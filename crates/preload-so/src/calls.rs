@@ -6,7 +6,8 @@
 //! # Safety
 //! Of all: what [`sysv::Calls`] asks of the caller, which is what C's manual pages ask.
 
-use crate::errno::{fail, or_minus_one};
+use crate::cancel;
+use crate::errno::{self, fail, or_minus_one};
 use crate::home::serve;
 use std::ffi::{c_char, c_int, c_void};
 use std::mem::MaybeUninit;
@@ -40,16 +41,121 @@ fn zero((): ()) -> c_int {
 export! {
     fn shmdt(address: *const c_void) -> c_int, by zero;
     fn shmctl(id: c_int, command: c_int, buf: *mut shmid_ds) -> c_int, by itself;
-    fn msgsnd(id: c_int, message: *const c_void, size: usize, flags: c_int) -> c_int, by zero;
-    fn msgrcv(
-        id: c_int, message: *mut c_void, size: usize, message_type: i64, flags: c_int
-    ) -> isize, by usize::cast_signed;
     fn msgctl(id: c_int, command: c_int, buf: *mut msqid_ds) -> c_int, by itself;
     fn semop(id: c_int, operations: *const sembuf, count: usize) -> c_int, by zero;
     fn semtimedop(
         id: c_int, operations: *const sembuf, count: usize, timeout: *const timespec
     ) -> c_int, by zero;
     fn semctl(id: c_int, number: c_int, command: c_int, argument: usize) -> c_int, by itself;
+}
+
+/// Makes a call that is a cancellation point, as often as it is told to look again: answers what it
+/// answered.
+#[inline(always)]
+fn cancellable<T: From<i8> + PartialEq>(call: impl Fn() -> T) -> T {
+    let before = errno::get();
+    loop {
+        userspace::cancel::heed();
+        cancel::here();
+        let answer = call();
+        if answer != T::from(-1) {
+            errno::set(before);
+            return answer;
+        }
+        match errno::get() {
+            libc::ERESTART => {}
+            // By the signal with which libc cancels, maybe.
+            libc::EINTR => {
+                cancel::here();
+                errno::set(libc::EINTR);
+                return answer;
+            }
+            _ => return answer,
+        }
+    }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn msgsnd(
+    id: c_int,
+    message: *const c_void,
+    size: usize,
+    flags: c_int,
+) -> c_int {
+    // SAFETY: the caller's promise.
+    cancellable(|| unsafe { send(id, message, size, flags) })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn msgrcv(
+    id: c_int,
+    message: *mut c_void,
+    size: usize,
+    message_type: i64,
+    flags: c_int,
+) -> isize {
+    // SAFETY: the caller's promise.
+    cancellable(|| unsafe { receive(id, message, size, message_type, flags) })
+}
+
+/// `msgsnd` by number: no cancellation point.
+///
+/// # Safety
+/// As for all.
+pub unsafe fn msgsnd_by_number(
+    id: c_int,
+    message: *const c_void,
+    size: usize,
+    flags: c_int,
+) -> c_int {
+    userspace::cancel::ignore();
+    // SAFETY: the caller's promise.
+    unsafe { send(id, message, size, flags) }
+}
+
+/// `msgrcv` by number: no cancellation point.
+///
+/// # Safety
+/// As for all.
+pub unsafe fn msgrcv_by_number(
+    id: c_int,
+    message: *mut c_void,
+    size: usize,
+    message_type: i64,
+    flags: c_int,
+) -> isize {
+    userspace::cancel::ignore();
+    // SAFETY: the caller's promise.
+    unsafe { receive(id, message, size, message_type, flags) }
+}
+
+/// # Safety
+/// As for all.
+unsafe fn send(id: c_int, message: *const c_void, size: usize, flags: c_int) -> c_int {
+    or_minus_one(|| {
+        serve(|calls| {
+            // SAFETY: the caller's promise.
+            unsafe { calls.msgsnd(id, message, size, flags) }.map(zero)
+        })
+    })
+}
+
+/// # Safety
+/// As for all.
+unsafe fn receive(
+    id: c_int,
+    message: *mut c_void,
+    size: usize,
+    message_type: i64,
+    flags: c_int,
+) -> isize {
+    or_minus_one(|| {
+        serve(|calls| {
+            // SAFETY: the caller's promise.
+            let length = unsafe { calls.msgrcv(id, message, size, message_type, flags) };
+            length.map(usize::cast_signed)
+        })
+    })
 }
 
 #[unsafe(no_mangle)]

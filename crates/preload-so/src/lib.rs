@@ -17,6 +17,7 @@
 //! - [`deepbind`] modules that would be bound to libc before us; [`lookup`] who asks libc itself
 //! - [`credentials`] the calls after which permissions are asked for anew
 //! - [`handlers`] the calls after which a handler might run in the middle of ours
+//! - [`cancel`] threads that are cancelled in calls
 //! - [`jumps`] calls that are left by `siglongjmp`
 //! - [`exec`] children: who can't be served is named; [`environment`] what has to reach them
 //! - [`next`] the names that stand behind ours; [`errno`] answers in C's manner
@@ -34,6 +35,7 @@ compile_error!("the library knows the binary interface of glibc on x86-64 Linux 
 
 mod by_number;
 mod calls;
+mod cancel;
 mod credentials;
 mod deepbind;
 mod environment;

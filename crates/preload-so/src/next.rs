@@ -65,6 +65,6 @@ names! {
     open open64 __open_2 __open64_2 openat openat64 __openat_2 __openat64_2 fopen fopen64
     setuid seteuid setreuid setresuid setgid setegid setregid setresgid unshare setns
     sigaction signal bsd_signal ssignal sysv_signal __sysv_signal sigset
-    longjmp _longjmp siglongjmp __longjmp_chk
+    longjmp _longjmp siglongjmp __longjmp_chk pthread_cancel
     execve execvpe fexecve execveat posix_spawn posix_spawnp
 }

@@ -18,6 +18,7 @@
 //! - `shm`, `attaches`, `shm_control` segments
 //! - `msg`, `msg_wait`, `msg_control` queues, on [`tombolo::mailbox_store`]
 //! - `sem`, `sem_perform`, `sem_undo`, `sem_control` sets
+//! - [`cancel`] threads that are cancelled while they sleep
 //! - `spin`, `sleepers` calls that have to wait: how they look first, sleep, and are served; `left`
 //!   those that a handler leaves
 //! - [`trace`] a ring of the calls that were made, apart from all this
@@ -50,6 +51,7 @@
 
 mod attaches;
 pub mod caller;
+pub mod cancel;
 pub mod layout;
 mod left;
 pub mod list;

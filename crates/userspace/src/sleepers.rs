@@ -11,11 +11,11 @@
 //! dies after its commit has not woken anybody; a sleep ends after [`SLICE`] at the latest.
 
 use crate::layout::{Facility, process_at, sleeper};
-use crate::left;
 use crate::list::{push, remove};
 use crate::process::index_of;
 use crate::space::{Inside, Space};
 use crate::spin::Turn;
+use crate::{cancel, left};
 use shmem::journal::Tx;
 use shmem::sleep;
 use shmem::wait::Patience;
@@ -156,6 +156,9 @@ impl Space {
         let woken = match state(tx, node)? {
             Woken::Slice if slept == Err(Errno::INTR) => Woken::Interrupted,
             Woken::Slice if patience.is_over() => Woken::Late,
+            Woken::Slice if kind == Facility::Msg && cancel::is_asked() => {
+                Woken::Failed(Errno::RESTART)
+            }
             woken => woken,
         };
         Ok((inside, woken))

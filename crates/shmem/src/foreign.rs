@@ -1,7 +1,7 @@
 //! Memory that a caller names by an address, which may be bad: a bad address is an error and no
 //! fault.
 //!
-//! What is [`solid`](crate::solid) is copied as it is. Of other memory the kernel is asked, a
+//! What is [`solid`] is copied as it is. Of other memory the kernel is asked, a
 //! system call for each page, whether it can be read or written; more than a few pages, and what
 //! looks bad, the kernel copies itself.
 //!

@@ -66,9 +66,10 @@ impl Sender for QueueSender {
             Way::InPlace => {
                 let length = payload.length();
                 let mut loan = producer.loan(length, Patience::FOREVER)?;
+                let mut place = loan.bytes();
                 let mut fits = Ok(());
                 payload.write(number, |offset, bytes| {
-                    fits = fits.and(loan.copy_in(offset, bytes));
+                    fits = fits.and(place.copy_in(offset, bytes));
                 });
                 fits?;
                 loan.publish();

@@ -77,7 +77,9 @@ impl<'a> Bytes<'a> {
     #[inline]
     pub fn copy_out(&self, offset: usize, to: &mut [u8]) -> Result<(), OutOfBounds> {
         inside(offset, to.len(), self.length)?;
-        self.view.copy_out(self.offset + offset, to)
+        // SAFETY: as just checked, and inside the view by the type's invariant.
+        unsafe { self.view.copy_out_unchecked(self.offset + offset, to) };
+        Ok(())
     }
 
     /// Appends them to a buffer. A peer that writes meanwhile leaves a mixture.
@@ -200,7 +202,9 @@ impl<'a> BytesMut<'a> {
     #[inline]
     pub fn copy_in(&mut self, offset: usize, part: &[u8]) -> Result<(), OutOfBounds> {
         inside(offset, part.len(), self.length)?;
-        self.region.copy_in(self.offset + offset, part)
+        // SAFETY: as just checked, and inside the region by the type's invariant.
+        unsafe { self.region.copy_in_unchecked(self.offset + offset, part) };
+        Ok(())
     }
 
     /// Writes a value at `offset`: a field.
@@ -247,6 +251,7 @@ impl<'a> BytesMut<'a> {
     }
 }
 
+#[inline]
 fn inside(offset: usize, length: usize, region: usize) -> Result<(), OutOfBounds> {
     match offset.checked_add(length) {
         Some(end) if end <= region => Ok(()),

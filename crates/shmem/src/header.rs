@@ -24,6 +24,7 @@ use crate::layout::Layout;
 use crate::presence::Identity;
 use crate::region::{OutOfBounds, Region, View};
 use crate::sync::Ordering;
+use crate::window::Window;
 
 crate::layout! {
     "header", 256;
@@ -162,6 +163,13 @@ impl State {
 pub fn has_ended(view: &View) -> bool {
     // [HEADER_READY] acquire, as in `State::of`.
     view.load_u64(STATE, Ordering::Acquire) == ENDED
+}
+
+/// [`has_ended`] by a window that begins where the segment does.
+#[inline]
+pub fn has_ended_in<const BYTES: usize>(window: &Window<BYTES>) -> bool {
+    // [HEADER_READY] acquire, as in `State::of`.
+    window.u64(STATE).load(Ordering::Acquire) == ENDED
 }
 
 /// Tries to become the one who initialises the segment, from the state `from`.

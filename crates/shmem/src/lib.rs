@@ -84,6 +84,6 @@ pub use open::Address;
 pub use peers::Peers;
 pub use region::{OutOfBounds, Region, View};
 pub use waiter::{Waiter, Waiting};
-pub use window::Window;
+pub use window::{Circle, Window};
 /// The traits by which messages are values: plain bytes in, plain bytes out.
 pub use zerocopy;

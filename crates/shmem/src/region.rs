@@ -114,9 +114,19 @@ impl View {
     #[inline]
     pub fn copy_out(&self, offset: usize, to: &mut [u8]) -> Result<(), OutOfBounds> {
         self.check(offset, to.len())?;
-        // SAFETY: in bounds, as just checked; `to` is exclusive memory of this process.
-        unsafe { self.memory.read(offset, to.as_mut_ptr(), to.len()) };
+        // SAFETY: as just checked.
+        unsafe { self.copy_out_unchecked(offset, to) };
         Ok(())
+    }
+
+    /// [`copy_out`](Self::copy_out) for who has checked.
+    ///
+    /// # Safety
+    /// The bytes are all inside the region.
+    #[inline]
+    pub(crate) unsafe fn copy_out_unchecked(&self, offset: usize, to: &mut [u8]) {
+        // SAFETY: in bounds, by the caller's promise; `to` is exclusive memory of this process.
+        unsafe { self.memory.read(offset, to.as_mut_ptr(), to.len()) };
     }
 
     /// Appends `length` bytes from `offset` on to `to`, without clearing its memory first.
@@ -309,10 +319,20 @@ impl Region {
     #[inline]
     pub fn copy_in(&self, offset: usize, from: &[u8]) -> Result<(), OutOfBounds> {
         self.check(offset, from.len())?;
-        // SAFETY: writable by the type's invariant, in bounds as just checked; `from` is memory
-        // of this process that nobody writes.
-        unsafe { self.0.memory.write(offset, from.as_ptr(), from.len()) };
+        // SAFETY: as just checked.
+        unsafe { self.copy_in_unchecked(offset, from) };
         Ok(())
+    }
+
+    /// [`copy_in`](Self::copy_in) for who has checked.
+    ///
+    /// # Safety
+    /// The bytes are all inside the region.
+    #[inline]
+    pub(crate) unsafe fn copy_in_unchecked(&self, offset: usize, from: &[u8]) {
+        // SAFETY: writable by the type's invariant, in bounds by the caller's promise; `from` is
+        // memory of this process that nobody writes.
+        unsafe { self.0.memory.write(offset, from.as_ptr(), from.len()) };
     }
 }
 

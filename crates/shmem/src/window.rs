@@ -119,6 +119,91 @@ impl<const BYTES: usize> fmt::Debug for Window<BYTES> {
     }
 }
 
+/// The words of a ring, by positions that count on and never wrap: checked once, because a position
+/// masked is always inside.
+///
+/// # Invariants
+/// `base` is aligned to eight bytes and valid for reads and writes of `mask + 1` bytes, a power of two
+/// from eight, as long as `region` lives.
+pub struct Circle {
+    region: Region,
+    #[cfg(not(loom))]
+    base: NonNull<u8>,
+    #[cfg(loom)]
+    offset: usize,
+    mask: u64,
+}
+
+// SAFETY: the bytes are only reached through atomics, which any thread may use at any time.
+#[cfg(not(loom))]
+unsafe impl Send for Circle {}
+// SAFETY: as for `Send`.
+#[cfg(not(loom))]
+unsafe impl Sync for Circle {}
+
+impl Circle {
+    /// The ring of `capacity` bytes from `offset` bytes on, a multiple of eight.
+    ///
+    /// # Panics
+    /// If it is not inside the region, not aligned, or its capacity no power of two from eight.
+    /// Offsets come from layouts and from numbers checked at opening, never from a peer.
+    pub fn new(region: &Region, offset: usize, capacity: u64) -> Self {
+        let region = region.clone();
+        assert!(capacity.is_power_of_two() && capacity >= 8);
+        let mask = capacity - 1;
+        #[cfg(not(loom))]
+        {
+            assert!(offset.is_multiple_of(8), "no ring at offset {offset}");
+            let inside: Result<(), OutOfBounds> = region.check(offset, capacity as usize);
+            inside.expect("a ring lies inside its region");
+            // SAFETY: inside the region, as just checked.
+            let base = unsafe { region.at(offset) };
+            let base = NonNull::new(base).expect("an address inside a mapping");
+            // INVARIANT: as just checked; the region is writable and aligned.
+            Self { region, base, mask }
+        }
+        #[cfg(loom)]
+        Self {
+            region,
+            offset,
+            mask,
+        }
+    }
+
+    /// The word in which the byte of a position is.
+    #[inline(always)]
+    pub fn word(&self, position: u64) -> &AtomicU64 {
+        let at = (position & self.mask & !7) as usize;
+        #[cfg(not(loom))]
+        {
+            // SAFETY: no more than `mask`, and so inside the ring.
+            let word = unsafe { self.base.add(at) };
+            // SAFETY: a multiple of eight in a ring that is one long, so the word is inside, and
+            // aligned as the base is; alive as long as `self`; only atomics reach words.
+            unsafe { AtomicU64::from_ptr(word.as_ptr().cast()) }
+        }
+        #[cfg(loom)]
+        self.region.u64(self.offset + at)
+    }
+}
+
+impl Clone for Circle {
+    fn clone(&self) -> Self {
+        Self {
+            region: self.region.clone(),
+            ..*self
+        }
+    }
+}
+
+impl fmt::Debug for Circle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Circle")
+            .field("bytes", &(self.mask + 1))
+            .finish_non_exhaustive()
+    }
+}
+
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
@@ -131,6 +216,25 @@ mod tests {
         window.u64(8).store(7, Ordering::Relaxed);
         assert_eq!(region.load_u64(16, Ordering::Relaxed), 7);
         assert_eq!(window.clone().u32(8).load(Ordering::Relaxed), 7);
+    }
+
+    #[test]
+    fn a_ring_goes_round() {
+        let region = Region::heap(64);
+        let circle = Circle::new(&region, 16, 32);
+        for (position, offset) in [(0, 16), (31, 40), (32, 16), (u64::MAX, 40)] {
+            circle
+                .clone()
+                .word(position)
+                .store(position, Ordering::Relaxed);
+            assert_eq!(region.load_u64(offset, Ordering::Relaxed), position);
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "inside its region")]
+    fn a_ring_does_not_hang_over_the_end() {
+        Circle::new(&Region::heap(64), 40, 32);
     }
 
     #[test]

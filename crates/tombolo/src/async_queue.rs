@@ -91,7 +91,7 @@ impl AsyncConsumer {
     /// Receives up to `most` messages of one producer in place, at least one, and calls `each` with
     /// them one after the other; all are finished then. Answers how many there were.
     ///
-    /// If this process dies in the middle, all of them are delivered again.
+    /// If this process dies in the middle, those that it has seen are delivered again, marked.
     ///
     /// # Errors
     /// See [`RecvError`].

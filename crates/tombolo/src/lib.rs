@@ -79,6 +79,7 @@ mod queue_consumer;
 #[cfg_attr(loom, expect(dead_code, reason = "loom models what is raced for"))]
 mod queue_entry;
 mod queue_hold;
+mod queue_kept;
 #[cfg_attr(
     loom,
     expect(dead_code, reason = "loom models a shape without its segment")
@@ -169,13 +170,14 @@ pub const STORE_LAYOUTS: [&shmem::layout::Layout; 5] = [
 ];
 
 /// The layouts that this crate puts into segments, for `docs/layout.md`.
-pub const LAYOUTS: [&shmem::layout::Layout; 15] = [
+pub const LAYOUTS: [&shmem::layout::Layout; 16] = [
     &participant::layout::LAYOUT,
     &value_slots::layout::LAYOUT,
     &value_slots::slot::LAYOUT,
     &queue_layout::layout::LAYOUT,
     &queue_layout::lane::LAYOUT,
     &queue_layout::seat::LAYOUT,
+    &queue_layout::record::LAYOUT,
     &service_layout::layout::LAYOUT,
     &service_layout::slot::LAYOUT,
     &service_layout::request::LAYOUT,

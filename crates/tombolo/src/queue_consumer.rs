@@ -1,7 +1,7 @@
 //! The consumer's side of `queue`: receiving, one by one, in batches and in place.
 
 use crate::channel::Channel;
-use crate::lane::Damaged;
+use crate::lane::{Damaged, Record};
 use crate::queue::{self, MANY, Options, RecvError, Watch, is_dead};
 use crate::queue_layout::{Shape, layout};
 use crate::queue_members::{End, buried, end, leave_seat, take_seat, watch_the_others};
@@ -28,7 +28,8 @@ pub struct Consumer {
     holds: bool,
     waiter: Waiter,
     watch: Watch,
-    received: u32,
+    /// Receipts until this process registers for cheap ones.
+    until_many: u32,
     channel: Channel<Shape>,
 }
 
@@ -75,7 +76,7 @@ impl Consumer {
             holds: false,
             waiter: Waiter::new(),
             watch: Watch::default(),
-            received: 0,
+            until_many: MANY,
             channel,
         })
     }
@@ -141,6 +142,32 @@ impl Consumer {
         to: &mut Vec<u8>,
     ) -> Result<Option<Received>, RecvError> {
         to.clear();
+        if !self.holds && self.channel.is_mine() {
+            let region = self.channel.region();
+            let mut glances = u32::from(matches!(wait, Wait::While(_)));
+            let redelivered = loop {
+                let here = self
+                    .taking
+                    .recv_here(region, |record| append(region, record, to));
+                if here.is_some() || glances == 0 || !self.taking.glance(region) {
+                    break here;
+                }
+                glances -= 1;
+            };
+            if let Some(redelivered) = redelivered {
+                self.count_down();
+                return Ok(Some(Received { redelivered }));
+            }
+        }
+        self.copy_slowly(wait, to)
+    }
+
+    #[inline(never)]
+    fn copy_slowly(
+        &mut self,
+        wait: Wait<'_>,
+        to: &mut Vec<u8>,
+    ) -> Result<Option<Received>, RecvError> {
         if !self.take(wait)? {
             return Ok(None);
         }
@@ -180,6 +207,7 @@ impl Consumer {
     ///
     /// # Errors
     /// See [`RecvError`].
+    #[inline]
     pub fn receive(&mut self, patience: Patience) -> Result<Option<Delivery<'_>>, RecvError> {
         Ok(self
             .take(Wait::While(patience))?
@@ -190,7 +218,7 @@ impl Consumer {
     /// them one after the other; all are finished when it returns. Answers how many there were: 0
     /// if there was none while `patience` lasted.
     ///
-    /// If this process dies in the middle, all of them are delivered again.
+    /// If this process dies in the middle, those that it has seen are delivered again, marked.
     ///
     /// # Errors
     /// See [`RecvError`].
@@ -236,10 +264,9 @@ impl Consumer {
         if most == 0 || !self.take(wait)? {
             return Ok(None);
         }
-        let left = self.taking.take_more(self.channel.region(), most);
         Ok(Some(Batch {
             consumer: self,
-            left,
+            left: most,
             begun: false,
         }))
     }
@@ -252,7 +279,14 @@ impl Consumer {
         }
         // A guard that was forgotten, not dropped.
         self.finish();
-        let found = self.taking.find(self.channel.region(), self.watch.look());
+        let region = self.channel.region();
+        let found = self.taking.find(region, self.watch.look());
+        let found = match found {
+            None if matches!(wait, Wait::While(_)) && self.taking.glance(region) => {
+                self.taking.find(region, self.watch.look())
+            }
+            found => found,
+        };
         self.holds = match found {
             Some(Ok(())) => true,
             Some(Err(Damaged)) => return Err(RecvError::Damaged),
@@ -275,6 +309,7 @@ impl Consumer {
         } = self;
         let Channel { shape, .. } = *channel;
         let (region, seat, follow, buried) = (channel.region(), *seat, *follow, *buried);
+        let mut slept = wait.is_task();
         let look = |moment, peers: &mut Peers| {
             let parking = moment == Moment::Parking;
             let found = taking.find(region, |word| parking && peers.is_dead(word));
@@ -295,6 +330,7 @@ impl Consumer {
             if end.is_none() {
                 watch_the_others(&shape, region, seat, peers);
                 shape.seat(seat).set_asleep(region, true);
+                slept = true;
             }
             end.map(|end| match end {
                 End::Closed => Err(RecvError::Closed),
@@ -302,7 +338,7 @@ impl Consumer {
             })
         };
         let found = waiter.find(shape.data(region), wait, look);
-        if found.is_some() || !wait.is_task() {
+        if slept && (found.is_some() || !wait.is_task()) {
             shape.seat(seat).set_asleep(region, false);
         }
         found.transpose().map(|found| found.is_some())
@@ -328,8 +364,15 @@ impl Consumer {
         // In a child that has it by a fork the message is still the parent's.
         if std::mem::take(&mut self.holds) && self.channel.is_mine() {
             self.taking.finish(self.channel.region());
-            self.received = self.received.wrapping_add(1);
-            if self.received == MANY {
+            self.count_down();
+        }
+    }
+
+    #[inline]
+    fn count_down(&mut self) {
+        if self.until_many > 0 {
+            self.until_many -= 1;
+            if self.until_many == 0 {
                 barrier::register();
             }
         }
@@ -357,6 +400,13 @@ impl Drop for Consumer {
             );
         }
     }
+}
+
+#[inline]
+fn append(region: &Region, record: Record, to: &mut Vec<u8>) {
+    let bytes = Bytes::new(region, record.offset, record.length);
+    let bytes = bytes.expect("the ring lies inside the region, and a record inside the ring");
+    bytes.append_to(to);
 }
 
 /// What there is to say about a message beyond its bytes.
@@ -392,11 +442,13 @@ impl<'a> Message<'a> {
     }
 
     /// How many bytes it has.
+    #[inline]
     pub fn len(&self) -> usize {
         self.bytes.len()
     }
 
     /// Whether it has no bytes.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
@@ -411,6 +463,7 @@ impl<'a> Message<'a> {
     ///
     /// # Errors
     /// If the part is not inside the message; nothing is copied then.
+    #[inline]
     pub fn copy_out(&self, offset: usize, to: &mut [u8]) -> Result<(), OutOfBounds> {
         self.bytes.copy_out(offset, to)
     }
@@ -428,19 +481,19 @@ impl<'a> Message<'a> {
 #[derive(Debug)]
 pub struct Batch<'a> {
     consumer: &'a mut Consumer,
-    /// How many [`next`](Self::next) has still to answer.
+    /// How many [`next`](Self::next) may still answer.
     left: usize,
     begun: bool,
 }
 
 impl Batch<'_> {
     /// The next message in place.
+    #[inline]
     #[expect(clippy::should_implement_trait, reason = "it lends what it answers")]
     pub fn next(&mut self) -> Option<Message<'_>> {
         let Consumer {
             taking, channel, ..
         } = &mut *self.consumer;
-        // A hostile peer may have changed what follows.
         if self.left == 0 || self.begun && !taking.step(channel.region()) {
             self.left = 0;
             return None;
@@ -460,9 +513,6 @@ impl Drop for Batch<'_> {
         if !self.begun {
             // Nothing was seen.
             return self.consumer.put_back();
-        }
-        if self.left > 0 && self.consumer.holds && self.consumer.channel.is_mine() {
-            self.consumer.taking.take_no_more();
         }
         self.consumer.finish();
     }
@@ -489,11 +539,13 @@ impl Delivery<'_> {
     }
 
     /// How many bytes it has.
+    #[inline]
     pub fn len(&self) -> usize {
         self.message().len()
     }
 
     /// Whether it has no bytes.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.message().is_empty()
     }
@@ -508,6 +560,7 @@ impl Delivery<'_> {
     ///
     /// # Errors
     /// If the part is not inside the message; nothing is copied then.
+    #[inline]
     pub fn copy_out(&self, offset: usize, to: &mut [u8]) -> Result<(), OutOfBounds> {
         self.message().copy_out(offset, to)
     }
@@ -520,6 +573,7 @@ impl Delivery<'_> {
 }
 
 impl Drop for Delivery<'_> {
+    #[inline]
     fn drop(&mut self) {
         self.consumer.finish();
     }

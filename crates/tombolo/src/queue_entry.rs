@@ -1,51 +1,61 @@
 //! Into the lanes of a `queue` and out again: what a consumer does to hold one, to keep it, to take it
 //! over and to give it back. The protocol is told in `queue_taker`.
 
-use crate::lane::{LINE, Record};
+use crate::lane::WORD;
 use crate::queue_hold::Hold;
+use crate::queue_kept::Lane;
 use crate::queue_layout::{lane, layout, seat};
-use crate::queue_taker::{Found, LOOK_AROUND, Lane, Taking, is_empty};
+use crate::queue_taker::{Found, LOOK_AROUND, Taking, is_empty};
 use shmem::sync::{AtomicU32, AtomicU64, Ordering};
 use shmem::wait::{is_parked, layout as bell};
 use shmem::{Region, barrier};
 
 impl Taking {
-    /// Into a lane that is kept; false if it is so no more.
+    /// Into a lane that is kept, to hand out what lies before a position; false if it is kept no
+    /// more.
     #[inline]
-    pub(crate) fn go_in(&mut self, region: &Region, lane: usize, record: Record) -> bool {
-        // Relaxed: ordered by the fence.
-        self.busy().store(lane as u32 + 1, Ordering::Relaxed);
-        // [QUEUE_KEEP]
-        barrier::light();
-        let Lane {
-            ref words,
-            hold,
-            again,
-            ..
-        } = self.lanes[lane];
-        // Relaxed: ordered by the fence.
-        if words.u64(lane::TAKER).load(Ordering::Relaxed) != hold.word() {
+    pub(crate) fn go_in(&mut self, region: &Region, lane: usize, end: u64) -> bool {
+        let is_in = self.lanes[lane].go_in(self.busy(), end);
+        if !is_in {
             self.go_out(region, lane);
-            return false;
         }
-        // Relaxed: whatever the message leads to is seen by others through a system call or a
-        // release, which is later.
-        words
-            .u64(lane::HAND)
-            .store(record.end.max(again), Ordering::Relaxed);
-        self.hold(lane, record, again, hold);
-        true
+        is_in
     }
 
     /// Out of a lane that is kept, or was when this consumer went in.
     #[inline]
     pub(crate) fn go_out(&mut self, region: &Region, lane: usize) {
+        if !self.lanes[lane].go_out(self.busy()) {
+            self.go_out_slowly(region, lane);
+        }
+    }
+
+    /// What is to be done now that this consumer is out.
+    #[cold]
+    pub(crate) fn go_out_slowly(&mut self, region: &Region, lane: usize) {
+        let &Lane {
+            progress, released, ..
+        } = &self.lanes[lane];
+        if !self.lanes[lane].is_kept() {
+            return self.give_up(region, lane);
+        }
+        if !self.is_time(region, lane, released, progress) {
+            return;
+        }
+        // In again: only who holds the lane stores RELEASED.
+        // Relaxed: ordered by the fence.
+        self.busy().store(lane as u32 + 1, Ordering::Relaxed);
+        // [QUEUE_KEEP]
+        barrier::light();
+        if self.lanes[lane].is_kept() {
+            self.lanes[lane].released = progress;
+            self.release(region, lane, progress);
+        }
         // [QUEUE_TAKE] release.
         self.busy().store(0, Ordering::Release);
         // [QUEUE_KEEP]
         barrier::light();
-        // Relaxed: ordered by the fence.
-        if self.taker(lane).load(Ordering::Relaxed) != self.lanes[lane].hold.word() {
+        if !self.lanes[lane].is_kept() {
             self.give_up(region, lane);
         }
     }
@@ -53,7 +63,7 @@ impl Taking {
     /// Frees a lane that is kept, or was, unless another has taken it.
     #[cold]
     pub(crate) fn give_up(&mut self, region: &Region, lane: usize) {
-        (self.lanes[lane].hold, self.lanes[lane].next) = (Hold::default(), None);
+        self.lanes[lane].hold = Hold::default();
         (self.alone, self.look_around_in) = (false, LOOK_AROUND);
         let taker = self.taker(lane);
         // Relaxed: only the compare-exchange decides.
@@ -165,7 +175,7 @@ impl Taking {
         } = self.lanes[lane];
         // Relaxed, all: only who holds the lane stores them.
         let load = |word| words.u64(word).load(Ordering::Relaxed);
-        let progress = load(lane::PROGRESS) & !(LINE - 1);
+        let progress = load(lane::PROGRESS) & !(WORD - 1);
         let before = load(lane::HAND);
         let in_hand = before.wrapping_sub(progress);
         let again = if in_hand <= self.shape.capacity() {
@@ -187,12 +197,12 @@ impl Taking {
             .u64(lane::HAND)
             .store(record.end.max(again), Ordering::Relaxed);
         if hold.is_kept() {
-            let released = load(lane::RELEASED);
+            let (released, received) = (load(lane::RELEASED), load(lane::RECEIVED));
             let mine = &mut self.lanes[lane];
             mine.hold = hold;
-            mine.next = None;
             mine.progress = progress;
             mine.released = released;
+            mine.received = received;
             mine.again = again;
         }
         self.hold(lane, record, again, hold);
@@ -243,7 +253,7 @@ impl Taking {
     }
 
     #[inline]
-    fn busy(&self) -> &AtomicU32 {
+    pub(crate) fn busy(&self) -> &AtomicU32 {
         self.seat_words.u32(seat::BUSY)
     }
 }

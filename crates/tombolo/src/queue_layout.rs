@@ -2,7 +2,7 @@
 
 #[cfg(not(loom))]
 use crate::channel;
-use crate::lane::Ring;
+use crate::lane::{Marks, Ring};
 use crate::participant::{PARTICIPANT_SIZE, Place, layout as participant};
 #[cfg(not(loom))]
 use crate::queue_taker::is_empty;
@@ -43,11 +43,19 @@ pub mod lane {
         SENT: 8 @ 16, "the producer", "how many messages were published, as far as a producer that died has told: for who looks from outside";
         TAIL: 8 @ 24, "the producer", "position behind the last of them";
         TAKER: 8 @ 64, "consumers [QUEUE_TAKE] [QUEUE_KEEP]", "who takes messages now, see `queue_hold`";
-        PROGRESS: 8 @ 72, "who holds the lane", "position up to which messages are finished";
+        PROGRESS: 8 @ 72, "who holds the lane [LANE_RELEASE]", "position up to which messages are finished";
         HAND: 8 @ 80, "who holds the lane, before it hands out", "position behind what was handed out last: what lies between PROGRESS and it, a dead holder may have seen";
         RECEIVED: 8 @ 88, "who holds the lane", "how many messages were finished: for who looks from outside";
-        RELEASED: 8 @ 128, "who holds the lane [LANE_RELEASE]", "position up to which the producer may write again; PROGRESS or less";
+        RELEASED: 8 @ 128, "who holds the lane [LANE_RELEASE]", "position up to which the producer may write again, PROGRESS or less: stored in quarters of the ring, and when the producer sleeps";
         SPACE: (BELL_SIZE) @ 136, "the producer registers, consumers ring", "rung when there is more room";
+    }
+}
+
+/// What stands before each message.
+pub mod record {
+    shmem::layout! {
+        "queue record", 8;
+        HEADER: 8 @ 0, "the producer [LANE_PUBLISH]", "0: nothing yet; otherwise bit 63 and the bytes of the message; bit 62: padding up to the ring's end; bit 61: published together with the next record, which begins at the next multiple of eight bytes and not of a line";
     }
 }
 
@@ -67,6 +75,7 @@ pub const LAYOUT_HASH: u64 = shmem::header::layout_hash(&[
     &layout::LAYOUT,
     &lane::LAYOUT,
     &seat::LAYOUT,
+    &record::LAYOUT,
     &participant::LAYOUT,
 ]);
 
@@ -175,6 +184,14 @@ impl Shape {
         Ring::new(offset, self.capacity).expect("a power of two, at a multiple of lines")
     }
 
+    /// Where a lane's consumers tell how far they are.
+    pub fn marks(&self, lane: usize) -> Marks {
+        Marks {
+            released: self.at(lane, lane::RELEASED),
+            finished: self.at(lane, lane::PROGRESS),
+        }
+    }
+
     /// How many lanes may have messages: a peer may begin to use another before the answer is used.
     #[inline]
     pub fn used(&self, view: &View) -> usize {
@@ -201,7 +218,9 @@ impl channel::Shape for Shape {
         kind: Kind::Queue,
         layout_hash: LAYOUT_HASH,
         may_discard: |view| {
-            let holds = |shape: Self| (0..shape.lanes).any(|lane| !is_empty(&shape, view, lane));
+            // Only lanes that had a producer: a look at the ring of another brings memory into being.
+            let holds =
+                |shape: Self| (0..shape.used(view)).any(|lane| !is_empty(&shape, view, lane));
             !channel::Shape::open(view).is_some_and(holds)
         },
     };

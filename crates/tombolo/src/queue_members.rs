@@ -93,7 +93,7 @@ pub fn end(shape: &Shape, region: &Region, mut is_dead: impl FnMut(u64) -> bool)
         }
         (ever, end) = (true, End::Died);
     }
-    (ever && (0..shape.lanes()).all(|lane| is_empty(shape, region, lane))).then_some(end)
+    (ever && (0..shape.used(region)).all(|lane| is_empty(shape, region, lane))).then_some(end)
 }
 
 /// How many producers had come when all were gone and one had died instead of leaving, with nothing

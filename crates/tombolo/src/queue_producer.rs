@@ -1,17 +1,21 @@
 //! The producer's side of `queue`: sending, one by one, in batches and in place.
 
 use crate::channel::Channel;
-use crate::lane::{Claim, Tail};
+use crate::lane::{Claim, SHORT, Tail};
 use crate::queue::{self, BatchError, MANY, Options, SendError, Watch, is_dead};
 use crate::queue_layout::{Shape, lane, layout};
 use crate::queue_members::{is_deserted, is_hung, leave_lane, missed, take_lane, watch_consumers};
 use shmem::Peers;
+use shmem::header::has_ended_in;
 use shmem::sync::Ordering;
 use shmem::wait::{Moment, Patience, is_parked, layout as bell};
 use shmem::zerocopy::{Immutable, IntoBytes};
 use shmem::{Address, BytesMut, OpenError, OutOfBounds, Reason, barrier};
 use shmem::{Wait, Waiter, Waiting, Window};
 use std::time::Duration;
+
+/// Each so many looks for room one looks closer: see [`Tail::look_closer`].
+const CLOSER: u32 = 64;
 
 /// Sends messages.
 ///
@@ -62,7 +66,7 @@ impl Producer {
             return Err(channel.error(Reason::Crowded { what, limit }));
         };
         let ring = shape.ring(lane);
-        let Ok(tail) = Tail::open(ring, region, shape.at(lane, lane::RELEASED)) else {
+        let Ok(tail) = Tail::open(ring, region, shape.marks(lane)) else {
             leave_lane(&shape, region, lane);
             return Err(channel.error(Reason::Shape(channel.opened.id)));
         };
@@ -159,35 +163,27 @@ impl Producer {
     /// Sends messages one after the other, and wakes consumers once. Waits for room as long as it
     /// takes. Answers how many there were.
     ///
+    /// Short ones are published in groups of about 2 KiB, close together.
+    ///
     /// # Errors
     /// The first [`SendError`], and how many messages were sent before.
     pub fn send_batch<M: AsRef<[u8]>>(
         &mut self,
         messages: impl IntoIterator<Item = M>,
     ) -> Result<usize, BatchError> {
-        let mut sent = 0;
-        let mut rung = true;
-        let mut result = Ok(());
+        let mut batch = Sending {
+            producer: self,
+            sent: 0,
+        };
         for message in messages {
-            let message = message.as_ref();
-            let mut claim = self.claim(message.len(), Wait::Not);
-            if claim == Err(SendError::Full) {
-                self.ring();
-                claim = self.claim(message.len(), Wait::FOREVER);
+            if let Err(error) = batch.send(message.as_ref()) {
+                return Err(BatchError {
+                    sent: batch.finish(),
+                    error,
+                });
             }
-            match claim {
-                Ok(claim) => self.write(claim, message),
-                Err(error) => {
-                    result = Err(BatchError { sent, error });
-                    break;
-                }
-            }
-            (sent, rung) = (sent + 1, false);
         }
-        if !rung {
-            self.ring();
-        }
-        result.map(|()| sent)
+        Ok(batch.finish())
     }
 
     /// A place for a message of `length` bytes, to be written in place. Waits for room as long as
@@ -195,6 +191,7 @@ impl Producer {
     ///
     /// # Errors
     /// See [`SendError`].
+    #[inline]
     pub fn loan(&mut self, length: usize, patience: Patience) -> Result<Loan<'_>, SendError> {
         let claim = self.claim(length, Wait::While(patience))?;
         Ok(Loan {
@@ -203,8 +200,9 @@ impl Producer {
         })
     }
 
-    #[inline]
-    pub(crate) fn claim(&mut self, length: usize, wait: Wait<'_>) -> Result<Claim, SendError> {
+    /// Why nothing may be sent at all, or not so much.
+    #[inline(always)]
+    fn check(&self, length: usize) -> Result<(), SendError> {
         if !self.channel.is_mine() {
             return Err(SendError::Forked);
         }
@@ -214,12 +212,18 @@ impl Producer {
                 longest: self.longest,
             });
         }
-        if self.channel.has_ended() {
+        if has_ended_in(&self.control) {
             return Err(SendError::Removed);
         }
         if !self.follow && is_hung(&self.control, self.missed) {
             return Err(SendError::NoConsumers);
         }
+        Ok(())
+    }
+
+    #[inline(always)]
+    pub(crate) fn claim(&mut self, length: usize, wait: Wait<'_>) -> Result<Claim, SendError> {
+        self.check(length)?;
         match self.tail.claim(self.channel.region(), length) {
             Ok(claim) => Ok(claim),
             Err(_) => self.claim_slowly(length, wait),
@@ -241,7 +245,13 @@ impl Producer {
         } = self;
         let Channel { shape, .. } = *channel;
         let (region, follow, missed, lane) = (channel.region(), *follow, *missed, *lane);
+        let (mut looks, mut slept) = (0u32, wait.is_task());
         let look = |moment, peers: &mut Peers| {
+            let parking = moment == Moment::Parking;
+            if looks.is_multiple_of(CLOSER) || parking {
+                tail.look_closer(region, looks > 0 || parking);
+            }
+            looks = looks.wrapping_add(1);
             if let Ok(claim) = tail.claim(region, length) {
                 return Some(Ok(claim));
             }
@@ -251,7 +261,7 @@ impl Producer {
             if !follow && is_hung(control, missed) {
                 return Some(Err(SendError::NoConsumers));
             }
-            if moment == Moment::Spinning {
+            if !parking {
                 return None;
             }
             if watch.is_due() && channel.is_gone() {
@@ -262,10 +272,11 @@ impl Producer {
             }
             watch_consumers(&shape, region, peers);
             shape.owner(lane).set_asleep(region, true);
+            slept = true;
             None
         };
         let found = waiter.find(shape.space(region, lane), wait, look);
-        if found.is_some() || !wait.is_task() {
+        if slept && (found.is_some() || !wait.is_task()) {
             shape.owner(lane).set_asleep(region, false);
         }
         found.unwrap_or(Err(SendError::Full))
@@ -289,7 +300,7 @@ impl Producer {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn write(&mut self, claim: Claim, message: &[u8]) {
         let region = self.channel.region();
         let fits = region.copy_in(claim.offset, message);
@@ -298,13 +309,13 @@ impl Producer {
         self.publish(claim);
     }
 
-    #[inline]
+    #[inline(always)]
     fn publish(&mut self, claim: Claim) {
-        self.tail.publish(self.channel.region(), claim);
+        self.tail.publish(claim);
         self.sent = self.sent.wrapping_add(1);
     }
 
-    #[inline]
+    #[inline(always)]
     fn ring(&mut self) {
         // Relaxed, both: for who looks from outside.
         self.words
@@ -319,14 +330,70 @@ impl Producer {
             data.ring_light(|| true);
         }
         if self.until_many > 0 {
-            self.count_down();
+            self.until_many -= 1;
+            if self.until_many == 0 {
+                barrier::register();
+            }
         }
     }
+}
 
-    fn count_down(&mut self) {
-        self.until_many -= 1;
-        if self.until_many == 0 {
-            barrier::register();
+/// A batch that is being sent. What it took is published also if the caller's iterator panics.
+struct Sending<'a> {
+    producer: &'a mut Producer,
+    /// How many messages are published.
+    sent: usize,
+}
+
+impl Sending<'_> {
+    #[inline]
+    fn send(&mut self, message: &[u8]) -> Result<(), SendError> {
+        let Producer { tail, channel, .. } = &mut *self.producer;
+        if message.len() <= SHORT && tail.add(channel.region(), message) {
+            return Ok(());
+        }
+        self.send_apart(message)
+    }
+
+    /// A message that is long, or the first of a group.
+    #[inline(never)]
+    fn send_apart(&mut self, message: &[u8]) -> Result<(), SendError> {
+        self.publish();
+        let mut claim = self.producer.claim(message.len(), Wait::Not);
+        if claim == Err(SendError::Full) {
+            self.producer.ring();
+            claim = self.producer.claim(message.len(), Wait::FOREVER);
+        }
+        let claim = claim?;
+        if message.len() > SHORT {
+            self.producer.write(claim, message);
+            self.sent += 1;
+        } else {
+            let Producer { tail, channel, .. } = &mut *self.producer;
+            tail.begin_group(channel.region(), message);
+        }
+        Ok(())
+    }
+
+    fn publish(&mut self) {
+        let Producer { tail, sent, .. } = &mut *self.producer;
+        let count = tail.publish_group();
+        *sent = sent.wrapping_add(count);
+        self.sent += count as usize;
+    }
+
+    /// Publishes the last of them; answers how many there were.
+    fn finish(mut self) -> usize {
+        self.publish();
+        self.sent
+    }
+}
+
+impl Drop for Sending<'_> {
+    fn drop(&mut self) {
+        self.publish();
+        if self.sent > 0 {
+            self.producer.ring();
         }
     }
 }
@@ -358,6 +425,7 @@ impl Loan<'_> {
     }
 
     /// Its bytes, to be written in place. What is never written holds the bytes of older messages.
+    #[inline]
     pub fn bytes(&mut self) -> BytesMut<'_> {
         let Claim { offset, length } = self.claim;
         BytesMut::new(self.producer.channel.region(), offset, length)
@@ -368,6 +436,7 @@ impl Loan<'_> {
     ///
     /// # Errors
     /// If the part is not inside the message; nothing is written then.
+    #[inline]
     pub fn copy_in(&mut self, offset: usize, part: &[u8]) -> Result<(), OutOfBounds> {
         self.bytes().copy_in(offset, part)
     }
@@ -385,15 +454,14 @@ impl Loan<'_> {
                 region: claim.length,
             });
         }
-        producer
-            .tail
-            .publish_part(producer.channel.region(), claim, length);
+        producer.tail.publish_part(claim, length);
         producer.sent = producer.sent.wrapping_add(1);
         producer.ring();
         Ok(())
     }
 
     /// Sends the message.
+    #[inline]
     pub fn publish(self) {
         let Self { producer, claim } = self;
         producer.publish(claim);

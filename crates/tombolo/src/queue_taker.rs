@@ -4,9 +4,11 @@
 //! A consumer *holds* a lane while it takes messages from it: TAKER (see `queue_hold`) names its
 //! seat, and BUSY in its seat names the lane while it has a message in hand. PROGRESS tells where
 //! the next message is; HAND is stored behind it, and the message handed out. When the consumer is
-//! done with it, it stores PROGRESS, and gives room back to the producer from time to time
-//! (RELEASED). Before it takes a lane it looks whether there is anything, so lanes without
-//! messages cost two loads.
+//! done with it, it stores PROGRESS, and gives room back to the producer (RELEASED) in quarters of the
+//! ring, or when the producer sleeps. It does not look at what comes next before it is asked: that
+//! line may still be with the producer, and what this process stores next, an answer perhaps, would
+//! wait for it. Before it takes a lane it looks whether there is anything, so lanes without messages
+//! cost two loads.
 //!
 //! While other consumers are there, a lane is held for one receipt: BUSY, a compare-exchange of
 //! TAKER, the receipt, a store that frees TAKER, BUSY back.
@@ -47,17 +49,22 @@
 //! that dies after it unkept a lane leaves it to the next who looks, and to the keeper.
 //!
 //! # Hostile bytes
-//! Positions are masked to lines and into the ring; a lie about them yields wrong messages of that
+//! Positions are masked to words and into the ring; a lie about them yields wrong messages of that
 //! lane, or damage. A TAKER that names no seat, or one whose consumer is none, counts as dead.
 
-use crate::lane::{Damaged, LINE, Record, Ring};
+use crate::lane::{Damaged, Record, WORD};
 use crate::queue_hold::Hold;
+use crate::queue_kept::Lane;
 use crate::queue_layout::{Shape, lane, seat};
-use shmem::sync::Ordering;
+use shmem::sync::{Ordering, spin_loop};
 use shmem::{Region, Window, barrier};
 
 /// How many receipts a consumer stays on a lane that always has messages.
 const QUOTA: u32 = if cfg!(loom) { 1 } else { 64 };
+/// Looks at one header before everything else is looked at, some tenths of a microsecond, and how many
+/// of them without a pause.
+const GLANCE: u32 = if cfg!(loom) { 1 } else { 96 };
+const EAGER: u32 = 64;
 /// After how many receipts a consumer looks again whether it is alone.
 pub(crate) const LOOK_AROUND: u32 = 4096;
 
@@ -70,37 +77,11 @@ pub struct Held {
     pub record: Record,
     /// What lies before this position was handed out to a consumer that died.
     pub again: u64,
-    /// How many messages are finished with this one.
+    /// Where the first message in hand ends, and how many there are.
+    pub(crate) from: u64,
     pub(crate) count: u64,
     /// What TAKER was made.
     pub(crate) hold: Hold,
-}
-
-/// A lane as this consumer has it.
-#[derive(Clone, Debug)]
-pub(crate) struct Lane {
-    pub words: Window<{ lane::LAYOUT.size }>,
-    pub ring: Ring,
-    /// What TAKER must be as long as this consumer keeps the lane.
-    pub hold: Hold,
-    /// The message at PROGRESS, if it was seen there already.
-    pub next: Option<Record>,
-    /// What nobody else changes meanwhile.
-    pub progress: u64,
-    pub released: u64,
-    /// As in [`Held`].
-    pub again: u64,
-}
-
-impl Lane {
-    /// The message at PROGRESS.
-    #[inline]
-    fn next(&self, region: &Region) -> Option<Record> {
-        match self.next {
-            None => self.ring.record(region, self.progress).ok().flatten(),
-            seen => seen,
-        }
-    }
 }
 
 /// One consumer's way of going round the lanes.
@@ -128,15 +109,6 @@ impl Taking {
     /// For the consumer in a seat. Consumers that begin at different lanes get into each other's
     /// way less.
     pub fn new(shape: Shape, region: &Region, seat: usize) -> Self {
-        let lane = |lane| Lane {
-            words: Window::new(region, shape.at(lane, 0)),
-            ring: shape.ring(lane),
-            hold: Hold::default(),
-            next: None,
-            progress: 0,
-            released: 0,
-            again: 0,
-        };
         let held = Held {
             lane: 0,
             record: Record {
@@ -145,6 +117,7 @@ impl Taking {
                 end: 0,
             },
             again: 0,
+            from: 0,
             count: 0,
             hold: Hold::default(),
         };
@@ -153,7 +126,9 @@ impl Taking {
             seat,
             lane: seat % shape.lanes(),
             left: QUOTA,
-            lanes: (0..shape.lanes()).map(lane).collect(),
+            lanes: (0..shape.lanes())
+                .map(|lane| Lane::new(&shape, region, lane))
+                .collect(),
             seat_words: Window::new(region, shape.seat(seat).0),
             held,
             alone: false,
@@ -180,16 +155,65 @@ impl Taking {
     /// somebody else holds.
     #[inline]
     pub fn find(&mut self, region: &Region, is_dead: impl FnMut(u64) -> bool) -> Found {
+        let here = self.lanes.get(self.lane).filter(|lane| lane.hold.is_kept());
         if self.left > 0
-            && let Some(lane) = self.lanes.get(self.lane)
-            && lane.hold.is_kept()
-            && let Some(record) = lane.next(region)
-            && self.go_in(region, self.lane, record)
+            && let Some(lane) = here
+            && let Some(record) = lane.next()
         {
-            self.left -= 1;
-            return Some(Ok(()));
+            let (at, again, hold) = (self.lane, lane.again, lane.hold);
+            if self.go_in(region, at, record.end) {
+                self.left -= 1;
+                self.hold(at, record, again, hold);
+                return Some(Ok(()));
+            }
         }
         self.find_anywhere(region, is_dead)
+    }
+
+    /// Receives the next message of the lane where this consumer is, if it keeps that and there is
+    /// one: it is finished when `each` has had it. Answers whether a consumer had it in hand when it
+    /// died.
+    #[inline(always)]
+    pub fn recv_here(&mut self, region: &Region, each: impl FnOnce(Record)) -> Option<bool> {
+        let lane = self.lanes.get_mut(self.lane)?;
+        if self.left == 0 || !lane.hold.is_kept() {
+            return None;
+        }
+        let record = lane.next()?;
+        let busy = self.seat_words.u32(seat::BUSY);
+        if !lane.go_in(busy, record.end) {
+            self.go_out(region, self.lane);
+            return None;
+        }
+        self.left -= 1;
+        each(record);
+        lane.finish(record.end, 1);
+        // Positions: what ends before the mark was handed out.
+        let redelivered = lane.again >= record.end;
+        if !lane.go_out(busy) {
+            self.go_out_slowly(region, self.lane);
+        }
+        Some(redelivered)
+    }
+
+    /// Looks for some tenths of a microsecond whether a message comes where this consumer is, if there
+    /// are no other lanes to look at.
+    #[inline]
+    pub fn glance(&self, region: &Region) -> bool {
+        let here = self
+            .lanes
+            .get(self.lane)
+            .filter(|_| self.shape.used(region) == 1);
+        here.filter(|lane| lane.hold.is_kept()).is_some_and(|lane| {
+            let header = lane.headers.word(lane.progress);
+            (0..GLANCE).any(|look| {
+                if look >= EAGER {
+                    spin_loop();
+                }
+                // Relaxed: who takes the message looks again.
+                header.load(Ordering::Relaxed) != 0
+            })
+        })
     }
 
     #[inline(never)]
@@ -211,6 +235,8 @@ impl Taking {
                 continue;
             }
             if lane != self.lane || self.left == 0 {
+                let spent = QUOTA - self.left;
+                self.look_around_in = self.look_around_in.saturating_sub(spent);
                 (self.lane, self.left) = (lane, QUOTA);
             }
             // A damaged lane does not keep a consumer from the others.
@@ -253,7 +279,14 @@ impl Taking {
     fn take_kept(&mut self, region: &Region, lane: usize) -> Found {
         let Lane { ring, progress, .. } = self.lanes[lane];
         match ring.record(region, progress) {
-            Ok(Some(record)) => self.go_in(region, lane, record).then_some(Ok(())),
+            Ok(Some(record)) => {
+                let &Lane { again, hold, .. } = &self.lanes[lane];
+                let is_in = self.go_in(region, lane, record.end);
+                is_in.then(|| {
+                    self.hold(lane, record, again, hold);
+                    Ok(())
+                })
+            }
             Ok(None) => None,
             Err(damaged) => {
                 // Or another has just taken the lane, and the producer has gone round.
@@ -271,44 +304,32 @@ impl Taking {
         self.held.record.length = record.length;
         self.held.record.end = record.end;
         self.held.again = again;
+        self.held.from = record.end;
         self.held.count = 1;
         self.held.hold = hold;
     }
 
-    /// Takes the messages that follow the one in hand as well, up to `most` in all and about a
-    /// quarter of the lane; answers how many it has. [`step`](Self::step) goes from one to the next.
-    pub fn take_more(&self, region: &Region, most: usize) -> usize {
-        let Held {
-            lane,
-            record,
-            again,
-            ..
-        } = self.held;
-        let Lane {
-            ref words, ring, ..
-        } = self.lanes[lane];
-        let quarter = self.shape.capacity() / 4;
-        let (mut count, mut end) = (1, record.end);
-        while count < most && end.wrapping_sub(record.end) < quarter {
-            // What is damaged is left for the next receipt.
-            let Ok(Some(record)) = ring.record(region, end) else {
-                break;
-            };
-            (count, end) = (count + 1, record.end);
-        }
-        // Relaxed: as in `go_in`.
-        let hand = words.u64(lane::HAND);
-        hand.store(end.max(again), Ordering::Relaxed);
-        count
-    }
-
-    /// Goes from the message in hand to the one behind it; false if a peer has spoilt that.
+    /// Goes from the message in hand to the one behind it in the lane, if there is one: it is in hand
+    /// too. No further than about a quarter of the lane, or the producer would wait for the end of
+    /// it. What is damaged is left for the next receipt.
     #[inline]
     pub fn step(&mut self, region: &Region) -> bool {
-        let ring = self.lanes[self.held.lane].ring;
-        let Ok(Some(record)) = ring.record(region, self.held.record.end) else {
+        let (end, again) = (self.held.record.end, self.held.again);
+        let lane = &self.lanes[self.held.lane];
+        if end.wrapping_sub(self.held.from) >= self.shape.capacity() / 4 {
+            return false;
+        }
+        let record = match lane.ring.message(&lane.headers, end) {
+            // Padding, perhaps.
+            None => lane.ring.record(region, end).ok().flatten(),
+            found => found,
+        };
+        let Some(record) = record else {
             return false;
         };
+        // Relaxed: as in `Lane::go_in`.
+        let hand = lane.words.u64(lane::HAND);
+        hand.store(record.end.max(again), Ordering::Relaxed);
         self.held.record.offset = record.offset;
         self.held.record.length = record.length;
         self.held.record.end = record.end;
@@ -321,26 +342,13 @@ impl Taking {
     #[inline]
     pub fn finish(&mut self, region: &Region) {
         let (lane, end, hold) = (self.held.lane, self.held.record.end, self.held.hold);
-        self.look_around_in = self.look_around_in.saturating_sub(1);
-        let mine = &mut self.lanes[lane];
-        // Relaxed: released with BUSY, or with TAKER.
-        mine.words.u64(lane::PROGRESS).store(end, Ordering::Relaxed);
-        // Relaxed, both: for who looks from outside; only who holds the lane stores it.
-        let received = mine.words.u64(lane::RECEIVED);
-        let count = received
-            .load(Ordering::Relaxed)
-            .wrapping_add(self.held.count);
-        received.store(count, Ordering::Relaxed);
-        if !hold.is_kept() {
-            return self.finish_and_free(region, lane, end, hold);
+        let count = self.held.count;
+        if hold.is_kept() {
+            self.lanes[lane].finish(end, count);
+            self.go_out(region, lane);
+        } else {
+            self.finish_and_free(region, lane, end, hold, count);
         }
-        mine.progress = end;
-        mine.next = mine.ring.record(region, end).ok().flatten();
-        if is_time(self.shape.capacity(), mine.released, end, mine.next) {
-            mine.released = end;
-            self.release(region, lane, end);
-        }
-        self.go_out(region, lane);
     }
 
     /// Puts back what is in hand, all of it: it will be delivered again, marked.
@@ -349,7 +357,6 @@ impl Taking {
         let mine = &mut self.lanes[lane];
         // Relaxed: only who holds the lane stores it.
         mine.again = mine.words.u64(lane::HAND).load(Ordering::Relaxed);
-        mine.next = None;
         if hold.is_kept() {
             self.go_out(region, lane);
         } else {
@@ -358,37 +365,31 @@ impl Taking {
         }
     }
 
-    /// Lets go of the messages behind the one in hand, which nobody has seen.
-    pub fn take_no_more(&self) {
-        let Held {
-            lane,
-            record,
-            again,
-            ..
-        } = self.held;
-        // Relaxed: as in `go_in`.
-        let hand = self.lanes[lane].words.u64(lane::HAND);
-        hand.store(record.end.max(again), Ordering::Relaxed);
-    }
-
-    fn finish_and_free(&mut self, region: &Region, lane: usize, end: u64, hold: Hold) {
+    fn finish_and_free(&mut self, region: &Region, lane: usize, end: u64, hold: Hold, count: u64) {
         let mine = &self.lanes[lane];
+        // [LANE_RELEASE] release, as in `queue_kept`. It goes on to the next holder with TAKER.
+        mine.words.u64(lane::PROGRESS).store(end, Ordering::Release);
+        // Relaxed, both: for who looks from outside; only who holds the lane stores it.
+        let received = mine.words.u64(lane::RECEIVED);
+        let count = received.load(Ordering::Relaxed).wrapping_add(count);
+        received.store(count, Ordering::Relaxed);
         // Relaxed: only who holds the lane stores it.
         let released = mine.words.u64(lane::RELEASED).load(Ordering::Relaxed);
-        let next = mine.ring.record(region, end).ok().flatten();
-        if is_time(self.shape.capacity(), released, end, next) {
+        if self.is_time(region, lane, released, end) {
             self.release(region, lane, end);
         }
         self.free(lane, hold);
         self.ring(region, lane);
     }
-}
 
-/// Whether to give room back: seldom while there is more to come, so that a producer that waits for
-/// room does not get it by the line; but nothing is kept back from a producer whose lane is empty.
-#[inline]
-fn is_time(capacity: u64, released: u64, end: u64, next: Option<Record>) -> bool {
-    next.is_none() || end.wrapping_sub(released) >= capacity / 4
+    /// Whether to give room back: seldom while there is more to come, so that a producer that waits
+    /// for room does not get it by the line; but nothing is kept back from one that sleeps while its
+    /// lane is empty.
+    pub(crate) fn is_time(&self, region: &Region, lane: usize, released: u64, end: u64) -> bool {
+        let quarter = self.shape.capacity() / 4;
+        let is_last = || matches!(self.lanes[lane].ring.record(region, end), Ok(None) | Err(_));
+        end.wrapping_sub(released) >= quarter || end != released && is_last()
+    }
 }
 
 /// Frees what the last owner of a seat held when it died, for who has just taken the seat.
@@ -416,7 +417,7 @@ pub fn is_empty(shape: &Shape, view: &shmem::View, lane: usize) -> bool {
     // bell was rung.
     let progress = view.load_u64(shape.at(lane, lane::PROGRESS), Ordering::Relaxed);
     matches!(
-        shape.ring(lane).record(view, progress & !(LINE - 1)),
+        shape.ring(lane).record(view, progress & !(WORD - 1)),
         Ok(None)
     )
 }

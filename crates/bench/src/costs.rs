@@ -222,6 +222,7 @@ fn channels(quick: bool) -> Result<(Vec<Point>, Vec<Point>)> {
             series: "queue".to_owned(),
             x: n as u64,
             y,
+            to_first: None,
         };
         opening.push(point(spread(times.split_off(newest))));
         let mut bytes = Vec::new();
@@ -279,6 +280,7 @@ fn backlog(quick: bool) -> Result<Vec<Point>> {
             series: "queue".to_owned(),
             x: *count,
             y: spread(figures),
+            to_first: None,
         });
     }
     Ok(points)

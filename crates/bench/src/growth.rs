@@ -2,11 +2,14 @@
 //! subscribers, capacity, channels, queued messages.
 //!
 //! Crowds share the two processors. There is no bare ring to hold them against; each chart says how
-//! its figures compare with those of one.
+//! its figures compare with those of the first number, taken in the same round at the same distance
+//! between the processors: where the machine puts them matters more than the crowd.
 
 use crate::conduct::sample;
 use crate::costs;
+use crate::figures::most_common;
 use crate::interrupts;
+use crate::place::Class;
 use crate::run::Step;
 use crate::stats::Spread;
 use crate::transport::{Runner, Task, Topology};
@@ -23,6 +26,9 @@ pub struct Point {
     pub x: u64,
     /// The figure.
     pub y: Spread,
+    /// As a multiple of that of the first number, of one round and at one distance.
+    #[serde(default)]
+    pub to_first: Option<Spread>,
 }
 
 /// Figures that depend on one number.
@@ -106,98 +112,188 @@ pub fn growth(
     let repetitions = if quick { 1 } else { 5 };
     let duration = Duration::from_millis(if quick { 20 } else { 100 });
     let mut charts = Vec::new();
-    for crowd in CROWDS {
-        let mut chart = Chart {
-            name: crowd.name.to_owned(),
-            title: crowd.title.to_owned(),
-            x: crowd.x.to_owned(),
-            y: "messages per second".to_owned(),
-            points: Vec::new(),
-            skipped: Vec::new(),
-        };
-        let most = if quick { 8 } else { u64::MAX };
-        for n in CROWD.into_iter().filter(|n| *n <= most) {
-            progress(&Step::of(format!("{n} {}", crowd.x)));
-            let task = Task {
-                duration,
-                ..(crowd.task)(n)
-            };
-            for series in crowd.series {
-                chart.take(runners, series, n, &task, processors, repetitions)?;
+    let mut take = |chart: Chart, what: &str, series: &[&str], tasks: &[(u64, Task)]| {
+        let mut rounds = Rounds::new(chart, runners, processors);
+        for round in 1..=repetitions {
+            for (x, task) in tasks {
+                progress(&Step::of(format!("{x} {what}, round {round}")));
+                for series in series {
+                    rounds.take(round, series, *x, task)?;
+                }
             }
         }
-        charts.push(chart);
-    }
-    let mut chart = Chart {
-        name: "capacity".to_owned(),
-        title: "One producer, one consumer, by the capacity of the lane".to_owned(),
-        x: "bytes of a lane".to_owned(),
-        y: "messages per second".to_owned(),
-        points: Vec::new(),
-        skipped: Vec::new(),
+        Ok::<Chart, anyhow::Error>(rounds.chart())
     };
-    for capacity in CAPACITIES {
-        progress(&Step::of(format!("a capacity of {capacity} bytes")));
+    for crowd in CROWDS {
+        let most = if quick { 8 } else { u64::MAX };
+        let tasks = CROWD.into_iter().filter(|n| *n <= most).map(|n| {
+            let task = (crowd.task)(n);
+            (n, Task { duration, ..task })
+        });
+        let tasks: Vec<_> = tasks.collect();
+        let chart = Chart::new(crowd.name, crowd.title, crowd.x);
+        charts.push(take(chart, crowd.x, crowd.series, &tasks)?);
+    }
+    let tasks = CAPACITIES.map(|bytes| {
         let task = Task {
             duration,
-            capacity: Some(capacity as usize),
+            capacity: Some(bytes as usize),
             ..stream()
         };
-        chart.take(runners, "queue", capacity, &task, processors, repetitions)?;
-        chart.take(
-            runners,
-            "queue, batches",
-            capacity,
-            &task,
-            processors,
-            repetitions,
-        )?;
-    }
-    charts.push(chart);
+        (bytes, task)
+    });
+    let title = "One producer, one consumer, by the capacity of the lane";
+    let chart = Chart::new("capacity", title, "bytes of a lane");
+    let series = ["queue", "queue, batches"];
+    charts.push(take(chart, "bytes of a lane", &series, &tasks)?);
     progress(&Step::of("channels and messages of one process"));
     charts.extend(costs::by_number(quick)?);
     Ok(charts)
 }
 
 impl Chart {
-    fn take(
-        &mut self,
-        runners: &[Box<dyn Runner>],
-        series: &str,
-        x: u64,
-        task: &Task,
-        processors: [usize; 2],
-        repetitions: usize,
-    ) -> Result<()> {
-        let Some(runner) = runners.iter().find(|r| r.about().name == series) else {
+    fn new(name: &str, title: &str, x: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            title: title.to_owned(),
+            x: x.to_owned(),
+            y: "messages per second".to_owned(),
+            points: Vec::new(),
+            skipped: Vec::new(),
+        }
+    }
+}
+
+/// A rate, and when and at which distance it was taken.
+struct Taking {
+    round: usize,
+    series: String,
+    x: u64,
+    rate: f64,
+    class: Option<Class>,
+}
+
+/// Rounds over all numbers of a chart: what is compared is of one round and one distance.
+struct Rounds<'a> {
+    chart: Chart,
+    runners: &'a [Box<dyn Runner>],
+    processors: [usize; 2],
+    takings: Vec<Taking>,
+}
+
+impl<'a> Rounds<'a> {
+    fn new(chart: Chart, runners: &'a [Box<dyn Runner>], processors: [usize; 2]) -> Self {
+        let takings = Vec::new();
+        Self {
+            chart,
+            runners,
+            processors,
+            takings,
+        }
+    }
+
+    fn take(&mut self, round: usize, series: &str, x: u64, task: &Task) -> Result<()> {
+        let Some(runner) = self.runners.iter().find(|r| r.about().name == series) else {
             return Ok(());
         };
+        let skipped = &mut self.chart.skipped;
         if let Some(reason) = runner.refuses(task) {
-            self.skipped.push(format!("{series}, {x}: {reason}"));
+            let reason = format!("{series}, {x}: {reason}");
+            if !skipped.contains(&reason) {
+                skipped.push(reason);
+            }
             return Ok(());
         }
-        let mut rates = Vec::new();
-        for _ in 0..repetitions {
-            let taken = sample(&**runner, task, processors);
-            interrupts::check()?;
-            match taken {
-                // Of a crowd of receivers each knows its own part; a broadcast reaches all.
-                Ok(taken) => {
-                    let own = taken.receivers.iter().filter_map(|end| end.rate);
-                    let spread = Spread::of(own.clone());
-                    rates.extend(match spread {
-                        Some(spread) if runner.broadcasts() => Some(spread.median),
-                        Some(_) => Some(own.sum()),
-                        None => None,
+        let taken = sample(&**runner, task, self.processors);
+        interrupts::check()?;
+        match taken {
+            // Of a crowd of receivers each knows its own part; a broadcast reaches all.
+            Ok(taken) => {
+                let own = || taken.receivers.iter().filter_map(|end| end.rate);
+                let rate = match Spread::of(own()) {
+                    Some(spread) if runner.broadcasts() => spread.median,
+                    _ => own().sum(),
+                };
+                if rate > 0.0 {
+                    self.takings.push(Taking {
+                        round,
+                        series: series.to_owned(),
+                        x,
+                        rate,
+                        class: taken.placement.class(),
                     });
                 }
-                Err(error) => self.skipped.push(format!("{series}, {x}: {error:#}")),
             }
-        }
-        if let Some(y) = Spread::of(rates) {
-            let series = series.to_owned();
-            self.points.push(Point { series, x, y });
+            Err(error) => skipped.push(format!("{series}, {x}: {error:#}")),
         }
         Ok(())
+    }
+
+    /// The points: rates of the distance at which most were taken, where there are such.
+    fn chart(mut self) -> Chart {
+        let takings = &self.takings;
+        let class = most_common(takings.iter().filter_map(|taking| taking.class));
+        let mut seen: Vec<(&str, u64)> = Vec::new();
+        for taking in takings {
+            let key = (&*taking.series, taking.x);
+            if seen.contains(&key) {
+                continue;
+            }
+            seen.push(key);
+            let here = || takings.iter().filter(|it| (&*it.series, it.x) == key);
+            let there = || here().filter(|it| it.class.is_some() && it.class == class);
+            let rates = Spread::of(there().map(|it| it.rate));
+            let first = takings.iter().find(|it| it.series == taking.series);
+            let multiples = here().filter_map(|it| {
+                let one = takings.iter().find(|one| {
+                    let first = first.is_some_and(|first| first.x == one.x);
+                    first && one.series == it.series && one.round == it.round
+                })?;
+                let comparable = one.class.is_some() && one.class == it.class;
+                comparable.then_some(it.rate / one.rate)
+            });
+            if let Some(y) = rates.or_else(|| Spread::of(here().map(|it| it.rate))) {
+                self.chart.points.push(Point {
+                    series: taking.series.clone(),
+                    x: taking.x,
+                    y,
+                    to_first: Spread::of(multiples),
+                });
+            }
+        }
+        self.chart
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn crowds_are_compared_at_one_distance_and_in_one_round() {
+        let mut rounds = Rounds::new(Chart::new("producers", "", ""), &[], [0, 1]);
+        let mut add = |round, x, rate, class| {
+            rounds.takings.push(Taking {
+                round,
+                series: "queue".to_owned(),
+                x,
+                rate,
+                class,
+            });
+        };
+        let (near, far) = (Some(Class::SameCore), Some(Class::Far));
+        add(1, 1, 10.0, far);
+        add(1, 8, 50.0, near);
+        add(2, 1, 60.0, near);
+        add(2, 8, 45.0, near);
+        add(3, 1, 80.0, None);
+        add(3, 8, 40.0, None);
+        let chart = rounds.chart();
+        let [one, eight] = &chart.points[..] else {
+            panic!("{chart:?}");
+        };
+        assert_eq!((one.y.median, eight.y.median), (60.0, 47.5));
+        let ratio = eight.to_first.unwrap();
+        assert_eq!((ratio.median, ratio.count), (0.75, 1));
     }
 }

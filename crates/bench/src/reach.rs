@@ -197,16 +197,10 @@ fn crowd(chart: &Chart) -> Vec<Line> {
     if chart.name != "producers" {
         return Vec::new();
     }
-    let rate = |x| {
+    let line = |x: u64| {
         let mut points = chart.points.iter();
         let point = points.find(|point| point.series == "queue" && point.x == x)?;
-        Some(point.y.median)
-    };
-    let Some(one) = rate(1) else {
-        return Vec::new();
-    };
-    let line = |x: u64| {
-        let ratio = rate(x)? / one;
+        let ratio = point.to_first?.median;
         let what = format!("`queue`, {x} producers, one consumer, 64 B: all against one producer");
         Some(Line::new(what, "≥ 0.7 ×", multiple(ratio), ratio >= 0.7))
     };

@@ -302,21 +302,26 @@ fn growths(charts: &[Chart], pictures: &Path, link: &str) -> Result<String> {
     if charts.is_empty() {
         return Ok(text);
     }
-    text += "\n## Growth\n";
+    text += "\n## Growth\n\nFigures are of the distance at which most samples of a chart were taken; what \
+             is held against the first number was taken in the same round and at the same distance.\n";
     for chart in charts.iter().filter(|chart| !chart.points.is_empty()) {
         let file = format!("{}.svg", chart.name);
         plot::lines(chart, &pictures.join(&file))?;
         let _ = write!(
             text,
-            "\n![{}]({link}/{file})\n\n| {} | | {}, median | spread |\n| ---: | --- | ---: | --- |\n",
+            "\n![{}]({link}/{file})\n\n| {} | | {}, median | spread | against the first |\n\
+             | ---: | --- | ---: | --- | ---: |\n",
             chart.title, chart.x, chart.y
         );
         for point in &chart.points {
             let [min, median, max] = [point.y.min, point.y.median, point.y.max].map(plot::number);
+            let against = point.to_first.map(|ratio| multiple(ratio.median));
             let _ = writeln!(
                 text,
-                "| {} | {} | {median} | {min} – {max} |",
-                point.x, point.series
+                "| {} | {} | {median} | {min} – {max} | {} |",
+                point.x,
+                point.series,
+                against.unwrap_or_default()
             );
         }
         for skipped in &chart.skipped {

@@ -36,6 +36,9 @@ fn record() -> Record {
         series: "queue".to_owned(),
         x,
         y,
+        to_first: Some(y)
+            .filter(|_| x == 64)
+            .map(|_| Spread::of([0.8]).unwrap()),
     };
     Record {
         machine: Machine::here(),

@@ -120,6 +120,13 @@ impl Heap {
         Err(Errno::NOMEM)
     }
 
+    /// Where the list of free blocks begins from which so many bytes come: to have it fetched.
+    #[inline]
+    pub fn free_list(&self, size: usize) -> usize {
+        let class = class_of(size + block::LAYOUT.size).unwrap_or(0);
+        self.header + layout::FREE + 8 * class
+    }
+
     fn cut(&self, tx: &mut Tx, size: usize) -> Result<usize> {
         let bump = tx.get_at(self.header + layout::BUMP)?;
         let block = if bump == 0 { self.start } else { bump };

@@ -93,6 +93,23 @@ impl View {
         self.memory.u64(offset).load(ordering)
     }
 
+    /// Has the processor fetch the line around a byte for writing, if there is one. Nothing else
+    /// happens.
+    #[inline]
+    pub fn expect_write(&self, offset: usize) {
+        #[cfg(all(target_arch = "x86_64", not(any(loom, miri))))]
+        if offset < self.len() {
+            // SAFETY: inside the view, as just checked.
+            let line = unsafe { self.memory.at(offset) };
+            // SAFETY: a hint, which changes no register and no memory, whatever the address.
+            unsafe {
+                std::arch::asm!("prefetchw [{}]", in(reg) line, options(nostack, preserves_flags, readonly))
+            };
+        }
+        #[cfg(not(all(target_arch = "x86_64", not(any(loom, miri)))))]
+        let _ = offset;
+    }
+
     #[inline]
     pub(crate) fn check(&self, offset: usize, length: usize) -> Result<(), OutOfBounds> {
         match offset.checked_add(length) {

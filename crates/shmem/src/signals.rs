@@ -112,12 +112,13 @@ impl Blocked {
         std::mem::forget(self);
     }
 
+    /// The mask that was there before, if any signals are blocked.
+    pub(crate) fn before(&self) -> Option<u64> {
+        self.before.map(|mask| mask.0)
+    }
+
     /// Whether a handler will run as soon as signals are taken again: who is about to sleep should
     /// not, because the handler is to interrupt him. A system call.
-    ///
-    /// A signal that arrives between this and the sleep is handled without being noticed; only a
-    /// system call that takes signals and sleeps in one step could do better, and the futex has
-    /// none.
     pub fn is_handler_due(&self) -> bool {
         let Some(before) = self.before else {
             return false;

@@ -254,7 +254,7 @@ impl<'a> Inside<'a> {
         if store.contents(&self.tx)?.0 != 0 || !self.holding().is_empty() {
             return Ok(None);
         }
-        store.heap.clear(&mut self.tx)?;
+        store.cut_anew(&mut self.tx)?;
         self.tx.commit();
         match make(&store, &mut self.tx) {
             Ok(made) => Ok(Some(made)),

@@ -15,6 +15,9 @@
 //! wait; finding a type takes a walk down a tree as deep as the types' numbers differ in bits, at
 //! most 63.
 //!
+//! The last message leaves its run and its type behind, *idle*, for the next one whatever its type:
+//! a store that goes between none and one makes no blocks. Nothing but COUNT says that they are.
+//!
 //! The tree is a crit-bit tree: an inner node names the highest bit in which its types differ.
 //!
 //! Everything is written through a transaction, so a store is whole whoever dies.
@@ -132,11 +135,15 @@ impl Store {
     pub fn append(&self, tx: &mut Tx, new: Message) -> Result<()> {
         let (number, length) = new.describe(tx, &self.heap)?;
         tx.set(new.0 + message::NEXT, 0)?;
-        tx.add(self.root + layout::COUNT, 1)?;
+        let count = tx.get(self.root + layout::COUNT)?;
+        tx.set(self.root + layout::COUNT, count.wrapping_add(1))?;
         tx.add(self.root + layout::BYTES, length as i64)?;
         let last = tx.get_at(self.root + layout::LAST)?;
         if last != 0 {
             let of = tx.get_at(last + run::OF)?;
+            if count == 0 {
+                return begin_again(tx, last, of, number, new);
+            }
             if tx.get(of + kind::NUMBER)? == number {
                 let tail = tx.get_at(last + run::LAST)?;
                 tx.set(tail + message::NEXT, new.0 as u64)?;
@@ -160,11 +167,16 @@ impl Store {
     pub fn put_back(&self, tx: &mut Tx, taken: Message) -> Result<()> {
         let (number, length) = taken.describe(tx, &self.heap)?;
         tx.set(taken.0 + message::LENGTH, length as u64 | message::AGAIN)?;
-        tx.add(self.root + layout::COUNT, 1)?;
+        let count = tx.get(self.root + layout::COUNT)?;
+        tx.set(self.root + layout::COUNT, count.wrapping_add(1))?;
         tx.add(self.root + layout::BYTES, length as i64)?;
         let first = tx.get_at(self.root + layout::FIRST)?;
         if first != 0 {
             let of = tx.get_at(first + run::OF)?;
+            if count == 0 {
+                tx.set(taken.0 + message::NEXT, 0)?;
+                return begin_again(tx, first, of, number, taken);
+            }
             if tx.get(of + kind::NUMBER)? == number {
                 let head = tx.get(first + run::FIRST)?;
                 tx.set(taken.0 + message::NEXT, head)?;
@@ -208,10 +220,10 @@ impl Store {
     /// # Errors
     /// `EUCLEAN` if the store is damaged.
     pub fn find(&self, tx: &Tx, wanted: Wanted) -> Result<Option<Place>> {
-        let first = tx.get_at(self.root + layout::FIRST)?;
-        if first == 0 {
+        if tx.get(self.root + layout::COUNT)? == 0 {
             return Ok(None);
         }
+        let first = tx.get_at(self.root + layout::FIRST)?;
         let run = match wanted {
             Wanted::Any => first,
             Wanted::Except(unwanted) => {
@@ -238,7 +250,10 @@ impl Store {
         if run == 0 {
             return Ok(None);
         }
-        Ok(Some(Place(tx.get_at(run + run::FIRST)?)))
+        match tx.get_at(run + run::FIRST)? {
+            0 => Err(Errno::UCLEAN),
+            found => Ok(Some(Place(found))),
+        }
     }
 
     /// Where the message is that has `before` others before it. Takes as long as there are others.
@@ -288,7 +303,9 @@ impl Store {
             return Err(Errno::UCLEAN);
         }
         let next = tx.get(found.0 + message::NEXT)?;
-        if next != 0 {
+        let is_only = tx.get_at(self.root + layout::LAST)? == run && first == run;
+        if next != 0 || is_only {
+            // Without a message it is idle.
             tx.set(run + run::FIRST, next)?;
             return Ok(taken);
         }
@@ -355,21 +372,62 @@ impl Store {
         while let Some(found) = self.find(tx, Wanted::Any)? {
             self.take(tx, found)?.free(tx, &self.heap)?;
         }
+        let idle = tx.get_at(self.root + layout::FIRST)?;
+        if idle != 0 {
+            let of = tx.get_at(idle + run::OF)?;
+            self.heap.free(tx, idle)?;
+            self.heap.free(tx, of)?;
+            self.forget(tx)?;
+        }
+        Ok(())
+    }
+
+    /// Gives all blocks of the heap back, of which nobody has any in hand; the store is empty.
+    ///
+    /// # Errors
+    /// `EUCLEAN` if the root or the heap is outside the region.
+    pub fn cut_anew(&self, tx: &mut Tx) -> Result<()> {
+        self.forget(tx)?;
+        self.heap.clear(tx)
+    }
+
+    /// Forgets what is idle.
+    fn forget(&self, tx: &mut Tx) -> Result<()> {
+        for word in [layout::FIRST, layout::LAST, layout::TYPES] {
+            tx.set(self.root + word, 0)?;
+        }
         Ok(())
     }
 
     /// The block of a type, if it has messages.
     fn find_type(&self, tx: &Tx, number: u64) -> Result<Option<usize>> {
-        let Some((link, _)) = self.descend(tx, |bit| number >> bit & 1 == 1)? else {
+        let Some(link) = self.leaf(tx, |bit| number >> bit & 1 == 1)? else {
             return Ok(None);
         };
         Ok((tx.get(link + kind::NUMBER)? == number).then_some(link))
     }
 
+    /// Walks down the tree to a type.
+    fn leaf(&self, tx: &Tx, side: impl Fn(u64) -> bool) -> Result<Option<usize>> {
+        let mut link = tx.get_at(self.root + layout::TYPES)?;
+        for _ in 0..=DEEPEST {
+            if link % 8 == 0 {
+                return Ok((link != 0).then_some(link));
+            }
+            let inner = link - 1;
+            let child = if side(tx.get(inner + node::BIT)? & 63) {
+                node::ONE
+            } else {
+                node::ZERO
+            };
+            link = tx.get_at(inner + child)?;
+        }
+        Err(Errno::UCLEAN)
+    }
+
     /// The block of the lowest type.
     fn lowest(&self, tx: &Tx) -> Result<usize> {
-        let (lowest, _) = self.descend(tx, |_| false)?.ok_or(Errno::UCLEAN)?;
-        Ok(lowest)
+        self.leaf(tx, |_| false)?.ok_or(Errno::UCLEAN)
     }
 
     /// Walks down the tree: the type where it ends, and the words that lead there.
@@ -460,6 +518,13 @@ impl Store {
         tx.set(above, sibling)?;
         self.heap.free(tx, inner)
     }
+}
+
+/// Has an idle run and its type be those of the only message.
+fn begin_again(tx: &mut Tx, run: usize, of: usize, number: u64, only: Message) -> Result<()> {
+    tx.set(of + kind::NUMBER, number)?;
+    tx.set(run + run::FIRST, only.0 as u64)?;
+    tx.set(run + run::LAST, only.0 as u64)
 }
 
 /// Makes `to` what follows `before`, or the first if there is nothing before.

@@ -1,7 +1,7 @@
 //! `msgget`, `msgsnd`, `msgrcv`.
 
 use crate::caller::{self, Caller, READ, WRITE};
-use crate::layout::{Facility, queue};
+use crate::layout::{Facility, header, queue};
 use crate::msg_wait::Sleeper;
 use crate::sleepers::Woken;
 use crate::space::{Inside, Space, now};
@@ -14,6 +14,8 @@ use sysv::{Errno, Result};
 use tombolo::mailbox_store::{Message, Place, Store, Wanted};
 
 const MSG: Facility = Facility::Msg;
+/// Bytes of a message of the kind that is hurried for.
+const SHORT: usize = 100;
 
 /// What becomes of a text that is received: it is cut to what was asked for, and copied out at once,
 /// because others may have its memory next. Called under the lock, so it must not fail or wait.
@@ -70,7 +72,7 @@ impl Space {
     /// # Errors
     /// `EINVAL` if the id is negative, the text too long, or the type below 1.
     pub fn check_message(&self, id: i32, message_type: i64, size: usize) -> Result<()> {
-        let most = self.limits().msgmax;
+        let most = self.limit(header::MSGMAX);
         if size as u64 > most || (size as isize) < 0 || id < 0 || message_type < 1 {
             return Err(Errno::INVAL);
         }
@@ -97,6 +99,7 @@ impl Space {
             let index = table::by_id(tx, MSG, id)?;
             let at = MSG.slot(index);
             caller::allow(tx, at, caller, WRITE, self.user_space)?;
+            expect_writes(tx, at);
             let room = fits(tx, at, text.len())?;
             if !room && flags & IPC_NOWAIT != 0 {
                 return Err(Errno::AGAIN);
@@ -200,6 +203,7 @@ impl Space {
             let index = table::by_id(&inside.tx, MSG, id)?;
             let at = MSG.slot(index);
             caller::allow(&inside.tx, at, caller, READ, self.user_space)?;
+            expect_writes(&inside.tx, at);
             if let Some(found) = store(at).find(&inside.tx, wanted)? {
                 turn.succeed();
                 return self.receive(inside, at, found, size, flags, deliver);
@@ -320,6 +324,15 @@ fn open(tx: &mut Tx, message: Message, size: usize, deliver: &mut Deliver) -> Re
 /// The first bytes of a message's text.
 fn text<'a>(tx: &Tx<'a>, message: Message, length: usize) -> Result<Bytes<'a>> {
     Bytes::new(tx.region(), message.text(), length).map_err(|_| Errno::UCLEAN)
+}
+
+/// Has the processor fetch what every call on a queue writes.
+#[inline]
+fn expect_writes(tx: &Tx, at: usize) {
+    for line in [64, 128] {
+        tx.region().expect_write(at + line);
+    }
+    tx.region().expect_write(MSG.heap().free_list(SHORT));
 }
 
 /// The word that changes with each message that comes or goes.

@@ -223,6 +223,7 @@ impl Space {
                 store.take(tx, found)?.free(tx, &MSG.heap())?;
                 tx.commit();
             }
+            store.clear(tx)?;
             table::set_free(tx, MSG, index)?;
             tx.commit();
         }

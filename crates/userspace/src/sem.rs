@@ -1,7 +1,7 @@
 //! `semget`, `semop`, `semtimedop`.
 
 use crate::caller::{self, Caller, READ, WRITE};
-use crate::layout::{Facility, facility, operating, process, set, sleeper};
+use crate::layout::{Facility, facility, header, operating, process, set, sleeper};
 use crate::list::remove;
 use crate::sem_perform::{Outcome, semaphore};
 use crate::sleepers::{self, Woken};
@@ -79,7 +79,7 @@ impl Space {
     /// # Errors
     /// `E2BIG` if there are more than SEMOPM, `EINVAL` if there is none.
     pub fn check_operations(&self, count: usize) -> Result<()> {
-        if count as u64 > self.limits().semopm {
+        if count as u64 > self.limit(header::SEMOPM) {
             return Err(Errno::TOOBIG);
         }
         if count == 0 {

@@ -187,6 +187,13 @@ impl Space {
         }
     }
 
+    /// One of the limits now.
+    #[inline]
+    pub(crate) fn limit(&self, offset: usize) -> u64 {
+        // Relaxed: it stands for itself.
+        self.region().load_u64(offset, Ordering::Relaxed)
+    }
+
     /// Changes the limits: at once, for everyone, and objects that exist stay as they are.
     pub fn set_limits(&self, limits: &Limits) {
         set_limits(self.region(), limits);
@@ -242,6 +249,11 @@ impl Space {
             Some(held) => held,
             None => self.wait_for(lock, me)?,
         };
+        // They move from the last holder together, and not one after the other.
+        let journal = kind.journal().offset;
+        for line in 0..3 {
+            self.region().expect_write(journal + 64 * line);
+        }
         let inherited = held.taken == Taken::Inherited;
         let inside = Inside {
             tx: kind.journal().begin(self.region()),
@@ -317,12 +329,6 @@ impl<'s> Inside<'s> {
     /// Makes the changes final, lets the lock go, and wakes whom they concern.
     pub(crate) fn finish(self) {
         drop(self.finish_blocked());
-    }
-
-    /// [`finish`](Self::finish), and says whether a signal handler runs right after it, by which
-    /// a sleep would have been interrupted.
-    pub(crate) fn finish_before_sleep(self) -> bool {
-        self.finish_blocked().is_handler_due()
     }
 
     /// [`finish`](Self::finish) without taking signals again.

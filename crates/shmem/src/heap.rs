@@ -59,11 +59,13 @@ pub struct Heap {
 }
 
 /// Bytes of a block of a class, its 16 before the payload included.
+#[inline]
 fn size_of_class(class: usize) -> usize {
     (4 + class % 4) << (3 + class / 4)
 }
 
 /// The smallest class with room for so many bytes.
+#[inline]
 fn class_of(size: usize) -> Option<usize> {
     if size <= 32 {
         return Some(0);
@@ -82,6 +84,7 @@ impl Heap {
     ///
     /// # Errors
     /// `ENOMEM` if there is no memory, `EUCLEAN` if the heap is damaged.
+    #[inline]
     pub fn allocate(&self, tx: &mut Tx, size: usize) -> Result<usize> {
         let whole = size.checked_add(block::LAYOUT.size).ok_or(Errno::NOMEM)?;
         let class = class_of(whole).ok_or(Errno::NOMEM)?;
@@ -150,6 +153,7 @@ impl Heap {
         Ok(block)
     }
 
+    #[inline]
     fn check(&self, block: usize) -> Result<()> {
         if block < self.start || block >= self.end || !block.is_multiple_of(8) {
             return Err(Errno::UCLEAN);
@@ -162,6 +166,7 @@ impl Heap {
     ///
     /// # Errors
     /// `EUCLEAN` if it can't.
+    #[inline]
     pub fn holds(&self, tx: &Tx, at: usize, size: usize) -> Result<()> {
         let block = at.checked_sub(block::LAYOUT.size).ok_or(Errno::UCLEAN)?;
         self.check(block)?;
@@ -188,6 +193,7 @@ impl Heap {
     ///
     /// # Errors
     /// `EUCLEAN` if there can't be a block.
+    #[inline]
     pub fn free(&self, tx: &mut Tx, at: usize) -> Result<()> {
         self.holds(tx, at, 0)?;
         let block = at - block::LAYOUT.size;

@@ -65,6 +65,7 @@ pub struct Tx<'a> {
 impl Journal {
     /// Begins a transaction. The caller holds the lock that guards the journal, and has
     /// [recovered](Self::recover) if it inherited the lock.
+    #[inline]
     pub fn begin<'a>(&self, region: &'a Region) -> Tx<'a> {
         Tx {
             region,
@@ -158,12 +159,14 @@ impl<'a> Tx<'a> {
     ///
     /// # Errors
     /// Those of [`set`](Self::set).
+    #[inline]
     pub fn add(&mut self, offset: usize, amount: i64) -> Result<()> {
         let value = self.get(offset)?.wrapping_add_signed(amount);
         self.set(offset, value)
     }
 
     /// Makes the changes so far final. The transaction can go on with others.
+    #[inline]
     pub fn commit(&mut self) {
         if self.count > 0 {
             self.count = 0;

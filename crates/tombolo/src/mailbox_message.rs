@@ -30,6 +30,7 @@ impl Message {
     ///
     /// # Errors
     /// `ENOMEM`; `EUCLEAN` if the heap is damaged.
+    #[inline]
     pub fn new(tx: &mut Tx, heap: &Heap, number: u64, text: &[u8]) -> Result<Self> {
         let new = Self::blank(tx, heap, number, text.len())?;
         let copied = tx.region().copy_in(new.text(), text);
@@ -41,6 +42,7 @@ impl Message {
     ///
     /// # Errors
     /// As [`new`](Self::new).
+    #[inline]
     pub fn blank(tx: &mut Tx, heap: &Heap, number: u64, length: usize) -> Result<Self> {
         let size = message::LAYOUT.size.checked_add(length);
         let at = heap.allocate(tx, size.ok_or(Errno::NOMEM)?)?;
@@ -63,6 +65,7 @@ impl Message {
     ///
     /// # Errors
     /// `EUCLEAN` if there is no message.
+    #[inline]
     pub fn describe(self, tx: &Tx, heap: &Heap) -> Result<(u64, usize)> {
         let length = tx.get(self.0.wrapping_add(message::LENGTH))? & !message::AGAIN;
         let length = usize::try_from(length).map_err(|_| Errno::UCLEAN)?;
@@ -80,6 +83,7 @@ impl Message {
     }
 
     /// Where its text begins.
+    #[inline]
     pub fn text(self) -> usize {
         self.0.wrapping_add(message::LAYOUT.size)
     }
@@ -110,6 +114,7 @@ impl Message {
     ///
     /// # Errors
     /// `EUCLEAN` if there is none.
+    #[inline]
     pub fn free(self, tx: &mut Tx, heap: &Heap) -> Result<()> {
         heap.free(tx, self.0)
     }

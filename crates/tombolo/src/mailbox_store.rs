@@ -121,6 +121,7 @@ impl Store {
     ///
     /// # Errors
     /// `EUCLEAN` if the root is outside the region.
+    #[inline]
     pub fn contents(&self, tx: &Tx) -> Result<(u64, u64)> {
         Ok((
             tx.get(self.root + layout::COUNT)?,
@@ -132,6 +133,7 @@ impl Store {
     ///
     /// # Errors
     /// `ENOMEM`; `EUCLEAN` if the store is damaged.
+    #[inline]
     pub fn append(&self, tx: &mut Tx, new: Message) -> Result<()> {
         let (number, length) = new.describe(tx, &self.heap)?;
         tx.set(new.0 + message::NEXT, 0)?;
@@ -219,6 +221,7 @@ impl Store {
     ///
     /// # Errors
     /// `EUCLEAN` if the store is damaged.
+    #[inline]
     pub fn find(&self, tx: &Tx, wanted: Wanted) -> Result<Option<Place>> {
         if tx.get(self.root + layout::COUNT)? == 0 {
             return Ok(None);
@@ -287,6 +290,7 @@ impl Store {
     ///
     /// # Errors
     /// `EUCLEAN` if the store is damaged.
+    #[inline]
     pub fn take(&self, tx: &mut Tx, found: Place) -> Result<Message> {
         let taken = Message(found.0);
         let (number, length) = taken.describe(tx, &self.heap)?;

@@ -69,6 +69,7 @@ pub fn perm(tx: &Tx, slot_at: usize) -> Result<ipc_perm> {
 
 /// Fails with `EACCES` unless the caller's class has every permission in `wanted`, whose three
 /// triads count as one.
+#[inline]
 pub fn allow(
     tx: &Tx,
     slot_at: usize,

@@ -102,6 +102,7 @@ impl Space {
     }
 
     /// The pid of this process, as the registry has it.
+    #[inline]
     pub(crate) fn pid(&self) -> i32 {
         self.pid_of(index_of(self.mine.load()))
     }
@@ -111,10 +112,12 @@ impl Space {
         self.process_word(index_of(self.mine.load()), process::BIRTH)
     }
 
+    #[inline]
     pub(crate) fn pid_of(&self, index: usize) -> i32 {
         self.process_word(index, process::PID) as i32
     }
 
+    #[inline]
     fn process_word(&self, index: usize, field: usize) -> u64 {
         // Relaxed: numbers that stand for themselves.
         self.region()

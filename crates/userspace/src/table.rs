@@ -89,6 +89,7 @@ pub fn get(
 }
 
 /// The id of an index.
+#[inline]
 pub fn id(tx: &Tx, kind: Facility, index: usize) -> Result<i32> {
     let sequence = tx.get(at(kind, index)? + slot::SEQUENCE)?;
     Ok((sequence % SEQUENCES) as i32 * IPCMNI + index as i32)
@@ -98,6 +99,7 @@ pub fn id(tx: &Tx, kind: Facility, index: usize) -> Result<i32> {
 ///
 /// # Errors
 /// `EINVAL` if there is none.
+#[inline]
 pub fn by_id(tx: &Tx, kind: Facility, id: i32) -> Result<usize> {
     let index = usize::try_from(id % IPCMNI).map_err(|_| Errno::INVAL)?;
     by_index(tx, kind, index)?;
@@ -109,6 +111,7 @@ pub fn by_id(tx: &Tx, kind: Facility, id: i32) -> Result<usize> {
 }
 
 /// Fails with `EINVAL` unless an index is in use.
+#[inline]
 pub fn by_index(tx: &Tx, kind: Facility, index: usize) -> Result<()> {
     if index < SLOTS && tx.get(kind.slot(index) + slot::STATE)? == LIVE {
         Ok(())

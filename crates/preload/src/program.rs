@@ -185,7 +185,7 @@ mod tests {
         let mut header = [0u8; 56];
         header[0] = 3;
         header[8] = 120;
-        header[32] = 21;
+        header[32] = 26;
         linked.extend(header);
         let with = |name: &[u8]| [&linked[..], name, &[0; 32]].concat();
         assert_eq!(written(&with(b"/lib/ld-linux-x86-64.so.2")), None);

@@ -144,6 +144,8 @@ fn draw_bars(area: &Area<'_>, mut rows: Vec<Bar>, topology: Topology, length: us
     }
     // Names left of the bars, where the axis would have its numbers.
     let (plot_x, plot_y) = chart.plotting_area().get_pixel_range();
+    // The range is the whole picture's, what is drawn is the area's.
+    let (left, upper) = area.get_base_pixel();
     let height = f64::from(plot_y.end - plot_y.start) / rows.len() as f64;
     for (i, (name, family, _)) in rows.iter().enumerate() {
         let y = f64::from(plot_y.end) - (i as f64 + 0.5) * height;
@@ -151,7 +153,7 @@ fn draw_bars(area: &Area<'_>, mut rows: Vec<Bar>, topology: Topology, length: us
         let style = TextStyle::from((FONT, 13).into_font())
             .color(&colour)
             .pos(Pos::new(HPos::Right, VPos::Center));
-        let at = (plot_x.start - 8, y as i32);
+        let at = (plot_x.start - 8 - left, y as i32 - upper);
         area.draw(&Text::new(name.clone(), at, style))
             .map_err(said)?;
     }

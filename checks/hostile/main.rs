@@ -6,12 +6,13 @@
 //! - `victim`: what is done with a channel that is not to be trusted
 //! - `fields`: each field of the layouts set to each value that may hurt; segments of wrong sizes
 //! - `scribble`: a process that writes all over the segment meanwhile
-//! - `queue`, `service`, `topic`: the same for those channels
+//! - `mailbox`, `queue`, `service`, `topic`: the same for those channels
 //! - `registry`: the same for a name space in user space
 //! - `tables`: their fields, as `fields` does it for a value
 #![allow(missing_docs)]
 
 mod fields;
+mod mailbox;
 mod queue;
 mod registry;
 mod scribble;
@@ -26,6 +27,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     suite::main(&[
         fields::CASES,
+        mailbox::CASES,
         queue::CASES,
         registry::CASES,
         scribble::CASES,

@@ -20,7 +20,7 @@ pub const CASES: &[Case] = &[
 
 /// What the scribbler writes.
 #[derive(Clone, Copy)]
-enum Way {
+pub enum Way {
     /// Random bytes anywhere.
     Bytes,
     /// Random words anywhere.
@@ -61,7 +61,7 @@ impl Random {
 
 /// Writes until it is killed, and now and then everything as it was, so that there is a service
 /// again.
-fn scribbler(seed: u64, way: Way, whole: &[u8], others: &[u64]) -> ! {
+pub fn scribbler(seed: u64, way: Way, whole: &[u8], others: &[u64]) -> ! {
     let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     let words = [
         0,

@@ -3,7 +3,7 @@
 
 use crate::fields::values;
 use crate::victim::{SLACK, Tally, wipe};
-use crate::{queue, service, topic};
+use crate::{mailbox, queue, service, topic};
 use checks::process::{child, shared_words};
 use checks::suite::{Case, Outcome, case, quick_or_long};
 use shmem::layout::Layout;
@@ -16,6 +16,7 @@ pub const CASES: &[Case] = &[
     case("tables::topic_overrun", || every(&OVERRUN)),
     case("tables::topic_waited", || every(&WAITED)),
     case("tables::service", || every(&SERVICE)),
+    case("tables::mailbox", || every(&MAILBOX)),
 ];
 
 /// A kind of channel.
@@ -29,7 +30,8 @@ struct Victim {
 }
 
 fn layout(name: &str) -> &'static Layout {
-    let all = tombolo::LAYOUTS.iter();
+    let all = tombolo::LAYOUTS.iter().chain(&tombolo::MAILBOX_LAYOUTS);
+    let all = all.chain(&tombolo::STORE_LAYOUTS);
     let mut named = all.filter(|layout| layout.name == name);
     named.next().unwrap_or_else(|| panic!("no layout {name}"))
 }
@@ -149,6 +151,44 @@ const SERVICE: Victim = Victim {
     },
 };
 
+/// Where a mailbox's seats begin.
+const SEATS: usize = 7424;
+
+const MAILBOX: Victim = Victim {
+    tables: || {
+        let mut all = vec![(0, layout("mailbox"))];
+        all.push((336, layout("store of messages")));
+        all.extend([0, 1].map(|seat| (SEATS + seat * 64, layout("mailbox seat"))));
+        all
+    },
+    messages: SEATS + 4 * 64,
+    play: |spoil, tally| {
+        let options = mailbox::options();
+        let name = mailbox::name;
+        let mut poster =
+            tombolo::mailbox::Poster::open_or_create(name(), &options).expect("a poster");
+        let mut taker = tombolo::mailbox::Taker::open(name()).expect("a taker");
+        poster.post(3, &[7; 100]).expect("room");
+        let id = poster.id();
+        spoil(id);
+        mailbox::take(&mut taker, tally);
+        spoil(id);
+        mailbox::post(&mut poster, tally);
+        spoil(id);
+        let opened = tally.run(mailbox::GRACE + SLACK, || {
+            tombolo::mailbox::Taker::open(name())
+        });
+        if let Some(mut taker) = opened {
+            mailbox::take(&mut taker, tally);
+        }
+        spoil(id);
+        tally.run(SLACK, || tombolo::mailbox::remove(name()));
+    },
+};
+
+/// Words of a long field that are tried: a journal has hundreds of the same.
+const MOST: usize = 8;
+
 /// Name, offset and size of each field; of fields of several words, each word.
 fn fields(victim: &Victim) -> Vec<(String, usize, usize)> {
     let mut all = vec![];
@@ -159,7 +199,7 @@ fn fields(victim: &Victim) -> Vec<(String, usize, usize)> {
             let parts = if field.name == "NAME" {
                 1
             } else {
-                field.size.div_ceil(8)
+                field.size.div_ceil(8).min(MOST)
             };
             for part in 0..parts {
                 let size = (field.size - part * 8).min(8);

@@ -6,11 +6,13 @@
 //! - `values`: a value as a stream
 //! - `topics`: a topic's messages, and what was lost
 //! - `services`: calls of tasks, and tasks that serve
+//! - `mailboxes`: tasks that post and take
 //! - `reactor`: its thread, what it costs, and how many words it can sleep on
 //! - `stage`: what stands around them
 #![allow(missing_docs)]
 
 mod cancelling;
+mod mailboxes;
 mod queues;
 mod reactor;
 mod services;
@@ -28,6 +30,7 @@ fn main() -> ExitCode {
         values::CASES,
         topics::CASES,
         services::CASES,
+        mailboxes::CASES,
         reactor::CASES,
     ])
 }

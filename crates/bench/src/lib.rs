@@ -15,7 +15,7 @@
 //! - `transport`: what a transport offers; `body`: what is done with it while time is taken
 //! - `content`: what messages hold and how they are checked
 //! - `place`: pinning, and the ping-pong that tells how far apart the processors are
-//! - `bare`: the limit; `queue`, `topic`, `service`, `value`, `fd`, `queues`, `signalled`: the transports
+//! - `bare`: the limit; `queue`, `topic`, `service`, `mailbox`, `value`, `fd`, `queues`, `signalled`: the transports
 //! - `conduct`: one sample; `run`: all of them; `figures`: what they say
 //! - `growth`: what becomes of it when there is more of something; `costs`: single operations
 //! - `behaviour`: system calls (`calls`), a thousand sleepers (`idle`), a further subscriber
@@ -54,6 +54,7 @@ pub mod growth;
 pub mod idle;
 pub mod interrupts;
 pub mod machine;
+pub mod mailbox;
 pub mod place;
 pub mod plot;
 pub mod queue;

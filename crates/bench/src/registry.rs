@@ -5,6 +5,7 @@ use crate::bare;
 use crate::body::{Asked, OneWay};
 use crate::fd::{Descriptor, Kind};
 use crate::idle::Idle;
+use crate::mailbox::Mailbox;
 use crate::queue::Queue;
 use crate::queues::{Posix, SystemV};
 use crate::service::Service;
@@ -51,6 +52,9 @@ pub fn runners() -> Vec<Box<dyn Runner>> {
     }
     for waits in [Waits::Spin, Waits::Adaptive, Waits::Block] {
         all.push(Box::new(Asked(Service { waits })));
+    }
+    for waits in [Waits::Spin, Waits::Adaptive, Waits::Block] {
+        all.push(Box::new(OneWay(Mailbox { waits })));
     }
     all.push(Box::new(OneWay(Value)));
     let descriptors = [

@@ -168,8 +168,12 @@ impl Round {
             let waiting = seen.and_then(|seen| seen.waiting);
             let named = channel.and_then(|channel| channel.name.clone());
             let them = waiting.map_or("them".to_owned(), messages);
+            let command = match channel {
+                Some(channel) if channel.kind == "mailbox" => "take",
+                _ => "recv",
+            };
             finding.next = named.map(|name| {
-                format!("receive {them} with: tombolo recv {name}, or: tombolo rm {name}")
+                format!("receive {them} with: tombolo {command} {name}, or: tombolo rm {name}")
             });
         }
         Ok(Some(finding))

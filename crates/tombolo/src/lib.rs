@@ -62,6 +62,8 @@ mod mailbox_member;
 mod mailbox_members;
 #[cfg(not(loom))]
 mod mailbox_message;
+#[cfg(all(test, not(loom)))]
+mod mailbox_model;
 #[cfg(not(loom))]
 mod mailbox_poster;
 #[cfg(not(loom))]

@@ -78,6 +78,11 @@ fn main() -> ExitCode {
     {
         return queue_ends::take(name);
     }
+    // A shell's background jobs, and what `nohup` starts, ignore these, and so would all commands here.
+    for signal in [libc::SIGINT, libc::SIGQUIT, libc::SIGHUP] {
+        // SAFETY: no handler is installed.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
     let options = Arguments::from_args();
     // While there is one thread: a user name space cannot be entered later.
     let possible = options.list || world::prepare();

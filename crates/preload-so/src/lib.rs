@@ -19,6 +19,7 @@
 //! - [`handlers`] the calls after which a handler might run in the middle of ours
 //! - [`cancel`] threads that are cancelled in calls
 //! - [`jumps`] calls that are left by `siglongjmp`
+//! - [`locking`] memory that stays in memory, without the name space's file
 //! - [`exec`] children: who can't be served is named; [`environment`] what has to reach them
 //! - [`next`] the names that stand behind ours; [`errno`] answers in C's manner
 //!
@@ -44,6 +45,7 @@ mod exec;
 mod handlers;
 mod home;
 mod jumps;
+mod locking;
 mod lookup;
 mod next;
 mod open;

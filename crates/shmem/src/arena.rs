@@ -18,13 +18,13 @@
 
 use crate::anchor::LockFile;
 use crate::direct::{MINCORE, syscall};
+use crate::maps;
 use crate::memory::Memory;
 use crate::region::Region;
 use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags};
-use rustix::mm::{Advice, MapFlags, MprotectFlags, MremapFlags, ProtFlags};
+use rustix::mm::{Advice, MapFlags, MlockFlags, MprotectFlags, MremapFlags, ProtFlags};
 use std::ffi::c_void;
-use std::io::BufRead;
 use std::path::Path;
 use std::ptr;
 use sysv::{Errno, Result};
@@ -123,6 +123,11 @@ impl Arena {
                 head as u64,
             )
         }?;
+        for (start, length) in [(writable, head + pages), (read_only, pages)] {
+            // SAFETY: it changes only what is written when a process dumps its memory: not all of
+            // the file, which is larger than any disk.
+            unsafe { rustix::mm::madvise(start, length, Advice::LinuxDontDump) }?;
+        }
         // SAFETY: just mapped, as long as the file or shorter; nothing in this type unmaps it.
         let memory = unsafe { Memory::mapping(writable.cast(), head) };
         Ok(Self {
@@ -300,13 +305,42 @@ impl Arena {
         within(self.writable, self.head + self.pages) || within(self.read_only, self.pages)
     }
 
+    /// Locks all that is mapped now but the arena itself into memory, as `mlockall` would: that
+    /// would take memory for every page that the file could have. `on_fault`: pages as they are
+    /// touched, and none at once.
+    ///
+    /// # Errors
+    /// `EPERM` if this process may lock nothing, those of reading `/proc/self/maps`. What can't be
+    /// locked, a mapping without access or more than the limit allows, is passed over.
+    pub fn lock_others(&self, on_fault: bool) -> Result<()> {
+        let mut permitted = Ok(());
+        maps::for_each(|line| {
+            if self.is_own(line.start) {
+                return;
+            }
+            let start = ptr::with_exposed_provenance_mut(line.start);
+            let length = line.end - line.start;
+            let how = if on_fault {
+                MlockFlags::ONFAULT
+            } else {
+                MlockFlags::empty()
+            };
+            // SAFETY: a mapping of this process, whose bytes stay what they are.
+            let locked = unsafe { rustix::mm::mlock_with(start, length, how) };
+            if locked == Err(Errno::PERM) {
+                permitted = locked;
+            }
+        })?;
+        permitted
+    }
+
     /// The mappings of pages in this process, by address, as the kernel has them.
     ///
     /// # Errors
     /// Those of opening and reading `/proc/self/maps`.
     pub fn mappings(&self) -> Result<Vec<Mapped>> {
         let mut found = Vec::new();
-        for_each_line(|line| {
+        maps::for_each_shared(|line| {
             if line.file == self.known_as && !self.is_own(line.start) {
                 found.extend(line.offset.checked_sub(self.head).map(|offset| Mapped {
                     start: line.start,
@@ -323,7 +357,7 @@ impl Arena {
 /// read.
 fn known_as(address: usize) -> (u64, u64) {
     let mut file = (u64::MAX, u64::MAX);
-    let _ = for_each_line(|line| {
+    let _ = maps::for_each_shared(|line| {
         if line.start == address {
             file = line.file;
         }
@@ -343,8 +377,11 @@ pub unsafe fn detach(start: usize, length: usize) -> Result<()> {
     unsafe { rustix::mm::munmap(ptr::with_exposed_provenance_mut(start), length) }
 }
 
-/// Makes a new mapping executable if that is wanted.
+/// Has a new mapping dumped with the process's memory, as the arena is not, and makes it executable
+/// if that is wanted.
 fn finish(base: *mut c_void, length: usize, access: Access) -> Result<usize> {
+    // SAFETY: as for the arena's own mappings.
+    let _ = unsafe { rustix::mm::madvise(base, length, Advice::LinuxDoDump) };
     if access.execute {
         let mut protection = MprotectFlags::READ | MprotectFlags::EXEC;
         if access.write {
@@ -358,82 +395,6 @@ fn finish(base: *mut c_void, length: usize, access: Access) -> Result<usize> {
         }
     }
     Ok(base.expose_provenance())
-}
-
-/// Reads the shared mappings of `/proc/self/maps` line by line, without memory from the heap: the program break is not
-/// to move because a segment is looked at.
-fn for_each_line(mut what: impl FnMut(Line)) -> Result<()> {
-    let path = c"/proc/self/maps";
-    let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-    let mut buffer = [0u8; 8192];
-    let mut filled = 0;
-    loop {
-        let got = match rustix::io::read(&file, &mut buffer[filled..]) {
-            Ok(0) => return Ok(()),
-            Ok(got) => got,
-            Err(Errno::INTR) => continue,
-            Err(error) => return Err(error),
-        };
-        filled += got;
-        let mut begun = 0;
-        loop {
-            let mut rest = &buffer[begun..filled];
-            let length = rest.skip_until(b'\n').unwrap_or(0);
-            let Some((b'\n', line)) = buffer[begun..begun + length].split_last() else {
-                break;
-            };
-            if let Some(line) = Line::parse(line) {
-                what(line);
-            }
-            begun += length;
-        }
-        if begun == 0 && filled == buffer.len() {
-            // A line longer than any path.
-            return Err(Errno::NAMETOOLONG);
-        }
-        buffer.copy_within(begun..filled, 0);
-        filled -= begun;
-    }
-}
-
-/// What is needed of a line of `/proc/self/maps`.
-struct Line {
-    start: usize,
-    end: usize,
-    offset: usize,
-    /// Device, as two numbers in one, and inode.
-    file: (u64, u64),
-}
-
-impl Line {
-    /// `None` for private mappings, which most are.
-    fn parse(line: &[u8]) -> Option<Self> {
-        let space = line.iter().position(|byte| *byte == b' ')?;
-        if line.get(space + 4) != Some(&b's') {
-            return None;
-        }
-        let mut words = line
-            .split(|byte| *byte == b' ')
-            .filter(|word| !word.is_empty());
-        let range = words.next()?;
-        let dash = range.iter().position(|byte| *byte == b'-')?;
-        let _protection = words.next()?;
-        let offset = hex(words.next()?)?;
-        let device = words.next()?;
-        let colon = device.iter().position(|byte| *byte == b':')?;
-        let device = hex(&device[..colon])? << 32 | hex(&device[colon + 1..])?;
-        let inode = str::from_utf8(words.next()?).ok()?.parse().ok()?;
-        Some(Self {
-            start: hex(&range[..dash])?,
-            end: hex(&range[dash + 1..])?,
-            offset,
-            file: (device as u64, inode),
-        })
-    }
-}
-
-fn hex(digits: &[u8]) -> Option<usize> {
-    usize::from_str_radix(str::from_utf8(digits).ok()?, 16).ok()
 }
 
 #[cfg(test)]
@@ -477,6 +438,54 @@ mod tests {
         // A look at each page would take a minute.
         assert_eq!(arena.resident(0, 1 << 42), Ok(3 * PAGE));
         std::fs::remove_file(&path).unwrap();
+    }
+
+    /// The words of `/proc/self/smaps` about a mapping, after `VmFlags:`.
+    fn flags(address: usize) -> String {
+        let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let from = maps.find(&format!("{address:x}-")).expect("a mapping");
+        let flags = maps[from..]
+            .lines()
+            .find(|line| line.starts_with("VmFlags:"));
+        flags.expect("its flags").to_owned() + " "
+    }
+
+    #[test]
+    fn locking_everything_takes_no_memory_for_the_arena() {
+        let path = Path::new("/dev/shm").join(format!("arena-locked-{}", std::process::id()));
+        let arena = Arena::create(&path, 0o600, 4 * PAGE, 1 << 40).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let base = arena.attach(16 * PAGE, PAGE, None, BOTH).unwrap();
+        let length = 1 << 20;
+        let how = MapFlags::PRIVATE | MapFlags::NORESERVE;
+        let both = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: it replaces nothing.
+        let other =
+            unsafe { rustix::mm::mmap_anonymous(ptr::null_mut(), length, both, how) }.unwrap();
+        match arena.lock_others(true) {
+            Err(Errno::PERM) => return,
+            locked => locked.unwrap(),
+        }
+        for (address, expected) in [
+            (other as usize, true),
+            (base, true),
+            (arena.writable as usize, false),
+            (arena.read_only as usize, false),
+        ] {
+            assert_eq!(
+                flags(address).contains(" lo "),
+                expected,
+                "{}",
+                flags(address)
+            );
+        }
+        assert_eq!(arena.resident(0, 1 << 26), Ok(0));
+        // SAFETY: takes no memory; what is locked stays where it is.
+        unsafe { rustix::mm::munlock(other, length) }.unwrap();
+        // Nor is it written when a process dies of a fault.
+        assert!(flags(arena.writable as usize).contains(" dd "));
+        assert!(flags(arena.read_only as usize).contains(" dd "));
+        assert!(!flags(base).contains(" dd "));
     }
 
     #[test]

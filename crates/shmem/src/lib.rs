@@ -42,6 +42,8 @@ mod beat;
 #[cfg(not(loom))]
 mod guarded;
 #[cfg(not(loom))]
+mod maps;
+#[cfg(not(loom))]
 mod memory;
 #[cfg(loom)]
 mod memory_loom;

@@ -6,6 +6,7 @@ mod bench;
 mod chores;
 mod fuzz;
 mod layouts;
+mod programs;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -66,6 +67,9 @@ enum Chore {
         #[arg(long)]
         long: bool,
     },
+    /// Install the real programs that the tests run under `tombolo run`, where that is possible,
+    /// and run them
+    Programs(programs::Options),
     /// Spoil each channel's memory in ways that mean something, and use it meanwhile
     Fuzz(fuzz::Options),
 }
@@ -94,6 +98,7 @@ fn run(chore: Chore) -> Result<()> {
         Chore::Crash { long } => chores::test(root(), "crash", long),
         Chore::Fuzz(options) => fuzz::run(root(), &options),
         Chore::Differential { long } => chores::test(root(), "differential", long),
+        Chore::Programs(options) => programs::run(root(), &options),
         Chore::Hostile { long } => chores::test(root(), "hostile", long),
     }
 }

@@ -108,7 +108,14 @@ fn play(seed: u64, weights: [u64; 3]) -> Outcome {
 
 impl Game {
     fn birth(&mut self, who: Who) {
-        let pair = Pair::new(self.kernel, self.user, who);
+        // A pid that comes again would have two names.
+        let pair = loop {
+            let pair = Pair::new(self.kernel, self.user, who);
+            if pair.pids().iter().all(|pid| !self.names.contains_key(pid)) {
+                break pair;
+            }
+            pair.kill();
+        };
         let name = format!("pair {} {who:?}", self.born);
         self.born += 1;
         for pid in pair.pids() {
@@ -148,7 +155,11 @@ impl Game {
             self.death(place);
             return;
         }
-        let (call, may_sleep) = self.any_call(place);
+        let (mut call, mut may_sleep) = self.any_call(place);
+        if call.what == What::Msgsnd && may_sleep && self.someone_sends(call.numbers[0]) {
+            call.numbers[4] |= i64::from(IPC_NOWAIT);
+            may_sleep = false;
+        }
         let pair = &mut self.pairs[place];
         let answers = if may_sleep {
             pair.call_and_maybe_sleep(call)
@@ -162,6 +173,14 @@ impl Game {
             None => self.sleeps += 1,
         }
         self.look_at_sleepers();
+    }
+
+    /// Whether somebody waits to send to a queue. The kernel wakes all who have room then, and they
+    /// race: which of two comes first is nobody's statement.
+    fn someone_sends(&self, queue: i64) -> bool {
+        let blocked = self.pairs.iter().filter_map(|pair| pair.blocked);
+        let mut sending = blocked.filter(|call| call.what == What::Msgsnd);
+        sending.any(|call| call.numbers[0] == queue)
     }
 
     fn death(&mut self, place: usize) {

@@ -160,7 +160,7 @@ fn advance(stepped: &mut Stepped, changes: usize) -> bool {
 fn pairs(beside_the_dead: bool) -> Outcome {
     let words = shared_words(2);
     let mut pairs = 0;
-    let strides = quick_or_long((4, 6), (1, 1));
+    let strides = quick_or_long((7, 9), (1, 1));
     'first: for first in (0..40).step_by(strides.0) {
         for second in (1..40).step_by(strides.1) {
             for word in words {

@@ -1,6 +1,8 @@
 //! `tombolo run --trace` and `--summary`.
 
+use std::collections::HashMap;
 use std::fs;
+use std::process::Child;
 
 use regex::Regex;
 
@@ -15,13 +17,18 @@ pub const TESTS: &[Test] = &[
     ("nothing_is_lost_of_many_calls", many),
     ("a_killed_program_leaves_whole_lines", killed),
     ("who_cannot_write_says_so", unwritable),
+    ("a_call_that_sleeps_is_shown_before_it_returns", asleep),
+    ("what_outlives_the_program_is_traced_too", outlived),
+    ("a_signal_ends_a_trace_that_outlives_the_program", abandoned),
 ];
 
-/// Each line of a trace, with what differs from run to run taken out.
+/// Each call of a trace, with what differs from run to run taken out. One that slept counts where it
+/// was resumed.
 fn scrubbed(text: &str) -> Vec<String> {
     let line = Regex::new(r"^\d+ (.*) <\d+\.\d{6}>$").expect("a rule");
     let address = Regex::new("0x[0-9a-f]{8,}").expect("a rule");
-    text.lines()
+    whole(text)
+        .iter()
         .map(|found| {
             let parts = line
                 .captures(found)
@@ -29,6 +36,123 @@ fn scrubbed(text: &str) -> Vec<String> {
             address.replace_all(&parts[1], "ADDRESS").into_owned()
         })
         .collect()
+}
+
+/// The lines of a trace, with those of one call that slept put together. What does not end is left
+/// out.
+fn whole(text: &str) -> Vec<String> {
+    let resumed = Regex::new(r"^(\d+) <\.\.\. \w+ resumed>(?: (\{.*?\}))?(.*)$").expect("a rule");
+    let buffer = Regex::new("0x[0-9a-f]+").expect("a rule");
+    let mut asleep = HashMap::new();
+    let mut all = Vec::new();
+    for line in text.lines() {
+        let thread = line.split(' ').next().expect("a first word").to_owned();
+        if let Some(begun) = line.strip_suffix(" <unfinished ...>") {
+            asleep.insert(thread, begun.to_owned());
+        } else if let Some(parts) = resumed.captures(line) {
+            let begun = asleep.remove(&thread);
+            let begun = begun.unwrap_or_else(|| panic!("it was shown before: {line}"));
+            let begun = match parts.get(2) {
+                Some(message) => buffer.replace(&begun, message.as_str()).into_owned(),
+                None => begun,
+            };
+            all.push(format!("{begun}{}", &parts[3]));
+        } else {
+            all.push(line.to_owned());
+        }
+    }
+    all
+}
+
+/// What is in a trace so far.
+fn so_far(stage: &Stage) -> String {
+    fs::read_to_string(stage.path("trace")).unwrap_or_default()
+}
+
+fn asleep(world: &World) {
+    let Some(stage) = Stage::new(world, "asleep") else {
+        return;
+    };
+    let run = stage.command("run --namespace n --trace=DIR/trace -- CALLER receive 7");
+    let child = stage.start(run);
+    until("the sleeper is shown", || {
+        so_far(&stage).ends_with("<unfinished ...>\n")
+    });
+    let shown = so_far(&stage);
+    let last = shown.lines().last().expect("a line");
+    assert!(last.contains(" msgrcv(0, 0x"), "{last}");
+    assert!(last.ends_with(", 1048576, 0, 0 <unfinished ...>"), "{last}");
+    stage.run("run --namespace n -- CALLER send 7 6").text();
+    assert_eq!(ended(child).text(), "6 hello\n");
+    let trace = so_far(&stage);
+    let last = trace.lines().last().expect("a line");
+    assert!(
+        last.contains(" <... msgrcv resumed> {type=1, 6 bytes}) = 6 <"),
+        "{last}"
+    );
+    assert_eq!(
+        scrubbed(&trace)[1],
+        "msgrcv(0, {type=1, 6 bytes}, 1048576, 0, 0) = 6"
+    );
+    // One that never returns.
+    let run = stage.command("run --namespace n --trace=DIR/trace -- CALLER receive 8");
+    let mut child = stage.start(run);
+    until("the sleeper is shown", || {
+        so_far(&stage).ends_with("<unfinished ...>\n")
+    });
+    let shown = so_far(&stage);
+    kill(child.id().cast_signed(), 15);
+    child.wait().expect("it ends");
+    assert_eq!(so_far(&stage), shown);
+}
+
+/// Starts a run whose program ends with 3 when `background` has come so far, and waits for that.
+fn left(stage: &Stage, background: &str) -> Child {
+    let script = format!("{background} & echo $$ >$DIR/draft; mv $DIR/draft $DIR/shell; exit 3");
+    let child = stage.start(stage.shell("--namespace n --trace=DIR/trace", &script));
+    until("the shell has come so far", || stage.path("shell").exists());
+    let shell = fs::read_to_string(stage.path("shell")).expect("a pid");
+    let shell = shell.trim().parse().expect("a number");
+    until("the program is gone", || !crate::stage::runs(shell));
+    child
+}
+
+fn outlived(world: &World) {
+    let Some(stage) = Stage::new(world, "outlived") else {
+        return;
+    };
+    let mut child = left(&stage, "$CALLER receive 7");
+    until("the sleeper is shown", || {
+        so_far(&stage).ends_with("<unfinished ...>\n")
+    });
+    assert!(child.try_wait().expect("it is ours").is_none());
+    stage.run("run --namespace n -- CALLER send 7 6").text();
+    let ran = ended(child);
+    assert_eq!((ran.code, ran.out.as_slice()), (3, &b"6 hello\n"[..]));
+    assert_eq!(scrubbed(&so_far(&stage)).len(), 2);
+}
+
+fn abandoned(world: &World) {
+    let Some(stage) = Stage::new(world, "abandoned") else {
+        return;
+    };
+    let mut child = left(&stage, "$CALLER hold 7 $DIR/held 2>/dev/null >&2");
+    let holder = stage.marked("held");
+    until("it ends when it is asked to", || {
+        kill(child.id().cast_signed(), 15);
+        child.try_wait().expect("it is ours").is_some()
+    });
+    assert!(crate::stage::runs(holder));
+    kill(holder, 9);
+    let ran = ended(child);
+    assert_eq!(ran.code, 3);
+    assert!(
+        ran.err
+            .contains("processes that the program has started go on"),
+        "{}",
+        ran.err
+    );
+    assert_eq!(scrubbed(&so_far(&stage)).len(), 3);
 }
 
 fn lines(world: &World) {

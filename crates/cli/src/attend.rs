@@ -16,10 +16,13 @@
 
 use std::fs::File;
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitCode, ExitStatus};
+use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal, kill, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
@@ -75,6 +78,37 @@ pub fn run(command: &mut Command) -> io::Result<Ended> {
             return Ok(Ended(status));
         }
     }
+}
+
+/// After the program's end: waits until something is so, or a signal asks us to end. Answers whether
+/// it is so.
+///
+/// # Errors
+/// If signals can't be read.
+pub fn wait_until(over: impl Fn() -> bool) -> io::Result<bool> {
+    const LOOK: Duration = Duration::from_millis(50);
+    let mut pause = Duration::from_millis(1);
+    // Those that ask nothing of us come as well, so that they don't stay.
+    let signals = SignalFd::with_flags(
+        &SigSet::from_iter(SIGNALS),
+        SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK,
+    )?;
+    while !over() {
+        let mut polled = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+        let timeout = PollTimeout::try_from(pause).unwrap_or(PollTimeout::ZERO);
+        match poll(&mut polled, timeout) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        while let Some(signal) = read(&signals)? {
+            let asks = Signal::try_from(signal.ssi_signo.cast_signed());
+            if asks.is_ok_and(|signal| !matches!(signal, Signal::SIGCHLD | Signal::SIGCONT)) {
+                return Ok(false);
+            }
+        }
+        pause = (pause * 2).min(LOOK);
+    }
+    Ok(true)
 }
 
 fn read(signals: &SignalFd) -> io::Result<Option<siginfo>> {

@@ -47,6 +47,11 @@ very process. USER/NAME is another user's, who must have made it with a --mode t
 Users who share a name space cooperate: the modes of objects are obeyed, but they are no wall
 against a user who writes the memory by hand.
 
+A traced call that sleeps is shown as unfinished when another's line comes between, or after 0.1 s,
+and again when it is resumed. A trace goes on until the last process that the program has started
+has ended, or a signal ends it (^C); a process that became another user is waited for only if
+/proc shows it to you. What is called in a run within the run is not in the trace.
+
 The exit code is the program's, and a signal that ends the program ends tombolo too. Signals sent to
 tombolo are passed on; those of the terminal reach both. Messages may have 16 MiB and queues 64 MiB,
 unless --limits says otherwise; limits are of the name space, and are set when it is made.
@@ -266,6 +271,9 @@ impl Running {
         }
         let ended = attend::run(&mut command);
         if let Some(tracer) = &mut tracer {
+            if ended.is_ok() {
+                tracer.outlast_program()?;
+            }
             tracer.finish()?;
         }
         ended.map_err(|error| self.unstarted(&error).into())

@@ -434,7 +434,11 @@ fn take_away(folder: &Path) {
 
 /// Whether a process has the name space in its environment: it is in it, or about to be.
 fn is_entered(folder: &Path) -> bool {
-    let wanted = [SPACE.as_bytes(), b"=", folder.as_os_str().as_bytes()].concat();
+    is_in_an_environment(&[SPACE.as_bytes(), b"=", folder.as_os_str().as_bytes()].concat())
+}
+
+/// Whether a process was started with an entry in its environment.
+pub fn is_in_an_environment(wanted: &[u8]) -> bool {
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let name = entry.file_name();
         if !name.as_bytes().iter().all(u8::is_ascii_digit) {

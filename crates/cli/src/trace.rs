@@ -1,20 +1,30 @@
 //! `tombolo run --trace`, `--summary`: takes the records of calls as they come, and prints them.
+//!
+//! A call that sleeps comes twice. Its first record is held back: if the second is next, both are
+//! one line. It is written as unfinished when another record comes between, or has not come after
+//! [`SHOWN`].
+//!
+//! The trace ends when no process writes it any more, which may be after the program's end: what
+//! the program has started goes on being traced.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{self, Command};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tombolo::shmem::signals::Blocked;
-use userspace::trace::{Found, Reader};
+use userspace::trace::{Found, Phase, Reader, Record, is_written};
 
+use crate::attend;
 use crate::exit::{Exit, Failure};
+use crate::spaces;
 use crate::trace_summary::Summary;
-use crate::trace_text::line;
+use crate::trace_text::{line, resumed, unfinished};
 
 /// Names the file of the trace to the library.
 pub const VARIABLE: &str = "TOMBOLO_TRACE";
@@ -22,6 +32,9 @@ pub const VARIABLE: &str = "TOMBOLO_TRACE";
 /// How long the printer sleeps when there is nothing to print. Nobody waits for it: a program would
 /// have to wake it, and that costs more than the call that it makes.
 const IDLE: Duration = Duration::from_millis(5);
+
+/// After which time a call that sleeps is shown although nothing else happens.
+const SHOWN: Duration = Duration::from_millis(100);
 
 /// What is wanted of a trace.
 pub struct Tracing {
@@ -79,6 +92,7 @@ impl Tracing {
             out,
             lines: self.lines.is_some(),
             failed: None,
+            held: None,
             summary: self.summary.then(Summary::default),
             torn: 0,
         };
@@ -97,6 +111,18 @@ impl Tracing {
 }
 
 impl Tracer {
+    /// Goes on as long as processes that the program has started write the trace, or until a signal
+    /// asks for its end.
+    pub fn outlast_program(&self) -> anyhow::Result<()> {
+        let entry = [VARIABLE.as_bytes(), b"=", self.path.as_os_str().as_bytes()].concat();
+        // In the middle of `exec` a process has no trace open.
+        let over = || !is_written(&self.path) && !spaces::is_in_an_environment(&entry);
+        if !attend::wait_until(over)? {
+            eprintln!("tombolo: the trace ends, but processes that the program has started go on");
+        }
+        Ok(())
+    }
+
     /// Prints what is left, and the summary.
     pub fn finish(&mut self) -> anyhow::Result<()> {
         // Release: what the program has recorded until it ended is seen by the printer's last round.
@@ -124,6 +150,8 @@ struct Printing {
     lines: bool,
     /// Why no more lines are written.
     failed: Option<io::Error>,
+    /// A call that sleeps, not written yet, and when it came.
+    held: Option<(Record, Instant)>,
     summary: Option<Summary>,
     torn: u64,
 }
@@ -145,10 +173,14 @@ impl Printing {
                 break;
             }
             if !some {
+                if self.held.is_some_and(|(_, at)| at.elapsed() >= SHOWN) {
+                    self.show_held();
+                }
                 self.attempt(|out| out.flush());
                 thread::sleep(IDLE);
             }
         }
+        self.show_held();
         let (lost, torn) = (self.reader.lost(), self.torn);
         self.note(
             lost,
@@ -174,14 +206,40 @@ impl Printing {
     fn print(&mut self, found: &Found) {
         match found {
             Found::Record(record) => {
-                if let Some(summary) = &mut self.summary {
+                if record.phase != Phase::Asleep
+                    && let Some(summary) = &mut self.summary
+                {
                     summary.add(record);
                 }
                 if self.lines {
-                    self.attempt(|out| writeln!(out, "{}", line(record)));
+                    self.show(record);
                 }
             }
             Found::Torn(_) => self.torn += 1,
+        }
+    }
+
+    fn show(&mut self, record: &Record) {
+        let text = match (record.phase, &self.held) {
+            (Phase::Awake, Some((held, _))) if held.thread == record.thread => {
+                self.held = None;
+                line(record)
+            }
+            (Phase::Awake, _) => resumed(record),
+            (Phase::Whole, _) => line(record),
+            (Phase::Asleep, _) => {
+                self.show_held();
+                self.held = Some((*record, Instant::now()));
+                return;
+            }
+        };
+        self.show_held();
+        self.attempt(|out| writeln!(out, "{text}"));
+    }
+
+    fn show_held(&mut self) {
+        if let Some((record, _)) = self.held.take() {
+            self.attempt(|out| writeln!(out, "{}", unfinished(&record)));
         }
     }
 

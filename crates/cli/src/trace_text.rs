@@ -6,18 +6,41 @@ use std::io;
 
 use nix::errno::Errno;
 use tombolo::sysv::abi::*;
-use userspace::trace::{Call, DETAIL, Record};
+use userspace::trace::{Call, DETAIL, Phase, Record};
 
 /// `12345 msgsnd(3, {type=1, 64 bytes}, 64, IPC_NOWAIT) = 0 <0.000001>`
 pub fn line(record: &Record) -> String {
     let mut text = format!("{} {}(", record.thread, record.call.name());
     arguments(&mut text, record);
+    outcome(&mut text, record);
+    text
+}
+
+/// `12345 msgrcv(3, 0x7ffc0a10, 64, 0, 0 <unfinished ...>`: it sleeps.
+pub fn unfinished(record: &Record) -> String {
+    let mut text = format!("{} {}(", record.thread, record.call.name());
+    arguments(&mut text, record);
+    text.push_str(" <unfinished ...>");
+    text
+}
+
+/// `12345 <... msgrcv resumed> {type=1, 64 bytes}) = 64 <0.250000>`: what was not known before.
+pub fn resumed(record: &Record) -> String {
+    let mut text = format!("{} <... {} resumed>", record.thread, record.call.name());
+    if let (Call::Msgrcv, Ok(length)) = (record.call, u64::try_from(record.result)) {
+        text.push(' ');
+        text.push_str(&message(record, length));
+    }
+    outcome(&mut text, record);
+    text
+}
+
+fn outcome(text: &mut String, record: &Record) {
     let seconds = record.nanoseconds / 1_000_000_000;
     let micros = record.nanoseconds / 1000 % 1_000_000;
     let result = result(record);
     // Writing to a string cannot fail.
     let _ = write!(text, ") = {result} <{seconds}.{micros:06}>");
-    text
 }
 
 fn result(record: &Record) -> String {
@@ -57,8 +80,8 @@ fn arguments(text: &mut String, record: &Record) {
         }
         Call::Msgrcv => {
             let message = match u64::try_from(record.result) {
-                Ok(length) => message(record, length),
-                Err(_) => address(b).into_owned(),
+                Ok(length) if record.phase != Phase::Asleep => message(record, length),
+                _ => address(b).into_owned(),
             };
             let wanted = d.cast_signed();
             format!(
@@ -262,6 +285,7 @@ mod tests {
         all[..detail.len()].copy_from_slice(detail);
         Record {
             call,
+            phase: Phase::Whole,
             thread: 12345,
             waits: 0,
             nanoseconds: 1_250,
@@ -330,6 +354,28 @@ mod tests {
         ] {
             assert_eq!(line(&record), format!("12345 {expected} <0.000001>"));
         }
+    }
+
+    #[test]
+    fn a_call_that_sleeps_is_two_lines() {
+        let one = 1u64.to_le_bytes();
+        let mut asleep = record(Call::Msgrcv, [3, 0x1000, 100, -2, 0], 0, &[]);
+        asleep.phase = Phase::Asleep;
+        let begun = "12345 msgrcv(3, 0x1000, 100, -2, 0 <unfinished ...>";
+        assert_eq!(unfinished(&asleep), begun);
+        for (result, detail, expected) in [
+            (64, &one[..], " {type=1, 64 bytes}) = 64"),
+            (-43, &[], ") = -1 EIDRM (Identifier removed)"),
+        ] {
+            let mut awake = record(Call::Msgrcv, [3, 0x1000, 100, -2, 0], result, detail);
+            awake.phase = Phase::Awake;
+            let expected = format!("12345 <... msgrcv resumed>{expected} <0.000001>");
+            assert_eq!(resumed(&awake), expected);
+        }
+        let taken = record(Call::Semop, [7, 0x1000, 1, 0, 0], 0, &[0; 6]);
+        let begun = "12345 semop(7, [{0, 0, 0}], 1 <unfinished ...>";
+        assert_eq!(unfinished(&taken), begun);
+        assert_eq!(resumed(&taken), "12345 <... semop resumed>) = 0 <0.000001>");
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Calls that are recorded as they are made: what `tombolo run --trace` prints.
 //!
+//! `msgsnd`, `msgrcv`, `semop` and `semtimedop` may sleep, and are then recorded before as well.
+//!
 //! **Cost.** Two looks at the clock and at the thread's count of sleeps, some 0.5 µs; what a call
 //! was given by an address is copied once more. Who does not trace has no [`Traced`], and pays
 //! nothing.
@@ -9,13 +11,14 @@ use std::ffi::c_void;
 use std::time::Instant;
 use sysv::abi::*;
 use sysv::{Calls, Result};
-use userspace::trace::{Call, DETAIL, Record, Writer};
+use userspace::trace::{Call, DETAIL, Phase, Record, Writer};
+use userspace::under_way::{self, UnderWay};
 
 /// The calls of `C`, each of which is recorded when it is over.
 #[derive(Clone, Copy, Debug)]
-pub struct Traced<'t, C> {
+pub struct Traced<C> {
     calls: C,
-    writer: &'t Writer,
+    writer: &'static Writer,
 }
 
 /// A call that is under way.
@@ -41,9 +44,9 @@ fn copy(to: &mut [u8], address: usize) {
     }
 }
 
-impl<'t, C: Calls> Traced<'t, C> {
+impl<C: Calls> Traced<C> {
     /// Records the calls of `calls`.
-    pub fn new(calls: C, writer: &'t Writer) -> Self {
+    pub fn new(calls: C, writer: &'static Writer) -> Self {
         Self { calls, writer }
     }
 
@@ -55,6 +58,41 @@ impl<'t, C: Calls> Traced<'t, C> {
         }
     }
 
+    /// A call that may sleep: it is known to the thread until [`end_of_sleeper`](Self::end_of_sleeper).
+    fn may_sleep(&self, begun: &Begun, call: Call, arguments: [usize; 5]) -> Option<UnderWay> {
+        let record = Record {
+            call,
+            phase: Phase::Whole,
+            thread: thread(),
+            waits: 0,
+            nanoseconds: begun.at.elapsed().as_nanos() as u64,
+            result: 0,
+            arguments: arguments.map(|argument| argument as u64),
+            detail: begun.detail,
+        };
+        under_way::begin(UnderWay {
+            writer: self.writer,
+            pid: process(),
+            record,
+        })
+    }
+
+    fn end_of_sleeper<T: Copy>(
+        &self,
+        (begun, interrupted): (&Begun, Option<UnderWay>),
+        call: Call,
+        arguments: [usize; 5],
+        result: Result<T>,
+        number: impl Fn(T) -> i64,
+    ) -> Result<T> {
+        let phase = if under_way::end(interrupted) {
+            Phase::Awake
+        } else {
+            Phase::Whole
+        };
+        self.record(begun, (call, phase), arguments, result, number)
+    }
+
     fn end<T: Copy>(
         &self,
         begun: &Begun,
@@ -63,12 +101,21 @@ impl<'t, C: Calls> Traced<'t, C> {
         result: Result<T>,
         number: impl Fn(T) -> i64,
     ) -> Result<T> {
+        self.record(begun, (call, Phase::Whole), arguments, result, number)
+    }
+
+    fn record<T: Copy>(
+        &self,
+        begun: &Begun,
+        (call, phase): (Call, Phase),
+        arguments: [usize; 5],
+        result: Result<T>,
+        number: impl Fn(T) -> i64,
+    ) -> Result<T> {
         let record = Record {
             call,
-            thread: rustix::thread::gettid()
-                .as_raw_nonzero()
-                .get()
-                .cast_unsigned(),
+            phase,
+            thread: thread(),
             waits: (sleeps() - begun.sleeps) as u32,
             nanoseconds: begun.at.elapsed().as_nanos() as u64,
             result: match result {
@@ -78,10 +125,19 @@ impl<'t, C: Calls> Traced<'t, C> {
             arguments: arguments.map(|argument| argument as u64),
             detail: begun.detail,
         };
-        let pid = rustix::process::getpid().as_raw_nonzero().get();
-        self.writer.record(pid.cast_unsigned(), &record);
+        self.writer.record(process(), &record);
         result
     }
+}
+
+fn thread() -> u32 {
+    let thread = rustix::thread::gettid().as_raw_nonzero().get();
+    thread.cast_unsigned()
+}
+
+fn process() -> u32 {
+    let process = rustix::process::getpid().as_raw_nonzero().get();
+    process.cast_unsigned()
 }
 
 /// A negative `int` as a word: its bits, as C widens them.
@@ -95,7 +151,7 @@ fn nothing((): ()) -> i64 {
 
 // SAFETY: every call goes to `C`, which keeps to the contract; what is copied beside it is copied
 // by `foreign`, which bad addresses do not hurt.
-unsafe impl<C: Calls> Calls for Traced<'_, C> {
+unsafe impl<C: Calls> Calls for Traced<C> {
     fn shmget(&self, key: key_t, size: usize, flags: i32) -> Result<i32> {
         let begun = self.begin();
         let result = self.calls.shmget(key, size, flags);
@@ -146,10 +202,12 @@ unsafe impl<C: Calls> Calls for Traced<'_, C> {
         let mut begun = self.begin();
         // Before the call, as it was given.
         copy(&mut begun.detail[..8], message.expose_provenance());
+        let arguments = [word(id), message.addr(), size, word(flags), 0];
+        let interrupted = self.may_sleep(&begun, Call::Msgsnd, arguments);
         // SAFETY: the caller's promise.
         let result = unsafe { self.calls.msgsnd(id, message, size, flags) };
-        let arguments = [word(id), message.addr(), size, word(flags), 0];
-        self.end(&begun, Call::Msgsnd, arguments, result, nothing)
+        let state = (&begun, interrupted);
+        self.end_of_sleeper(state, Call::Msgsnd, arguments, result, nothing)
     }
 
     unsafe fn msgrcv(
@@ -161,11 +219,6 @@ unsafe impl<C: Calls> Calls for Traced<'_, C> {
         flags: i32,
     ) -> Result<usize> {
         let mut begun = self.begin();
-        // SAFETY: the caller's promise.
-        let result = unsafe { self.calls.msgrcv(id, message, size, message_type, flags) };
-        if result.is_ok() {
-            copy(&mut begun.detail[..8], message.expose_provenance());
-        }
         let arguments = [
             word(id),
             message.addr(),
@@ -173,7 +226,14 @@ unsafe impl<C: Calls> Calls for Traced<'_, C> {
             message_type as usize,
             word(flags),
         ];
-        self.end(&begun, Call::Msgrcv, arguments, result, |length| {
+        let interrupted = self.may_sleep(&begun, Call::Msgrcv, arguments);
+        // SAFETY: the caller's promise.
+        let result = unsafe { self.calls.msgrcv(id, message, size, message_type, flags) };
+        if result.is_ok() {
+            copy(&mut begun.detail[..8], message.expose_provenance());
+        }
+        let state = (&begun, interrupted);
+        self.end_of_sleeper(state, Call::Msgrcv, arguments, result, |length| {
             length as i64
         })
     }
@@ -197,10 +257,12 @@ unsafe impl<C: Calls> Calls for Traced<'_, C> {
         let mut begun = self.begin();
         let shown = count.min(DETAIL / size_of::<sembuf>()) * size_of::<sembuf>();
         copy(&mut begun.detail[..shown], operations.expose_provenance());
+        let arguments = [word(id), operations.addr(), count, 0, 0];
+        let interrupted = self.may_sleep(&begun, Call::Semop, arguments);
         // SAFETY: the caller's promise.
         let result = unsafe { self.calls.semop(id, operations, count) };
-        let arguments = [word(id), operations.addr(), count, 0, 0];
-        self.end(&begun, Call::Semop, arguments, result, nothing)
+        let state = (&begun, interrupted);
+        self.end_of_sleeper(state, Call::Semop, arguments, result, nothing)
     }
 
     unsafe fn semtimedop(
@@ -215,10 +277,12 @@ unsafe impl<C: Calls> Calls for Traced<'_, C> {
         copy(time, timeout.expose_provenance());
         let shown = count.min(list.len() / size_of::<sembuf>()) * size_of::<sembuf>();
         copy(&mut list[..shown], operations.expose_provenance());
+        let arguments = [word(id), operations.addr(), count, timeout.addr(), 0];
+        let interrupted = self.may_sleep(&begun, Call::Semtimedop, arguments);
         // SAFETY: the caller's promise.
         let result = unsafe { self.calls.semtimedop(id, operations, count, timeout) };
-        let arguments = [word(id), operations.addr(), count, timeout.addr(), 0];
-        self.end(&begun, Call::Semtimedop, arguments, result, nothing)
+        let state = (&begun, interrupted);
+        self.end_of_sleeper(state, Call::Semtimedop, arguments, result, nothing)
     }
 
     unsafe fn semctl(&self, id: i32, number: i32, command: i32, argument: usize) -> Result<i32> {
@@ -240,9 +304,9 @@ mod tests {
     fn calls_are_recorded_with_what_they_were_given_and_answered() {
         let path = std::env::temp_dir().join(format!("traced-{}", std::process::id()));
         let mut reader = Reader::create(&path, 0o600).unwrap();
-        let writer = Writer::open(&path).unwrap();
+        let writer: &'static Writer = Box::leak(Box::new(Writer::open(&path).unwrap()));
         std::fs::remove_file(&path).unwrap();
-        let calls = Traced::new(sysv::Kernel, &writer);
+        let calls = Traced::new(sysv::Kernel, writer);
         let id = calls.semget(IPC_PRIVATE, 2, 0o600).unwrap();
         let operations = [sembuf {
             sem_num: 1,

@@ -70,6 +70,7 @@ pub mod space;
 mod spin;
 mod table;
 pub mod trace;
+pub mod under_way;
 
 pub use caller::{Caller, Capability};
 pub use layout::Facility;

@@ -15,7 +15,7 @@ use crate::list::{push, remove};
 use crate::process::index_of;
 use crate::space::{Inside, Space};
 use crate::spin::Turn;
-use crate::{cancel, left};
+use crate::{cancel, left, under_way};
 use shmem::journal::Tx;
 use shmem::sleep;
 use shmem::wait::Patience;
@@ -147,6 +147,7 @@ impl Space {
     ) -> Result<(Inside<'s>, Woken)> {
         let _asleep = left::note(kind, node, self.mine.load());
         let blocked = before.finish_blocked();
+        under_way::sleeps();
         let slice = patience.slice(SLICE);
         let slept = sleep::sleep_taking_signals(self.region(), node, WAITS as u32, slice, &blocked);
         let inside = self.enter_blocked(kind, blocked)?;

@@ -23,6 +23,12 @@
 //! reader asks whether the process runs, and skips the slot if it does not. If the reader is killed
 //! or stopped, the ring fills up.
 //!
+//! **A call that sleeps** is recorded twice: when it first goes to sleep, and when it is over (see
+//! [`under_way`](crate::under_way)).
+//!
+//! **Who writes** shares a lock on a byte of the file by a mapping, as who uses a name space does,
+//! and so do the children that it forks: the reader knows when nobody is left ([`is_written`]).
+//!
 //! **A full ring.** A writer waits, in slices of a millisecond, as long as the reader goes on. If
 //! it has not moved for a second, it is taken for stopped: from then until it moves records are
 //! counted as lost, and nobody waits. If it has died, nothing is recorded any more.
@@ -33,7 +39,7 @@
 //! **A peer that lies** can write nonsense into records: the reader takes every number for nothing
 //! but a number.
 
-use shmem::anchor::Process;
+use shmem::anchor::{LockFile, Process};
 use shmem::arena::Arena;
 use shmem::layout::Layout;
 use shmem::sync::Ordering;
@@ -42,13 +48,13 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use sysv::{Errno, Result};
 
-const MAGIC_WORD: u64 = u64::from_le_bytes(*b"traces\x01\x01");
+const MAGIC_WORD: u64 = u64::from_le_bytes(*b"traces\x02\x01");
 
 /// The beginning of the file.
 mod header {
     shmem::layout! {
         "trace", 320;
-        MAGIC: 8 @ 0, "its maker", "0x01 0x01 and the letters of traces";
+        MAGIC: 8 @ 0, "its maker", "0x01 0x02 and the letters of traces";
         HEAD: 8 @ 64, "the reader", "next ticket to read; the lower half is a futex word";
         TAIL: 8 @ 128, "writers, by compare-exchange", "next ticket to write";
         LOST: 8 @ 192, "writers", "records that were not written";
@@ -75,6 +81,8 @@ const SLOTS: usize = 1 << 14;
 const HEAD_LENGTH: usize = (header::LAYOUT.size + SLOTS * slot::LAYOUT.size).next_multiple_of(4096);
 /// The arena wants some; nothing is there.
 const PAGES: usize = 4096;
+/// The byte that everybody locks who writes: beyond the end of the file.
+const WRITERS_BYTE: u64 = 1 << 60;
 /// How long the reader may stand still before nobody waits for it.
 const STILL: Duration = Duration::from_secs(1);
 const SLICE: Duration = Duration::from_millis(1);
@@ -136,11 +144,28 @@ impl Call {
 /// Bytes of what a call was given or has got by an address.
 pub const DETAIL: usize = 88;
 
+/// How far a call has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// It is over, and has not slept.
+    Whole,
+    /// It goes to sleep: nothing is known yet of its result, and its time is that until now.
+    Asleep,
+    /// It is over, and was recorded as asleep before.
+    Awake,
+}
+
+impl Phase {
+    const ALL: [Self; 3] = [Self::Whole, Self::Asleep, Self::Awake];
+}
+
 /// A call that was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record {
     /// Which.
     pub call: Call,
+    /// How far it has come.
+    pub phase: Phase,
     /// The thread that made it.
     pub thread: u32,
     /// How often the thread slept in it.
@@ -170,7 +195,7 @@ impl Record {
         put(&(self.call as u32).to_le_bytes());
         put(&self.thread.to_le_bytes());
         put(&self.waits.to_le_bytes());
-        put(&[0; 4]);
+        put(&(self.phase as u32).to_le_bytes());
         put(&self.nanoseconds.to_le_bytes());
         put(&self.result.to_le_bytes());
         for argument in self.arguments {
@@ -190,6 +215,7 @@ impl Record {
             call: *Call::ALL.get(word(0) as usize)?,
             thread: word(4),
             waits: word(8),
+            phase: *Phase::ALL.get(word(12) as usize)?,
             nanoseconds: long(16),
             result: long(24).cast_signed(),
             arguments: [0, 1, 2, 3, 4].map(|number| long(32 + 8 * number)),
@@ -257,18 +283,19 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Maps the file of a trace.
+    /// Maps the file of a trace, and counts this process and every child that it forks among those
+    /// who write it, until it ends or calls `exec`.
     ///
     /// # Errors
     /// Those of `open` and `mmap`; `EUCLEAN` if it is no trace.
     pub fn open(path: &Path) -> Result<Self> {
         let arena = Arena::open(path, HEAD_LENGTH, PAGES)?;
         let magic = arena.region().load_u64(header::MAGIC, Ordering::Relaxed);
-        if magic == MAGIC_WORD {
-            Ok(Self { arena })
-        } else {
-            Err(Errno::UCLEAN)
+        if magic != MAGIC_WORD {
+            return Err(Errno::UCLEAN);
         }
+        arena.file().hold(WRITERS_BYTE)?.share_with_children();
+        Ok(Self { arena })
     }
 
     fn region(&self) -> &Region {
@@ -370,6 +397,11 @@ fn advance(region: &Region, ticket: u64) {
         Ordering::Relaxed,
         Ordering::Relaxed,
     );
+}
+
+/// Whether a process has the trace at a path open for writing. Where it can't be told none has.
+pub fn is_written(path: &Path) -> bool {
+    LockFile::new(path).is_ok_and(|file| file.is_held(WRITERS_BYTE).unwrap_or(false))
 }
 
 /// What the reader finds.

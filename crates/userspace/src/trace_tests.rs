@@ -25,6 +25,7 @@ impl Drop for Trace {
 fn record(number: u64) -> Record {
     Record {
         call: Call::ALL[number as usize % 12],
+        phase: Phase::ALL[number as usize % 3],
         thread: 7,
         waits: 1,
         nanoseconds: number,
@@ -134,6 +135,51 @@ fn a_claim_of_the_dead_is_skipped_and_one_of_the_living_waited_for() {
     region.u64(at).store(mine.written().0, Ordering::Release);
     assert_eq!(reader.take(), Some(Found::Record(record(9))));
     assert_eq!(reader.take(), Some(Found::Record(record(1))));
+    assert_eq!(reader.take(), None);
+}
+
+#[test]
+fn it_is_known_whether_anybody_writes() {
+    let (file, _reader, _writer) = Trace::new("used");
+    // The writer's own lock goes with this process, so the question is one of another file.
+    assert!(is_written(&file.0));
+    let other = file.0.with_extension("other");
+    let _ = std::fs::remove_file(&other);
+    let reader = Reader::create(&other, 0o600).unwrap();
+    let used = is_written(&other);
+    std::fs::remove_file(&other).unwrap();
+    assert!(!used);
+    drop(reader);
+    assert!(!is_written(&other), "nor where nothing is");
+}
+
+#[test]
+fn only_a_call_that_sleeps_is_recorded_before_and_once() {
+    use crate::under_way::{self, UnderWay};
+    let (_file, mut reader, writer) = Trace::new("asleep");
+    let writer: &'static Writer = Box::leak(Box::new(writer));
+    let call = |number| UnderWay {
+        writer,
+        pid: me(),
+        record: Record {
+            phase: Phase::Whole,
+            ..record(number)
+        },
+    };
+    let outer = under_way::begin(call(1));
+    assert!(outer.is_none());
+    under_way::sleeps();
+    under_way::sleeps();
+    // A handler's call, which does not sleep.
+    let interrupted = under_way::begin(call(2));
+    assert!(!under_way::end(interrupted));
+    under_way::sleeps();
+    assert!(under_way::end(outer));
+    under_way::sleeps();
+    let Some(Found::Record(found)) = reader.take() else {
+        panic!("it slept");
+    };
+    assert_eq!((found.nanoseconds, found.phase), (1, Phase::Asleep));
     assert_eq!(reader.take(), None);
 }
 

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/msg.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -33,6 +34,16 @@ static void start(const char *way, char *me)
         exit(0);
     }
     environ = one;
+    if (is(way, "number")) syscall(SYS_execve, me, arguments, one);
+    if (is(way, "numberat")) syscall(SYS_execveat, AT_FDCWD, me, arguments, one, 0);
+    if (is(way, "system") || is(way, "popen")) {
+        char command[4096], byte;
+        snprintf(command, sizeof command, "%s -; exit 3", me);
+        if (is(way, "system")) exit(WEXITSTATUS(system(command)) != 3 || !system(NULL));
+        FILE *pipe = popen(command, "r");
+        while (fread(&byte, 1, 1, pipe) == 1) putchar(byte);
+        exit(WEXITSTATUS(pclose(pipe)) != 3);
+    }
     if (is(way, "execv")) execv(me, arguments);
     if (is(way, "execvp")) execvp(me, arguments);
     if (is(way, "execl")) execl(me, me, "-", "2", "3", "4", "5", "6", "7", NULL);

@@ -53,8 +53,26 @@ int main(void)
     CHECK(fopen("/proc/sys/kernel/msgmax", "r+") == NULL && errno == EROFS);
     CHECK(open("/proc/sys/kernel/sem", O_WRONLY | O_TRUNC) == -1 && errno == EROFS);
     char number[32] = "";
+    long bytes = 0;
     int limit = open("/proc/sys/kernel/msgmnb", O_RDONLY);
     CHECK(read(limit, number, 31) > 0 && atol(number) == 67108864 && close(limit) == 0);
+    /* Other ways to write the same path. */
+    check(open("/proc//sys/../sysvipc/./msg", O_RDONLY), 0);
+    int folder = open("/proc", O_RDONLY | O_DIRECTORY);
+    check(openat(folder, "sysvipc/msg", O_RDONLY), 0);
+    CHECK(openat(folder, "sys/kernel/msgmax", O_RDWR) == -1 && errno == EROFS);
+    CHECK(close(folder) == 0);
+    char here[4096];
+    CHECK(getcwd(here, sizeof here));
+    CHECK(chdir("/proc/sysvipc") == 0 || chdir("/proc/sys") == 0);
+    check(open("../sysvipc/msg", O_RDONLY), 0);
+    CHECK(chdir("/proc/sys/kernel") == 0);
+    CHECK((stream = fopen("msgmnb", "r")) && fscanf(stream, "%ld", &bytes) == 1 && bytes == 67108864);
+    CHECK(fclose(stream) == 0);
+    CHECK(chdir(here) == 0);
+    int mine = open("msg", O_RDWR | O_CREAT | O_EXCL, 0640);
+    CHECK(mine == lowest && write(mine, "x", 1) == 1 && close(mine) == 0);
+    CHECK(openat(77, "msg", O_RDONLY) == -1 && errno == EBADF);
     /* What is none of these is as it was. */
     CHECK(open((char *)8, O_RDONLY) == -1 && errno == EFAULT);
     CHECK(open("/proc/sysvipc/none", O_RDONLY) == -1 && errno == ENOENT);

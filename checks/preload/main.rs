@@ -158,6 +158,10 @@ fn children_stay_in_it() {
         "execvp",
         "execlp",
         "vfork",
+        "number",
+        "numberat",
+        "system",
+        "popen",
     ];
     for way in ways {
         let expected = "queue 1\n2 arguments, ONE=1, queue 1\n";
@@ -168,6 +172,14 @@ fn children_stay_in_it() {
     let expected = "queue 1\n2 arguments, ONE=1, queue 1\n";
     let many = scene.run(&program, &["execl", "many"]);
     assert_eq!(answer(many), expected, "a large environment");
+    // A folder whose name the shell would take apart.
+    let odd = scene.0.join("it's; a folder");
+    std::fs::create_dir(&odd).expect("a folder");
+    for way in ["system", "popen", "execve"] {
+        let mut command = scene.command(&program, &[way]);
+        let output = command.env("TOMBOLO_SPACES", &odd).output();
+        assert_eq!(answer(output.expect("tombolo run")), expected, "{way}");
+    }
 }
 
 #[test]

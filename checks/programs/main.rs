@@ -21,7 +21,7 @@
 //! - `need`: what a piece needs, and which package has it
 //! - `side`: the two sides, and the comparison
 //! - `stage`: what a piece is played on
-//! - `measure`: `--measure NAME` times a piece on both sides, in turns
+//! - `measure`: `--measure NAME PAIRS` times a piece on both sides, in turns, and compares its rates
 //! - the others: the pieces
 #![allow(missing_docs)]
 
@@ -66,8 +66,12 @@ fn pieces() -> impl Iterator<Item = &'static Piece> {
     PIECES.iter().copied().flatten()
 }
 
+/// What is only measured.
+const MEASURED: &[&[Piece]] = &[stress::MEASURED, postgres::MEASURED];
+
 fn piece(name: &str) -> &'static Piece {
-    let found = pieces().find(|piece| piece.name == name);
+    let mut all = pieces().chain(MEASURED.iter().copied().flatten());
+    let found = all.find(|piece| piece.name == name);
     found.unwrap_or_else(|| panic!("no piece {name}"))
 }
 

@@ -21,26 +21,38 @@ pub const PIECES: &[Piece] = &[Piece {
     play: postgresql,
 }];
 
+/// Rates: what is told differs from run to run.
+pub const MEASURED: &[Piece] = &[Piece {
+    name: "postgresql_rates",
+    needs: PIECES[0].needs,
+    ordinary: true,
+    play: rates,
+}];
+
 const TRANSACTIONS: usize = 250;
 
-fn postgresql(stage: &Stage) {
-    let mut init = tool(stage, "initdb");
-    init.args([
-        "--pgdata=data",
-        "--username=tester",
-        "--auth=trust",
-        "--no-sync",
-        "--no-locale",
-    ]);
-    stage.run(init.arg("--encoding=UTF8"));
-    let settings = format!(
-        "shared_memory_type = sysv\ndynamic_shared_memory_type = sysv\nlisten_addresses = ''\n\
-         unix_socket_directories = '{}'\nfsync = off\nshared_buffers = 16MB\nmax_connections = 20\n",
-        stage.folder().display()
-    );
-    let defaults = stage.read("data/postgresql.conf");
-    stage.write("data/postgresql.conf", &(defaults + &settings));
+fn rates(stage: &Stage) {
+    initialize(stage);
+    let server = start(stage, "server.log");
+    stage.run(tool(stage, "pgbench").args(["--initialize", "--scale=5", "--quiet"]));
+    for (name, more) in [
+        ("tpc-b", &[][..]),
+        ("select", &["--select-only"]),
+        ("connect", &["--select-only", "--connect"]),
+    ] {
+        let mut bench = tool(stage, "pgbench");
+        bench.args(["--client=4", "--jobs=2", "--no-vacuum", "--time=3"]);
+        let ran = stage.run(bench.args(more));
+        let line = ran.out.lines().find_map(|line| line.strip_prefix("tps = "));
+        let rate = line.and_then(|line| line.split(' ').next()?.parse().ok());
+        stage.rate(name, rate.unwrap_or_else(|| panic!("no rate: {}", ran.out)));
+    }
+    server.signal(libc::SIGINT);
+    server.wait();
+}
 
+fn postgresql(stage: &Stage) {
+    initialize(stage);
     let server = start(stage, "first.log");
     stage.tell(&format!("segments: {}", segments(stage)));
     bench(stage);
@@ -58,6 +70,26 @@ fn postgresql(stage: &Stage) {
     server.signal(libc::SIGINT);
     stage.tell(&format!("server {}", server.wait()));
     stage.tell(&format!("segments: {}", segments(stage)));
+}
+
+/// Makes the data, and has its server use System V.
+fn initialize(stage: &Stage) {
+    let mut init = tool(stage, "initdb");
+    init.args([
+        "--pgdata=data",
+        "--username=tester",
+        "--auth=trust",
+        "--no-sync",
+        "--no-locale",
+    ]);
+    stage.run(init.arg("--encoding=UTF8"));
+    let settings = format!(
+        "shared_memory_type = sysv\ndynamic_shared_memory_type = sysv\nlisten_addresses = ''\n\
+         unix_socket_directories = '{}'\nfsync = off\nshared_buffers = 16MB\nmax_connections = 20\n",
+        stage.folder().display()
+    );
+    let defaults = stage.read("data/postgresql.conf");
+    stage.write("data/postgresql.conf", &(defaults + &settings));
 }
 
 /// The transactions of TPC-B by four clients, and whether the sums agree.

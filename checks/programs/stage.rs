@@ -148,6 +148,11 @@ impl Stage {
         told.push('\n');
     }
 
+    /// Tells how much was done in a second, to be compared by `--measure`.
+    pub fn rate(&self, name: &str, rate: f64) {
+        self.tell(&format!("{} {name} {rate}", crate::measure::RATE));
+    }
+
     /// The folder of the piece: empty at first, in memory, and gone afterwards.
     pub fn folder(&self) -> &Path {
         &self.folder

@@ -19,6 +19,38 @@ pub const PIECES: &[Piece] = &[
     },
 ];
 
+/// Rates: what is told differs from run to run.
+pub const MEASURED: &[Piece] = &[Piece {
+    name: "stress_ng_rates",
+    needs: &[Need::Program("stress-ng", "stress-ng")],
+    ordinary: false,
+    play: rates,
+}];
+
+fn rates(stage: &Stage) {
+    for (name, stressor) in [
+        ("msg", "--msg 1"),
+        ("sem-sysv", "--sem-sysv 1"),
+        ("shm-sysv", "--shm-sysv 1 --shm-sysv-bytes 1m"),
+    ] {
+        let mut command = stage.at(&stage.program("stress-ng"));
+        command
+            .args(stressor.split(' '))
+            .args(["--metrics", "--timeout", "2", "--temp-path"])
+            .arg(stage.folder());
+        let ran = stage.run(&mut command);
+        let text = format!("{}{}", ran.out, ran.err);
+        // NAME, OPERATIONS, seconds (real, user, system), operations a second
+        let words = text.lines().filter_map(|line| {
+            let words: Vec<_> = line.split_once("] ")?.1.split_whitespace().collect();
+            (words.first() == Some(&name)).then(|| words.get(5)?.parse().ok())?
+        });
+        let rate: Vec<f64> = words.collect();
+        assert_eq!(rate.len(), 1, "{text}");
+        stage.rate(name, rate[0]);
+    }
+}
+
 fn stress_ng(stage: &Stage) {
     for stressors in [
         "--msg 2 --msg-ops 100000",

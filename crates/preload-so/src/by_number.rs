@@ -5,6 +5,8 @@
 //! own.
 
 use crate::calls;
+use crate::environment::Strings;
+use crate::exec;
 use crate::next;
 use preload::{credentials, signals};
 use std::arch::naked_asm;
@@ -12,7 +14,7 @@ use std::ffi::{c_int, c_long, c_void};
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 /// Numbers below this one are looked up.
-const END: usize = 320;
+const END: usize = 384;
 
 /// One bit for each number that is served, or that has to be heard of.
 static SERVED: [u64; END / 64] = {
@@ -38,6 +40,8 @@ static SERVED: [u64; END / 64] = {
         libc::SYS_unshare,
         libc::SYS_setns,
         libc::SYS_rt_sigaction,
+        libc::SYS_execve,
+        libc::SYS_execveat,
     ];
     let mut bits = [0; END / 64];
     let mut at = 0;
@@ -103,18 +107,18 @@ unsafe extern "C" fn straight(number: c_long) -> c_long {
     )
 }
 
-/// Makes one of the calls that are only heard of; none has more than four arguments.
+/// Makes one of the calls that are only heard of; none has more than five arguments.
 ///
 /// # Safety
 /// As for the call.
-unsafe fn pass(number: c_long, a: usize, b: usize, c: usize, d: usize) -> c_long {
-    type Next = unsafe extern "C" fn(c_long, usize, usize, usize, usize) -> c_long;
+unsafe fn pass(number: c_long, [a, b, c, d, e]: [usize; 5]) -> c_long {
+    type Next = unsafe extern "C" fn(c_long, usize, usize, usize, usize, usize) -> c_long;
     // Relaxed: as in `start`.
     let next = PASS.load(Ordering::Relaxed);
     // SAFETY: the address of a `syscall`, which takes as many arguments as the number needs.
     let next = unsafe { std::mem::transmute::<*mut c_void, Next>(next) };
     // SAFETY: the caller's promise.
-    unsafe { next(number, a, b, c, d) }
+    unsafe { next(number, a, b, c, d, e) }
 }
 
 extern "C" fn failed(answer: c_long) -> c_long {
@@ -167,12 +171,28 @@ unsafe extern "C" fn serve(
         }
         // SAFETY: as above.
         libc::SYS_semctl => unsafe { calls::semctl(int(a), int(b), int(c), d) }.into(),
+        libc::SYS_execve => {
+            let exec = |environment: Strings| {
+                // SAFETY: as above.
+                unsafe { pass(number, [a, b, environment.expose_provenance(), 0, 0]) }
+            };
+            // SAFETY: as above.
+            unsafe { exec::execve_by(at(a).cast(), at(c).cast(), exec) }
+        }
+        libc::SYS_execveat => {
+            let exec = |environment: Strings| {
+                // SAFETY: as above.
+                unsafe { pass(number, [a, b, c, environment.expose_provenance(), e]) }
+            };
+            // SAFETY: as above.
+            unsafe { exec::execveat_by((int(a), int(e)), at(b).cast(), at(d).cast(), exec) }
+        }
         _ => {
             if number == libc::SYS_rt_sigaction && b != 0 {
                 signals::handled(int(a));
             }
             // SAFETY: as above.
-            let answer = unsafe { pass(number, a, b, c, d) };
+            let answer = unsafe { pass(number, [a, b, c, d, 0]) };
             match number {
                 libc::SYS_rt_sigaction => {}
                 libc::SYS_unshare | libc::SYS_setns => credentials::changed(),

@@ -109,6 +109,32 @@ impl Kept {
         }
     }
 
+    /// What an environment lacks of ours, as entries of it. `None` if it has everything. Takes
+    /// memory from the heap.
+    ///
+    /// # Safety
+    /// As for [`complete`](Self::complete).
+    pub unsafe fn missing(&self, given: Strings) -> Option<Vec<Vec<u8>>> {
+        let mut found = Found::default();
+        // SAFETY: the caller's promise.
+        for entry in unsafe { entries(given) } {
+            found.look(entry.to_bytes(), self.library());
+        }
+        if found.is_complete(self) {
+            return None;
+        }
+        let mut text = [0u8; LONGEST];
+        let preload = (!found.library)
+            .then(|| self.preload(given, &mut text))
+            .flatten();
+        let mut all: Vec<_> = preload.into_iter().collect();
+        if !found.space {
+            all.push(&self.space);
+            all.extend(self.trace.as_deref());
+        }
+        Some(all.iter().map(|entry| entry.to_bytes().to_vec()).collect())
+    }
+
     fn library(&self) -> &[u8] {
         self.library.as_deref().unwrap_or_default().to_bytes()
     }

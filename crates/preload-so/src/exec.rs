@@ -6,8 +6,10 @@
 //!   [`crate::environment`].
 //!
 //! libc's `execv`, `execl` and their like reach the kernel by an internal call, so each name has to
-//! be served; all of them go on to the next `execve`, which other preloads may serve. `system`, `popen`
-//! and a system call by number are not seen.
+//! be served; all of them go on to the next `execve`, which other preloads may serve. So is
+//! `syscall(SYS_execve, …)`. `system` and `popen` start a shell by an internal call as well: see
+//! [`crate::shell`]. What `wordexp` runs, and who enters the kernel by an instruction of his own, is
+//! not seen.
 //!
 //! Between `vfork` and `exec` memory is the parent's: nothing here takes any from the heap.
 
@@ -50,7 +52,7 @@ macro_rules! next {
 ///
 /// # Safety
 /// `environment` is null or an array of strings.
-unsafe fn with_ours(environment: Strings, then: impl FnOnce(Strings) -> c_int) -> c_int {
+unsafe fn with_ours<R>(environment: Strings, then: impl FnOnce(Strings) -> R) -> R {
     match kept() {
         // SAFETY: the caller's promise.
         Some(kept) => unsafe { kept.complete(environment, then) },
@@ -141,14 +143,27 @@ unsafe fn report_searched(file: *const c_char) {
 #[unsafe(no_mangle)]
 unsafe extern "C" fn execve(path: *const c_char, argv: Strings, envp: Strings) -> c_int {
     let next = next!(execve: Execve);
-    // SAFETY: the caller's promise.
-    if let Some(path) = unsafe { reported(path) } {
-        report(path, program::HERE, path);
-    }
     let exec = |envp| {
         // SAFETY: the caller's promise.
         unsafe { next(path, argv, envp) }
     };
+    // SAFETY: the caller's promise.
+    unsafe { execve_by(path, envp, exec) }
+}
+
+/// `execve` by a way that is given.
+///
+/// # Safety
+/// See `execve`.
+pub unsafe fn execve_by<R>(
+    path: *const c_char,
+    envp: Strings,
+    exec: impl FnOnce(Strings) -> R,
+) -> R {
+    // SAFETY: the caller's promise.
+    if let Some(path) = unsafe { reported(path) } {
+        report(path, program::HERE, path);
+    }
     // SAFETY: the caller's promise.
     unsafe { with_ours(envp, exec) }
 }
@@ -213,6 +228,24 @@ unsafe extern "C" fn execveat(
     flags: c_int,
 ) -> c_int {
     let next = next!(execveat: Execveat);
+    let exec = |envp| {
+        // SAFETY: the caller's promise.
+        unsafe { next(folder, path, argv, envp, flags) }
+    };
+    // SAFETY: the caller's promise.
+    unsafe { execveat_by((folder, flags), path, envp, exec) }
+}
+
+/// `execveat` by a way that is given.
+///
+/// # Safety
+/// See `execve`.
+pub unsafe fn execveat_by<R>(
+    (folder, flags): (c_int, c_int),
+    path: *const c_char,
+    envp: Strings,
+    exec: impl FnOnce(Strings) -> R,
+) -> R {
     // SAFETY: the caller's promise.
     if let Some(path) = unsafe { reported(path) }
         && (folder >= 0 || folder == libc::AT_FDCWD)
@@ -225,10 +258,6 @@ unsafe extern "C" fn execveat(
             report(path, folder, path);
         }
     }
-    let exec = |envp| {
-        // SAFETY: the caller's promise.
-        unsafe { next(folder, path, argv, envp, flags) }
-    };
     // SAFETY: the caller's promise.
     unsafe { with_ours(envp, exec) }
 }

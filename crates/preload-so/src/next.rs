@@ -66,5 +66,5 @@ names! {
     setuid seteuid setreuid setresuid setgid setegid setregid setresgid unshare setns
     sigaction signal bsd_signal ssignal sysv_signal __sysv_signal sigset
     longjmp _longjmp siglongjmp __longjmp_chk pthread_cancel
-    execve execvpe fexecve execveat posix_spawn posix_spawnp
+    execve execvpe fexecve execveat posix_spawn posix_spawnp system popen
 }

@@ -5,13 +5,19 @@
 //! its text. Limits can't be written this way: no library hears of a `write`.
 //!
 //! The next library is asked first, and its answer is replaced: then a path that is no string has
-//! been refused by the kernel before we look at it. Paths are taken as they are written, absolute.
+//! been refused by the kernel before we look at it. Relative paths are taken from the folder that
+//! they begin in, and `.`, `..` and `//` as what they mean.
+//!
+//! **Limits.** Who opens by number (`syscall(SYS_openat, …)`), and who reads by another path to the
+//! same files (a second mount of `proc`, a symbolic link of his own), sees the kernel's.
 
 use crate::errno;
 use crate::home::{say, space};
 use crate::next;
+use libc::AT_FDCWD;
 use preload::files::{self, File};
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
+use std::io::Write;
 use std::mem::transmute;
 use sysv::{Errno, Result, syscall};
 
@@ -19,6 +25,7 @@ const WRITE: usize = 1;
 const CLOSE: usize = 3;
 const LSEEK: usize = 8;
 const FCNTL: usize = 72;
+const READLINK: usize = 89;
 const MEMFD_CREATE: usize = 319;
 
 type Open = unsafe extern "C-unwind" fn(*const c_char, c_int, c_uint) -> c_int;
@@ -28,7 +35,7 @@ type Fopen = unsafe extern "C-unwind" fn(*const c_char, *const c_char) -> *mut l
 /// Exports the functions that answer a descriptor. Their last argument is there if the flags say so;
 /// a register more does no harm.
 macro_rules! export {
-    ($($name:ident: $type:ident($($before:ident: $what:ty)?);)*) => {
+    ($($name:ident: $type:ident($($before:ident: $what:ty)?) from $folder:expr;)*) => {
         $(
             /// # Safety
             /// As for libc's: `path` is a string, or no address of the caller's.
@@ -45,33 +52,33 @@ macro_rules! export {
                 // SAFETY: the caller's promise.
                 let answer = unsafe { next($($before,)? path, flags, mode) };
                 // SAFETY: the kernel has seen it.
-                unsafe { instead(answer, path, flags) }
+                unsafe { instead(answer, ($folder, path), flags) }
             }
         )*
     };
 }
 
 export! {
-    open: Open();
-    open64: Open();
-    __open_2: Open();
-    __open64_2: Open();
-    openat: OpenAt(folder: c_int);
-    openat64: OpenAt(folder: c_int);
-    __openat_2: OpenAt(folder: c_int);
-    __openat64_2: OpenAt(folder: c_int);
+    open: Open() from AT_FDCWD;
+    open64: Open() from AT_FDCWD;
+    __open_2: Open() from AT_FDCWD;
+    __open64_2: Open() from AT_FDCWD;
+    openat: OpenAt(folder: c_int) from folder;
+    openat64: OpenAt(folder: c_int) from folder;
+    __openat_2: OpenAt(folder: c_int) from folder;
+    __openat64_2: OpenAt(folder: c_int) from folder;
 }
 
 /// What stands for the answer to an `open`.
 ///
 /// # Safety
 /// `path` is what that answer was given for.
-unsafe fn instead(answer: c_int, path: *const c_char, flags: c_int) -> c_int {
+unsafe fn instead(answer: c_int, (folder, path): (c_int, *const c_char), flags: c_int) -> c_int {
     if answer == -1 && errno::get() == libc::EFAULT {
         return answer;
     }
     // SAFETY: the kernel has found a string there.
-    let Some((path, file)) = (unsafe { shown(path) }) else {
+    let Some((path, file)) = (unsafe { shown(folder, path) }) else {
         return answer;
     };
     if answer >= 0 {
@@ -94,11 +101,39 @@ fn substitute(path: &CStr, file: File, flags: c_int) -> c_int {
 ///
 /// # Safety
 /// `path` is a string.
-unsafe fn shown<'p>(path: *const c_char) -> Option<(&'p CStr, File)> {
+unsafe fn shown<'p>(folder: c_int, path: *const c_char) -> Option<(&'p CStr, File)> {
     // SAFETY: the caller's promise.
     let path = unsafe { CStr::from_ptr(path) };
-    let file = files::at(path.to_bytes())?;
-    space().map(|_| (path, file))
+    if !files::may_be(path.to_bytes()) {
+        return None;
+    }
+    space()?;
+    let mut base = [0; files::LONGEST];
+    let base = if path.to_bytes().starts_with(b"/") {
+        &[]
+    } else {
+        path_of(folder, &mut base)?
+    };
+    let file = files::within(base, path.to_bytes())?;
+    Some((path, file))
+}
+
+/// The path of a folder that is open, or of the one this process is in.
+fn path_of(folder: c_int, text: &mut [u8]) -> Option<&[u8]> {
+    let mut link = [0u8; 32];
+    let written = match folder {
+        AT_FDCWD => write!(&mut link[..], "/proc/self/cwd"),
+        _ => write!(&mut link[..], "/proc/self/fd/{folder}"),
+    };
+    written.ok()?;
+    let target = [
+        link.as_ptr() as usize,
+        text.as_mut_ptr() as usize,
+        text.len(),
+    ];
+    // SAFETY: a string that ends in NUL, and what is valid for writing.
+    let length = unsafe { syscall(READLINK, [target[0], target[1], target[2], 0, 0, 0]) };
+    text.get(..length.ok()?)
 }
 
 /// A descriptor of a file that holds the text.
@@ -185,7 +220,7 @@ unsafe fn stream_instead(
         return answer;
     }
     // SAFETY: the kernel has found a string there.
-    let Some((path, file)) = (unsafe { shown(path) }) else {
+    let Some((path, file)) = (unsafe { shown(AT_FDCWD, path) }) else {
         return answer;
     };
     if !answer.is_null() {

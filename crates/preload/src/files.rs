@@ -20,8 +20,47 @@ pub enum File {
     NextId(Facility),
 }
 
+/// Bytes of the longest path that leads to one of them.
+pub const LONGEST: usize = 256;
+
+/// Whether a path may lead to one of them, by its last part: cheap to ask of every path.
+pub fn may_be(path: &[u8]) -> bool {
+    let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+    ["/proc/sysvipc/", "/proc/sys/kernel/"]
+        .iter()
+        .any(|folder| {
+            let mut whole = [0; 64];
+            let end = folder.len() + name.len();
+            whole.get_mut(..end).is_some_and(|whole| {
+                whole[..folder.len()].copy_from_slice(folder.as_bytes());
+                whole[folder.len()..].copy_from_slice(name);
+                at(whole).is_some()
+            })
+        })
+}
+
+/// The file at a path that begins in a folder; both as they are written, with `.`, `..` and `//`.
+pub fn within(folder: &[u8], path: &[u8]) -> Option<File> {
+    let mut whole = [0; LONGEST];
+    let mut end = 0;
+    let parts = |path| <[u8]>::split(path, |byte| *byte == b'/');
+    for part in parts(folder).chain(parts(path)) {
+        match part {
+            b"" | b"." => {}
+            b".." => end = whole[..end].iter().rposition(|byte| *byte == b'/')?,
+            name => {
+                *whole.get_mut(end)? = b'/';
+                end += 1;
+                whole.get_mut(end..end + name.len())?.copy_from_slice(name);
+                end += name.len();
+            }
+        }
+    }
+    at(&whole[..end])
+}
+
 /// The file at an absolute path.
-pub fn at(path: &[u8]) -> Option<File> {
+fn at(path: &[u8]) -> Option<File> {
     let path = path.strip_prefix(b"/proc/sys")?;
     if let Some(name) = path.strip_prefix(b"vipc/") {
         return Some(File::Objects(match name {
@@ -221,6 +260,32 @@ mod tests {
             "",
         ] {
             assert!(at(other.as_bytes()).is_none(), "{other}");
+            assert!(!may_be(other.as_bytes()), "{other}");
+        }
+        for (folder, path) in [
+            ("", "/proc/sysvipc/msg"),
+            ("", "//proc/./sys/../sysvipc/msg"),
+            ("/proc", "sysvipc//msg"),
+            ("/proc/sysvipc", "msg"),
+            ("/proc/sys/kernel", "./../../sysvipc/msg"),
+        ] {
+            assert!(may_be(path.as_bytes()));
+            let found = within(folder.as_bytes(), path.as_bytes());
+            assert!(
+                matches!(found, Some(File::Objects(Facility::Msg))),
+                "{path}"
+            );
+        }
+        let long = "/".to_owned() + &"x".repeat(LONGEST);
+        for (folder, path) in [
+            ("/home", "msg"),
+            ("", "/../proc/../msg"),
+            ("", "/../../msg"),
+            (&long, "/msg"),
+        ] {
+            assert!(may_be(path.as_bytes()), "its name is one of them");
+            let found = within(folder.as_bytes(), path.as_bytes());
+            assert!(found.is_none(), "{folder} {path}");
         }
         std::fs::remove_dir_all(&folder).unwrap();
     }

@@ -1,10 +1,17 @@
 //! The mappings of this process, as `/proc/self/maps` has them.
+//!
+//! Since Linux 6.11 the file can be asked for one mapping after another (`PROCMAP_QUERY`), which
+//! spares the kernel to write out the path of each, and us to read it: three quarters of the time of
+//! a program that does nothing but attach and detach. Where it can't be asked, its text is read.
 
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
+use rustix::ioctl::{Updater, ioctl};
 use std::io::BufRead;
 use sysv::{Errno, Result};
 
 /// What is needed of a line of `/proc/self/maps`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Line {
     pub start: usize,
     pub end: usize,
@@ -19,7 +26,11 @@ pub struct Line {
 /// # Errors
 /// Those of opening and reading the file.
 pub fn for_each(mut what: impl FnMut(Line)) -> Result<()> {
-    for_each_line(|line| {
+    let file = open()?;
+    if ask(file.as_fd(), 0, &mut what)? {
+        return Ok(());
+    }
+    for_each_line(file.as_fd(), |line| {
         if let Some(line) = Line::parse(line) {
             what(line);
         }
@@ -31,7 +42,11 @@ pub fn for_each(mut what: impl FnMut(Line)) -> Result<()> {
 /// # Errors
 /// Those of opening and reading the file.
 pub fn for_each_shared(mut what: impl FnMut(Line)) -> Result<()> {
-    for_each_line(|line| {
+    let file = open()?;
+    if ask(file.as_fd(), query::SHARED, &mut what)? {
+        return Ok(());
+    }
+    for_each_line(file.as_fd(), |line| {
         let space = line.iter().position(|byte| *byte == b' ');
         let shared = space.and_then(|space| line.get(space + 4)) == Some(&b's');
         if let Some(line) = shared.then(|| Line::parse(line)).flatten() {
@@ -40,15 +55,85 @@ pub fn for_each_shared(mut what: impl FnMut(Line)) -> Result<()> {
     })
 }
 
+fn open() -> Result<OwnedFd> {
+    let path = c"/proc/self/maps";
+    rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// `struct procmap_query` of `linux/fs.h`.
+#[repr(C)]
+#[derive(Default)]
+struct Query {
+    size: u64,
+    flags: u64,
+    address: u64,
+    start: u64,
+    end: u64,
+    vma_flags: u64,
+    page_size: u64,
+    offset: u64,
+    inode: u64,
+    device_major: u32,
+    device_minor: u32,
+    name_size: u32,
+    build_id_size: u32,
+    name: u64,
+    build_id: u64,
+}
+
+mod query {
+    /// Shared mappings only.
+    pub const SHARED: u64 = 0x08;
+    /// That of the address, or the first above it.
+    pub const OR_NEXT: u64 = 0x10;
+    /// `_IOWR('f', 17, struct procmap_query)`.
+    pub const OPCODE: u32 = 0xc068_6611;
+}
+
+const _: () = assert!(size_of::<Query>() == 0x68);
+
+/// Asks for every mapping that the flags choose. False if the file can't be asked.
+fn ask(file: BorrowedFd<'_>, flags: u64, what: &mut impl FnMut(Line)) -> Result<bool> {
+    let mut address = 0;
+    loop {
+        let mut query = Query {
+            size: size_of::<Query>() as u64,
+            flags: flags | query::OR_NEXT,
+            address,
+            ..Query::default()
+        };
+        // SAFETY: the number belongs to that structure, of which the kernel is told the size, and no
+        // name and no build id are asked for.
+        let request = unsafe { Updater::<{ query::OPCODE }, Query>::new(&mut query) };
+        // SAFETY: as above; it changes nothing but the structure.
+        match unsafe { ioctl(file, request) } {
+            Ok(()) => {}
+            Err(Errno::NOENT) => return Ok(true),
+            Err(Errno::INTR | Errno::AGAIN) => continue,
+            // Nothing was told yet, so that the text can be read in its place.
+            Err(_) if address == 0 => return Ok(false),
+            Err(error) => return Err(error),
+        }
+        what(Line {
+            start: query.start as usize,
+            end: query.end as usize,
+            offset: query.offset as usize,
+            file: (
+                u64::from(query.device_major) << 32 | u64::from(query.device_minor),
+                query.inode,
+            ),
+        });
+        address = query.end;
+    }
+}
+
 /// Reads line by line, without memory from the heap: the program break is not to move because a
 /// segment is looked at.
-fn for_each_line(mut what: impl FnMut(&[u8])) -> Result<()> {
-    let path = c"/proc/self/maps";
-    let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+fn for_each_line(file: BorrowedFd<'_>, mut what: impl FnMut(&[u8])) -> Result<()> {
     let mut buffer = [0u8; 8192];
     let mut filled = 0;
     loop {
-        let got = match rustix::io::read(&file, &mut buffer[filled..]) {
+        let got = match rustix::io::read(file, &mut buffer[filled..]) {
             Ok(0) => return Ok(()),
             Ok(got) => got,
             Err(Errno::INTR) => continue,
@@ -98,4 +183,46 @@ impl Line {
 
 fn hex(digits: &[u8]) -> Option<usize> {
     usize::from_str_radix(str::from_utf8(digits).ok()?, 16).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arena::Arena;
+
+    /// Of a file that no other test maps.
+    fn of(file: (u64, u64), all: &[Line]) -> Vec<Line> {
+        let own = all.iter().filter(|line| line.file == file);
+        own.copied().collect()
+    }
+
+    #[test]
+    fn what_is_asked_for_is_what_the_text_says() {
+        // Not everywhere else the two agree about the device (overlayfs).
+        let path = std::path::Path::new("/dev/shm").join(format!("maps-{}", std::process::id()));
+        let _arena = Arena::create(&path, 0o600, 8192, 4096).unwrap();
+        let about = rustix::fs::stat(&path).unwrap();
+        let device = u64::from(rustix::fs::major(about.st_dev)) << 32
+            | u64::from(rustix::fs::minor(about.st_dev));
+        let file = (device, about.st_ino);
+        std::fs::remove_file(&path).unwrap();
+        let mut text = Vec::new();
+        let maps = open().unwrap();
+        for_each_line(maps.as_fd(), |line| text.extend(Line::parse(line))).unwrap();
+        let expected = of(file, &text);
+        assert!(!expected.is_empty());
+        let (mut every, mut shared) = (Vec::new(), Vec::new());
+        for_each(|line| every.push(line)).unwrap();
+        for_each_shared(|line| shared.push(line)).unwrap();
+        for all in [every, shared] {
+            assert_eq!(of(file, &all), expected);
+            let order = all.is_sorted_by(|a, b| a.end <= b.start);
+            assert!(order, "each once, in order");
+        }
+        // What no file of processes is can't be asked.
+        let null = std::fs::File::open("/dev/null").unwrap();
+        let mut told = 0;
+        assert_eq!(ask(null.as_fd(), 0, &mut |_| told += 1), Ok(false));
+        assert_eq!(told, 0);
+    }
 }

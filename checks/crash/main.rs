@@ -17,7 +17,7 @@
 //! - `queue_steps`: the same for a queue
 //! - `queue_deaths`: what waits for somebody who is killed
 //! - `queue_crowd`: many processes over one queue, and kills at random moments
-//! - `mailbox_steps`: the same for a mailbox
+//! - `mailbox_steps`, `mailbox_crowd`: the same for a mailbox
 //! - `service_steps`, `service_deaths`, `service_crowd`: the same for a service
 //! - `topic_steps`, `topic_deaths`, `topic_crowd`: the same for a topic
 //! - `space_steps`: one process killed after each change of one call in user space
@@ -27,6 +27,7 @@
 mod board;
 mod kill;
 mod lifetime;
+mod mailbox_crowd;
 mod mailbox_steps;
 mod mutexes;
 mod names;
@@ -70,6 +71,7 @@ fn main() -> ExitCode {
         queue_deaths::CASES,
         queue_crowd::CASES,
         mailbox_steps::CASES,
+        mailbox_crowd::CASES,
         service_steps::CASES,
         service_deaths::CASES,
         service_crowd::CASES,

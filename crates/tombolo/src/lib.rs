@@ -72,6 +72,8 @@ pub mod mailbox_store;
 mod mailbox_taker;
 #[cfg(all(test, not(loom)))]
 mod mailbox_tests;
+#[cfg_attr(loom, allow(dead_code, reason = "loom models the words alone"))]
+mod mailbox_waits;
 #[cfg_attr(loom, allow(dead_code, reason = "loom models parts of it"))]
 mod participant;
 #[cfg(not(loom))]

@@ -3,15 +3,7 @@
 //! # Protocol
 //! Everything that counts changes under the lock and by the journal, so a change happens whole or
 //! not at all. Who finds nothing, or no room, says under the same lock what it waits for; who
-//! changes something sees under the lock whom that may concern, and rings when it has unlocked.
-//!
-//! - `[MAILBOX_WAITS]` A waiter registers on its bell, takes the lock, finds nothing, stores WANTS and
-//!   NUMBER, sets its bit in WAITING, unlocks, and sleeps. Of it and of one who changes something
-//!   one has the lock first. If it is the waiter, the other sees the bit (by `[LOCK]`), and the bell
-//!   that was registered before it. If it is the other, the waiter finds what changed. Weaker, if
-//!   the bit were set without the lock: the waiter looks, the other changes and sees no bit, the
-//!   waiter sets it and sleeps through the change. Bits are taken back without the lock: then they
-//!   only cost a look at a bell that nobody is parked on.
+//! changes something sees under the lock whom that may concern, and rings when it has unlocked. See `mailbox_waits`.
 //!
 //! # Crash
 //! Who inherits the lock puts back what the dead one had begun, and rings for everybody, because
@@ -19,8 +11,9 @@
 //! told in `mailbox_members`.
 
 use crate::channel::Channel;
-use crate::mailbox_layout::{Shape, WORDS, layout, seat};
+use crate::mailbox_layout::{Shape, layout, seat};
 use crate::mailbox_store::{Message, Place, Store, Wanted};
+use crate::mailbox_waits::Seats;
 use shmem::Region;
 use shmem::journal::Tx;
 use shmem::lock::{Held, Taken};
@@ -81,45 +74,6 @@ impl Wants {
             5 => Self::Room(number),
             _ => return None,
         })
-    }
-}
-
-/// A set of seats.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Seats([u64; WORDS]);
-
-impl Seats {
-    /// The set that stands at an offset.
-    fn load(region: &Region, offset: usize, seated: usize) -> Self {
-        let mut words = [0; WORDS];
-        for (at, word) in words.iter_mut().take(seated.div_ceil(64)).enumerate() {
-            // Relaxed: ordered by the lock.
-            *word = region.load_u64(offset + at * 8, Ordering::Relaxed);
-        }
-        if let Some(word) = words.get_mut(seated / 64) {
-            *word &= (1 << (seated % 64)) - 1;
-        }
-        Self(words)
-    }
-
-    fn add(&mut self, seat: usize) {
-        self.0[seat / 64] |= 1 << (seat % 64);
-    }
-
-    fn iter(&self) -> impl Iterator<Item = usize> + use<> {
-        let words = self.0.into_iter().enumerate();
-        words.flat_map(|(at, word)| {
-            let mut left = word;
-            std::iter::from_fn(move || {
-                let bit = (left != 0).then(|| left.trailing_zeros() as usize)?;
-                left &= left - 1;
-                Some(at * 64 + bit)
-            })
-        })
-    }
-
-    fn is_empty(&self) -> bool {
-        self.0.iter().all(|word| *word == 0)
     }
 }
 
@@ -283,20 +237,12 @@ impl<'a> Inside<'a> {
     /// Has everybody woken who waits for something like that.
     #[inline]
     pub(crate) fn wake(&mut self, concerns: impl Fn(Wants) -> bool) {
-        let waiting = Seats::load(self.region, layout::WAITING, self.shape.seated(self.region));
-        if waiting.is_empty() {
-            return;
-        }
-        for at in waiting.iter() {
-            // Relaxed: ordered by the lock.
-            let wants = self.shape.at(at, seat::WANTS);
-            let wants = self.region.load_u32(wants, Ordering::Relaxed);
-            let number = self.shape.at(at, seat::NUMBER);
-            let number = self.region.load_u64(number, Ordering::Relaxed);
-            if Wants::from_words(wants, number).is_some_and(&concerns) {
-                self.rings.add(at);
-            }
-        }
+        let (waits, seated) = (
+            self.shape.waits(self.region),
+            self.shape.seated(self.region),
+        );
+        let concerns = |wants, number| Wants::from_words(wants, number).is_some_and(&concerns);
+        waits.concerned(seated, concerns, &mut self.rings);
     }
 
     /// Counts up a word that those who spin look at.

@@ -1,7 +1,8 @@
 //! What stands where in a `mailbox`.
 
 use crate::mailbox_store::{Store, layout as store, message, run};
-use crate::participant::{PARTICIPANT_SIZE, Place, layout as participant};
+use crate::mailbox_waits::{WORDS, Waits};
+use crate::participant::{Place, layout as participant};
 use crate::{channel, mailbox_store};
 use shmem::header::Kind;
 use shmem::heap::{self, HEADER, Heap};
@@ -14,10 +15,6 @@ use shmem::wait::{BELL_SIZE, Bell};
 
 /// Notes of the largest change, and more: see `journal`.
 const NOTES: usize = 320;
-/// Most members.
-pub const MOST: usize = 1024;
-/// Words of a set of members.
-pub const WORDS: usize = MOST / 64;
 
 /// The channel's own part of the segment, behind the header.
 pub mod layout {
@@ -50,21 +47,7 @@ pub mod layout {
     }
 }
 
-/// One seat in the table of members.
-pub mod seat {
-    use super::{BELL_SIZE, PARTICIPANT_SIZE};
-
-    shmem::layout! {
-        "mailbox seat", 64;
-        MEMBER: (PARTICIPANT_SIZE) @ 0, "the member, under the lock", "who posts or takes; a dead one's if it died instead of leaving";
-        BELL: (BELL_SIZE) @ 16, "the member registers, others ring", "rung when there may be what it waits for, and when all posters are gone";
-        WANTS: 4 @ 24, "the member, under the lock [MAILBOX_WAITS]", "what it waits for: any message 1, one of the type NUMBER 2, of a type up to it 3, of another type 4, room for NUMBER bytes 5";
-        ROLE: 4 @ 28, "the member, before it is in MEMBER", "a poster 1, a taker 2";
-        NUMBER: 8 @ 32, "the member, under the lock [MAILBOX_WAITS]", "see WANTS";
-        HELD: 8 @ 40, "the lock's holder, by journal", "the block in hand, or 0: a taker's message, which goes back if it dies, or a poster's that is being written";
-        DONE: 8 @ 48, "the member", "messages it has posted or taken so far";
-    }
-}
+pub use crate::mailbox_waits::{MOST, seat};
 
 /// Hash over everything above, and all that is in it.
 pub const LAYOUT_HASH: u64 = shmem::header::layout_hash(&[
@@ -183,6 +166,16 @@ impl Shape {
     pub fn seated(&self, view: &View) -> usize {
         // Relaxed: the lock orders it, or it is for who looks from outside.
         (view.load_u32(layout::SEATED, Ordering::Relaxed) as usize).min(self.members)
+    }
+
+    /// Those who wait.
+    #[inline]
+    pub(crate) fn waits<'a>(&self, region: &'a Region) -> Waits<'a> {
+        Waits {
+            region,
+            set: layout::WAITING,
+            seats: SEATS,
+        }
     }
 
     /// The lock.

@@ -212,25 +212,12 @@ pub(crate) fn died(inside: &Inside<'_>) -> Result<u64, Fault> {
 /// Says what the member of a seat waits for. Under the lock.
 pub(crate) fn wait_for(inside: &Inside<'_>, at: usize, wants: Wants) {
     let (shape, region) = (inside.shape(), inside.region());
-    let (wants, number) = wants.words();
-    // Relaxed, all: [MAILBOX_WAITS] is ordered by the lock.
-    region
-        .u32(shape.at(at, seat::WANTS))
-        .store(wants, Ordering::Relaxed);
-    region
-        .u64(shape.at(at, seat::NUMBER))
-        .store(number, Ordering::Relaxed);
-    region
-        .u64(layout::WAITING + at / 64 * 8)
-        .fetch_or(1 << (at % 64), Ordering::Relaxed);
+    shape.waits(region).wait_for(at, wants.words());
     shape.seat(at).set_asleep(region, true);
 }
 
 /// Says that the member of a seat waits no more. Without the lock, too.
 pub(crate) fn stop_waiting(shape: &Shape, region: &shmem::Region, at: usize) {
-    // Relaxed: [MAILBOX_WAITS], where it need not be seen.
-    region
-        .u64(layout::WAITING + at / 64 * 8)
-        .fetch_and(!(1 << (at % 64)), Ordering::Relaxed);
+    shape.waits(region).stop(at);
     shape.seat(at).set_asleep(region, false);
 }

@@ -95,6 +95,7 @@ impl Delivery<'_> {
 }
 
 impl Drop for Delivery<'_> {
+    #[inline]
     fn drop(&mut self) {
         let Found { lane, record } = self.found;
         // In a child that has it by a fork the cursor is still the parent's.

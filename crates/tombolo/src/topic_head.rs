@@ -64,10 +64,14 @@ pub struct Head {
     shape: Shape,
     ring: Ring,
     lane: usize,
-    /// What it wants next.
-    next: Point,
+    /// Offset of the lane's CLAIMED.
+    claimed: usize,
+    /// Whether the publisher may lap it at all: who is waited for can't be, by [TOPIC_HOLD].
+    may_be_lapped: bool,
     /// What it wants next is known to be gone.
     lapped: bool,
+    /// What it wants next.
+    next: Point,
 }
 
 impl Head {
@@ -89,8 +93,10 @@ impl Head {
             shape,
             ring,
             lane,
-            next,
+            claimed: shape.at(lane, lane::CLAIMED),
+            may_be_lapped: shape.policy() == Policy::Overrun,
             lapped: false,
+            next,
         })
     }
 
@@ -98,6 +104,34 @@ impl Head {
     #[inline]
     pub fn point(&self) -> Point {
         self.next
+    }
+
+    /// Appends the next message to a buffer and goes behind it, if a whole and sound one is there,
+    /// and answers its number. Everything else is for [`next`](Self::next) and
+    /// [`verify`](Self::verify) to tell apart; what the buffer holds then is nonsense.
+    #[inline(always)]
+    pub fn recv(&mut self, view: &View, to: &mut Vec<u8>) -> Option<u64> {
+        if self.lapped {
+            return None;
+        }
+        let Ok(Header::Message(record)) = self.ring.header(view, self.next.position) else {
+            return None;
+        };
+        let fits = view.append_to(record.offset, record.length, to);
+        // The ring lies inside the region, and a record inside the ring.
+        debug_assert!(fits.is_ok(), "{fits:?}");
+        self.verify(view, &record).ok()?;
+        let number = self.next.number;
+        self.pass(&record);
+        Some(number)
+    }
+
+    /// Whether something is at the next position. A publisher may write over it before the answer is
+    /// used.
+    #[inline(always)]
+    pub fn has_next(&self, view: &View) -> bool {
+        // Relaxed: who takes it looks again.
+        view.load_u64(self.ring.at(self.next.position), Ordering::Relaxed) != 0
     }
 
     /// The next record. A publisher may write over it before the answer is used.
@@ -116,7 +150,7 @@ impl Head {
 
     /// Says whether all that was read of the record, since [`next`](Self::next) answered it, is of
     /// the message that is next.
-    #[inline]
+    #[inline(always)]
     pub fn verify(&self, view: &View, record: &Record) -> Result<(), Unfit> {
         let number = number_of(view, record);
         if self.is_lapped(view) {
@@ -131,10 +165,9 @@ impl Head {
     /// Goes on behind a record that was found.
     #[inline]
     pub fn pass(&mut self, record: &Record) {
-        self.next = Point {
-            position: record.end,
-            number: self.next.number.wrapping_add(1),
-        };
+        // Word by word: it is loaded so.
+        self.next.position = record.end;
+        self.next.number = self.next.number.wrapping_add(1);
     }
 
     /// Takes note that [`verify`](Self::verify) found it lapped.
@@ -167,13 +200,17 @@ impl Head {
     /// Whether the publisher may have written over what is next, whatever the policy.
     #[inline]
     pub fn is_beyond_reach(&self, view: &View) -> bool {
-        is_lapped(&self.shape, view, self.lane, self.next.position)
+        is_gone(
+            view,
+            self.claimed,
+            self.next.position,
+            self.shape.capacity(),
+        )
     }
 
     #[inline]
     fn is_lapped(&self, view: &View) -> bool {
-        // Who is waited for can't be: [TOPIC_HOLD].
-        self.shape.policy() == Policy::Overrun && self.is_beyond_reach(view)
+        self.may_be_lapped && self.is_beyond_reach(view)
     }
 }
 
@@ -185,13 +222,19 @@ fn number_of(view: &View, record: &Record) -> u64 {
 }
 
 /// Whether what was read at a position, and behind it in the same record, may be from later.
-#[inline]
 fn is_lapped(shape: &Shape, view: &View, lane: usize, position: u64) -> bool {
+    let claimed = shape.at(lane, lane::CLAIMED);
+    is_gone(view, claimed, position, shape.capacity())
+}
+
+/// The same, where CLAIMED is at an offset.
+#[inline(always)]
+fn is_gone(view: &View, claimed: usize, position: u64, capacity: u64) -> bool {
     // [TOPIC_TEAR] acquire: what was read before the claim.
     fence(Ordering::Acquire);
     // [TOPIC_MARK] acquire.
-    let claimed = view.load_u64(shape.at(lane, lane::CLAIMED), Ordering::Acquire);
-    claimed.wrapping_sub(position) > shape.capacity()
+    let claimed = view.load_u64(claimed, Ordering::Acquire);
+    claimed.wrapping_sub(position) > capacity
 }
 
 /// Positions of the marks that lie within a ring and `margin` of the claim, as it is now.

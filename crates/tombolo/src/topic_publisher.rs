@@ -3,14 +3,15 @@
 use crate::channel::Channel;
 use crate::lane::Claim;
 use crate::topic::{self, BatchError, MANY, Options, Policy, PublishError};
-use crate::topic_layout::{Shape, lane};
+use crate::topic_layout::{Shape, layout};
 use crate::topic_members::{free_seat, leave_lane, take_lane};
 use crate::topic_tail::Tail;
-use shmem::sync::Ordering;
-use shmem::wait::{Moment, Patience};
+use shmem::header::has_ended_in;
+use shmem::wait::{Moment, Patience, is_parked, layout as bell};
 use shmem::zerocopy::{Immutable, IntoBytes};
 use shmem::{
-    Address, BytesMut, OpenError, OutOfBounds, Peers, Reason, Wait, Waiter, Waiting, barrier,
+    Address, BytesMut, OpenError, OutOfBounds, Peers, Reason, Wait, Waiter, Waiting, Window,
+    barrier,
 };
 use std::time::Duration;
 
@@ -20,10 +21,12 @@ use std::time::Duration;
 #[derive(Debug)]
 pub struct Publisher {
     lane: usize,
+    control: Window<{ layout::LAYOUT.size }>,
     tail: Tail,
     longest: usize,
     waiter: Waiter,
-    published: u32,
+    /// Rings until this process registers for cheap ones.
+    until_many: u32,
     channel: Channel<Shape>,
 }
 
@@ -63,14 +66,15 @@ impl Publisher {
         };
         let this = Self {
             lane,
+            control: Window::new(region, 0),
             tail,
             longest: shape.longest(),
             waiter,
-            published: 0,
+            until_many: MANY,
             channel,
         };
         // What a predecessor that died had no time to tell.
-        this.tell();
+        this.tail.tell();
         Ok(this)
     }
 
@@ -198,7 +202,7 @@ impl Publisher {
         })
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn claim(&mut self, length: usize, wait: Wait<'_>) -> Result<Claim, PublishError> {
         if !self.channel.is_mine() {
             return Err(PublishError::Forked);
@@ -209,7 +213,7 @@ impl Publisher {
                 longest: self.longest,
             });
         }
-        if self.channel.has_ended() {
+        if has_ended_in(&self.control) {
             return Err(PublishError::Removed);
         }
         match self.tail.claim(self.channel.region(), length) {
@@ -281,7 +285,7 @@ impl Publisher {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn write(&mut self, claim: Claim, message: &[u8]) {
         let region = self.channel.region();
         let fits = region.copy_in(claim.offset, message);
@@ -290,31 +294,19 @@ impl Publisher {
         self.tail.publish(region, claim);
     }
 
-    #[inline]
+    #[inline(always)]
     fn ring(&mut self) {
-        self.tell();
-        self.channel
-            .shape
-            .data(self.channel.region())
-            .ring_light(|| true);
-        self.published = self.published.wrapping_add(1);
-        if self.published == MANY {
-            barrier::register();
+        self.tail.tell();
+        if is_parked(self.control.u32(layout::DATA + bell::PARKED)) {
+            let data = self.channel.shape.data(self.channel.region());
+            data.ring_light(|| true);
         }
-    }
-
-    /// Stores how far it is, for who looks from outside.
-    #[inline]
-    fn tell(&self) {
-        let (region, shape) = (self.channel.region(), &self.channel.shape);
-        let point = self.tail.point();
-        // Relaxed, both: statistics.
-        let told = |word, value| {
-            let word = region.u64(shape.at(self.lane, word));
-            word.store(value, Ordering::Relaxed);
-        };
-        told(lane::SENT, point.number);
-        told(lane::TAIL, point.position);
+        if self.until_many > 0 {
+            self.until_many -= 1;
+            if self.until_many == 0 {
+                barrier::register();
+            }
+        }
     }
 }
 

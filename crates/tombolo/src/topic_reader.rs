@@ -32,6 +32,10 @@ impl Reader {
     }
 
     pub fn recv(&mut self, region: &Region) -> Got {
+        let mut bytes = vec![];
+        if let Some(number) = self.head.recv(region, &mut bytes) {
+            return Got::Message(number, std::mem::take(&mut self.untold), bytes);
+        }
         for _ in 0..3 {
             match self.head.next(region) {
                 Ok(Next::Nothing) => return Got::Nothing,

@@ -60,8 +60,8 @@ use crate::lane::{CLEAR_STEP, Claim, Damaged, Full, LINE, PADDING, POSITION_MAX,
 use crate::topic_head::{End, Point, end_of};
 use crate::topic_layout::{HEADER, Ring, Shape, lane, layout};
 use crate::topic_policy::Policy;
-use shmem::Region;
 use shmem::sync::{Ordering, fence};
+use shmem::{Circle, Region, Window};
 
 /// The publisher's end of a lane.
 #[derive(Debug)]
@@ -69,6 +69,8 @@ pub struct Tail {
     shape: Shape,
     lane: usize,
     ring: Ring,
+    headers: Circle,
+    words: Window<{ lane::LAYOUT.size }>,
     tail: u64,
     /// The number of the next message.
     number: u64,
@@ -80,8 +82,8 @@ pub struct Tail {
     cleared: u64,
     /// A claim was made and not published.
     open: bool,
-    /// The step whose mark was made last, + 1.
-    marked: u64,
+    /// Where the step ends whose mark was made last: the first record from there on leaves the next.
+    unmarked: u64,
 }
 
 impl Tail {
@@ -102,32 +104,25 @@ impl Tail {
             shape,
             lane,
             ring: shape.ring(lane),
+            headers: Circle::new(region, shape.ring(lane).at(0), shape.capacity()),
+            words: Window::new(region, shape.at(lane, 0)),
             tail,
             number,
             claimed,
             writable: tail,
             cleared: tail + LINE,
             open: false,
-            marked: marked.map_or(0, |position| position / shape.step() + 1),
+            unmarked: marked.map_or(0, |position| step_behind(&shape, position)),
         };
-        if let Some(last) = last {
+        if let Some(last) = last.filter(|last| *last >= this.unmarked) {
             // The predecessor may have died before it made the mark.
             this.mark(region, last);
         }
         Ok(this)
     }
 
-    /// Where the next message will be.
-    #[inline]
-    pub fn point(&self) -> Point {
-        Point {
-            position: self.tail,
-            number: self.number,
-        }
-    }
-
     /// Finds a place for a message of `length` bytes, no more than [`Shape::longest`].
-    #[inline]
+    #[inline(always)]
     pub fn claim(&mut self, region: &Region, length: usize) -> Result<Claim, Full> {
         let size = Ring::record_size(length as u64);
         let to_end = self.ring.left_behind(self.tail);
@@ -143,7 +138,7 @@ impl Tail {
         }
         self.open = true;
         if padding > 0 {
-            self.publish_header(region, PADDING | (padding - HEADER), padding);
+            self.publish_header(PADDING | (padding - HEADER), padding);
         }
         Ok(Claim {
             offset: self.ring.at(self.tail) + HEADER as usize,
@@ -152,18 +147,29 @@ impl Tail {
     }
 
     /// Publishes what was written at the claim, the last one made.
-    #[inline]
+    #[inline(always)]
     pub fn publish(&mut self, region: &Region, claim: Claim) {
         let (position, length) = (self.tail, claim.length as u64);
         // Relaxed: published by the header.
-        region
-            .u64(self.ring.at(position) + 8)
+        self.headers
+            .word(position + 8)
             .store(self.number, Ordering::Relaxed);
-        self.publish_header(region, length, Ring::record_size(length));
+        self.publish_header(length, Ring::record_size(length));
         self.open = false;
         // A lie about the last number must not stop it.
         self.number = self.number.wrapping_add(1);
-        self.mark(region, position);
+        if position >= self.unmarked {
+            self.mark(region, position);
+        }
+    }
+
+    /// Stores how far it is, for who looks from outside.
+    #[inline(always)]
+    pub fn tell(&self) {
+        // Relaxed, both: statistics.
+        let told = |word, value| self.words.u64(word).store(value, Ordering::Relaxed);
+        told(lane::SENT, self.number);
+        told(lane::TAIL, self.tail);
     }
 
     /// Makes it allowed to write up to `end`.
@@ -172,8 +178,8 @@ impl Tail {
         if end > self.claimed {
             self.claimed = end + self.shape.step();
             // [TOPIC_MARK] release: the marks made so far.
-            region
-                .u64(self.shape.at(self.lane, lane::CLAIMED))
+            self.words
+                .u64(lane::CLAIMED)
                 .store(self.claimed, Ordering::Release);
         }
         if self.shape.policy() == Policy::Overrun {
@@ -212,42 +218,43 @@ impl Tail {
         seats.filter(move |seat| self.held(region, *seat).is_some_and(|held| held < needed))
     }
 
-    #[inline]
-    fn publish_header(&mut self, region: &Region, word: u64, size: u64) {
+    #[inline(always)]
+    fn publish_header(&mut self, word: u64, size: u64) {
         let next = self.tail + size;
         if next >= self.cleared {
-            self.clear_ahead(region, next);
+            self.clear_ahead(next);
         }
         // [LANE_PUBLISH] release: the message and its number, and the zero where the next header
         // will be.
-        region
-            .u64(self.ring.at(self.tail))
+        self.headers
+            .word(self.tail)
             .store(PUBLISHED | word, Ordering::Release);
         self.tail = next;
+        // For the next one, if it is like this one: subscribers have this one meanwhile.
+        if next + size >= self.cleared && size <= CLEAR_STEP {
+            self.clear_ahead(self.cleared);
+        }
     }
 
     /// Clears the words where headers can stand from a position on, as far as a step goes and may
     /// be written.
-    fn clear_ahead(&mut self, region: &Region, from: u64) {
-        // The claim reaches a line beyond the record at least.
-        let to = (from + CLEAR_STEP).min(self.writable);
-        for position in (from..to).step_by(LINE as usize) {
+    fn clear_ahead(&mut self, from: u64) {
+        // What may be written ends between lines where a seat holds a position that is none of ours.
+        let to = (from + CLEAR_STEP).min(self.writable & !(LINE - 1));
+        let mut position = from;
+        while position < to {
             // Relaxed: published by the next header.
-            region
-                .u64(self.ring.at(position))
-                .store(0, Ordering::Relaxed);
+            self.headers.word(position).store(0, Ordering::Relaxed);
+            position += LINE;
         }
-        self.cleared = to;
+        self.cleared = to.max(from);
     }
 
-    /// Makes the mark for the record at a position, if it is the first of its step.
-    #[inline]
+    /// Makes the mark for the record at a position, the first of its step.
+    #[cold]
     fn mark(&mut self, region: &Region, position: u64) {
         let step = position / self.shape.step();
-        if step + 1 == self.marked {
-            return;
-        }
-        self.marked = step + 1;
+        self.unmarked = step_behind(&self.shape, position);
         // [TOPIC_MARK] release: the record.
         region
             .u64(self.shape.mark(self.lane, step % self.shape.marks()))
@@ -266,6 +273,11 @@ impl Tail {
         self.publish(region, claim);
         Ok(())
     }
+}
+
+/// Where the step ends in which a position is.
+fn step_behind(shape: &Shape, position: u64) -> u64 {
+    (position / shape.step() + 1) * shape.step()
 }
 
 /// How many seats may hold something: a subscriber may take another before the answer is used.

@@ -4,12 +4,15 @@
 
 use crate::Piece;
 use crate::need::Need;
+use crate::side::has_users;
 use crate::stage::Stage;
 
 const NEEDS: &[Need] = &[
     Need::Program("fakeroot-sysv", "fakeroot"),
     Need::Program("ipcs", "util-linux"),
     Need::Program("tar", "tar"),
+    // It gives files to others, which it does not survive to be refused as an invalid number.
+    Need::Right("users beside this one, which root has", has_users),
 ];
 
 pub const PIECES: &[Piece] = &[Piece {

@@ -16,6 +16,8 @@ pub enum Need {
     Php(&'static str, &'static str),
     /// A module of Python, and the distribution that has it, in the [`venv`].
     Python(&'static str, &'static str),
+    /// Something that this machine or user must allow: what it is, and whether it is there.
+    Right(&'static str, fn() -> bool),
 }
 
 impl Need {
@@ -32,50 +34,61 @@ impl Need {
                 python.exists()
                     && succeeds(Command::new(python).args(["-c", &format!("import {module}")]))
             }
+            Self::Right(_, has) => has(),
         }
     }
 
-    fn name(&self) -> &'static str {
-        let (Self::Program(name, _)
-        | Self::Perl(name, _)
-        | Self::Php(name, _)
-        | Self::Python(name, _)) = self;
-        name
-    }
-
-    /// How to get it, as a command.
-    fn install(&self) -> String {
+    /// What is missing, and how to get it.
+    fn advice(&self) -> String {
+        let installed = |name, how, package| {
+            format!(
+                "{name} is not installed ({how} install {package}; or all at once: cargo xtask programs)"
+            )
+        };
         match self {
-            Self::Program(_, package) | Self::Perl(_, package) | Self::Php(_, package) => {
-                format!("apt-get install {package}")
+            Self::Program(name, package) | Self::Perl(name, package) | Self::Php(name, package) => {
+                installed(name, "apt-get", package)
             }
-            Self::Python(_, package) => format!("pip install {package}"),
+            Self::Python(name, package) => installed(name, "pip", package),
+            Self::Right(what, _) => format!("it needs {what}"),
         }
     }
+}
+
+/// Whether real-time scheduling is allowed to a process of this user.
+pub fn may_run_in_real_time() -> bool {
+    let tried = std::thread::spawn(|| {
+        let lowest = libc::sched_param { sched_priority: 1 };
+        // SAFETY: valid for reading; 0 is this thread, which ends right after.
+        unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &lowest) == 0 }
+    });
+    tried.join().unwrap_or(false)
 }
 
 /// What is missing for a piece, and what to do about it.
 pub fn missing(piece: &Piece) -> Option<String> {
     let need = piece.needs.iter().find(|need| !need.is_there())?;
-    Some(format!(
-        "skipped: {} is not installed ({}; or all at once: cargo xtask programs)",
-        need.name(),
-        need.install()
-    ))
+    Some(format!("skipped: {}", need.advice()))
 }
 
 /// Prints what is missing for all pieces, a line each: `apt PACKAGE` or `pip VENV PACKAGE`.
 pub fn print_missing(pieces: impl Iterator<Item = &'static Piece>) -> ExitCode {
     let needs = pieces.flat_map(|piece| piece.needs);
-    let lines: BTreeSet<_> = needs
-        .filter(|need| !need.is_there())
-        .map(|need| match need {
+    let mut lines = BTreeSet::new();
+    for need in needs.filter(|need| !need.is_there()) {
+        match need {
             Need::Program(_, package) | Need::Perl(_, package) | Need::Php(_, package) => {
-                format!("apt {package}")
+                lines.insert(format!("apt {package}"));
             }
-            Need::Python(_, package) => format!("pip {} {package}", venv().display()),
-        })
-        .collect();
+            Need::Python(_, package) => {
+                lines.insert(format!("pip {} {package}", venv().display()));
+                if !answers("python3", &["-c", "import ensurepip"]) {
+                    lines.insert("apt python3-venv".to_owned());
+                }
+            }
+            Need::Right(..) => {}
+        }
+    }
     for line in lines {
         println!("{line}");
     }

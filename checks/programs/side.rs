@@ -11,6 +11,7 @@ use std::io::{Error, Result};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// The player has a shorter patience of its own, and cleans up then.
@@ -32,6 +33,15 @@ pub struct Played {
     pub took: Duration,
 }
 
+static ONE_USER: AtomicBool = AtomicBool::new(false);
+
+/// Whether there are other users where the pieces are played. In a user name space that an ordinary
+/// user makes there is nobody but himself.
+pub fn has_users() -> bool {
+    // Relaxed: it was stored before there were threads.
+    !ONE_USER.load(Ordering::Relaxed)
+}
+
 /// Sees to it that name spaces can be made: as root they can, others need a user name space, in
 /// which they stay who they are. False if the machine allows neither.
 pub fn prepare() -> bool {
@@ -39,6 +49,8 @@ pub fn prepare() -> bool {
     if unsafe { libc::unshare(libc::CLONE_NEWIPC) } == 0 {
         return true;
     }
+    // Relaxed: there is one thread yet.
+    ONE_USER.store(true, Ordering::Relaxed);
     // SAFETY: no arguments.
     let uid = unsafe { libc::geteuid() };
     // SAFETY: no arguments.

@@ -1,7 +1,7 @@
 //! Programs that exist to try System V: stress-ng with its verification, and rt-tests' svsematest.
 
 use crate::Piece;
-use crate::need::Need;
+use crate::need::{Need, may_run_in_real_time};
 use crate::stage::Stage;
 
 pub const PIECES: &[Piece] = &[
@@ -13,7 +13,13 @@ pub const PIECES: &[Piece] = &[
     },
     Piece {
         name: "svsematest",
-        needs: &[Need::Program("svsematest", "rt-tests")],
+        needs: &[
+            Need::Program("svsematest", "rt-tests"),
+            Need::Right(
+                "real-time scheduling, which root has (or: ulimit -r)",
+                may_run_in_real_time,
+            ),
+        ],
         ordinary: false,
         play: svsematest,
     },

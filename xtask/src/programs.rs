@@ -20,38 +20,46 @@ pub struct Options {
 
 /// Installs and runs.
 pub fn run(root: &Path, options: &Options) -> Result<()> {
-    if !options.no_install {
-        install(root, options)?;
-    }
+    let installed = options.no_install || install(root, options)?;
     if options.install {
+        if !installed {
+            bail!("not everything could be installed; the tests of the rest can be run");
+        }
         return Ok(());
     }
     crate::chores::test(root, "programs", false)
 }
 
-/// A test that can't be played says so itself, so that nothing here is fatal but a test binary that
-/// does not build.
-fn install(root: &Path, options: &Options) -> Result<()> {
+/// Answers whether everything is there now. A test that can't be played says so itself, so that
+/// nothing here is fatal but a test binary that does not build.
+fn install(root: &Path, options: &Options) -> Result<bool> {
     let mut packages = Vec::new();
+    let mut modules = Vec::new();
     for line in missing(root)?.lines() {
         match line.split(' ').collect::<Vec<_>>()[..] {
             ["apt", package] if !options.without.iter().any(|without| without == package) => {
                 packages.push(package.to_owned());
             }
-            ["pip", folder, package] => attempt(package, || python(Path::new(folder), package)),
+            ["pip", folder, package] => {
+                modules.push((PathBuf::from(folder), package.to_owned()));
+            }
             _ => {}
         }
     }
-    if !packages.is_empty() {
-        attempt(&packages.join(" "), || debian(&packages));
+    let mut all = packages.is_empty() || attempt(&packages.join(" "), || debian(&packages));
+    // After the packages, of which one makes Python's environments.
+    for (folder, package) in modules {
+        all &= attempt(&package, || python(&folder, &package));
     }
-    Ok(())
+    Ok(all)
 }
 
-fn attempt(what: &str, install: impl FnOnce() -> Result<()>) {
-    if let Err(error) = install() {
+fn attempt(what: &str, install: impl FnOnce() -> Result<()>) -> bool {
+    let installed = install();
+    if let Err(error) = &installed {
         eprintln!("programs: without {what}: {error:#}");
     }
+    installed.is_ok()
 }
 
 /// What the tests miss: `apt PACKAGE` or `pip FOLDER PACKAGE`, a line each.
@@ -102,11 +110,21 @@ fn debian(packages: &[String]) -> Result<()> {
 
 /// Into a virtual environment of the tests' own.
 fn python(folder: &Path, package: &str) -> Result<()> {
-    let pip: PathBuf = folder.join("bin/pip");
-    if !pip.exists() {
-        succeed(Command::new("python3").args(["-m", "venv"]).arg(folder))?;
+    let pip = || {
+        let mut pip = Command::new(folder.join("bin/python"));
+        pip.args(["-m", "pip", "--quiet"]);
+        pip
+    };
+    // One of a Python that has been upgraded since does not run any more.
+    if !pip()
+        .arg("--version")
+        .output()
+        .is_ok_and(|ran| ran.status.success())
+    {
+        let mut venv = Command::new("python3");
+        succeed(venv.args(["-m", "venv", "--clear"]).arg(folder))?;
     }
-    succeed(Command::new(pip).args(["install", "--quiet", package]))
+    succeed(pip().args(["install", package]))
 }
 
 fn succeed(command: &mut Command) -> Result<()> {

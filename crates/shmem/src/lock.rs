@@ -60,6 +60,7 @@ pub struct Held<'a> {
 
 impl<'a> Lock<'a> {
     /// The lock at `offset` bytes, a multiple of eight.
+    #[inline]
     pub fn new(region: &'a Region, offset: usize) -> Self {
         Self { region, offset }
     }
@@ -71,6 +72,7 @@ impl<'a> Lock<'a> {
             .load_u64(self.offset + layout::HOLDER, Ordering::Relaxed)
     }
 
+    #[inline]
     fn bell(&self) -> Bell<'a> {
         Bell::new(self.region, self.offset + layout::BELL)
     }
@@ -89,6 +91,7 @@ impl<'a> Lock<'a> {
     ///
     /// `is_dead` says whether the holder with that word is dead; it is asked only while the lock
     /// is held by somebody.
+    #[inline]
     pub fn take(
         &self,
         me: u64,
@@ -122,6 +125,7 @@ impl<'a> Lock<'a> {
         Some(Held { lock: *self, taken })
     }
 
+    #[inline]
     fn exchange(&self, from: u64, to: u64) -> bool {
         // [LOCK] acquire: what the last holder stored. Relaxed on failure: nothing is read then.
         self.region
@@ -132,6 +136,7 @@ impl<'a> Lock<'a> {
 }
 
 impl Drop for Held<'_> {
+    #[inline]
     fn drop(&mut self) {
         // [LOCK] release. SeqCst, and a read-modify-write, because it is also the full fence of
         // [BELL_PARK]: one instruction on x86 where a store and a fence would be two.

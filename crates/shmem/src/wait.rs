@@ -128,6 +128,7 @@ pub struct Bell<'a> {
 
 impl<'a> Bell<'a> {
     /// The bell at `offset` bytes, a multiple of four.
+    #[inline]
     pub fn new(region: &'a Region, offset: usize) -> Self {
         let light = false;
         Self {
@@ -139,6 +140,7 @@ impl<'a> Bell<'a> {
 
     /// A bell that may be rung by [`ring_light`](Self::ring_light). All who wait on it must know it
     /// as such.
+    #[inline]
     pub fn light(region: &'a Region, offset: usize) -> Self {
         let light = true;
         Self {

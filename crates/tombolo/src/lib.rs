@@ -43,6 +43,8 @@ mod fuzzing_topic;
 #[cfg(all(any(test, feature = "fuzzing"), not(loom)))]
 mod fuzzing_value;
 #[cfg(not(loom))]
+mod glance;
+#[cfg(not(loom))]
 pub mod inspect;
 #[cfg(not(loom))]
 mod inspect_parts;

@@ -99,6 +99,12 @@ pub struct Shape {
     servers: usize,
     request: usize,
     reply: usize,
+    // Follow from the others: where slots and messages begin, how far a reply is behind its request,
+    // and a slot's messages behind those of the one before.
+    slots: usize,
+    messages: usize,
+    request_room: usize,
+    both_rooms: usize,
 }
 
 impl Shape {
@@ -110,44 +116,41 @@ impl Shape {
         request: usize,
         reply: usize,
     ) -> Option<(Self, usize)> {
-        let shape = Self {
+        let shape = Self::shaped(calls, servers, request, reply)?;
+        Some((shape, shape.bytes()?))
+    }
+
+    /// `None` if the numbers can't be.
+    fn shaped(calls: usize, servers: usize, request: usize, reply: usize) -> Option<Self> {
+        let counts = (1..=MOST_CALLS).contains(&calls) && (1..=MOST_SERVERS).contains(&servers);
+        if !counts || request > LONGEST || reply > LONGEST {
+            return None;
+        }
+        let slots = (SEATS + servers * seat::LAYOUT.size).next_multiple_of(PAIR);
+        let request_room = (request::LAYOUT.size + request).next_multiple_of(PAIR);
+        let reply_room = (reply::LAYOUT.size + reply).next_multiple_of(PAIR);
+        Some(Self {
             calls,
             servers,
             request,
             reply,
-        };
-        Some((shape, shape.bytes()?))
+            slots,
+            messages: slots + calls * slot::LAYOUT.size,
+            request_room,
+            both_rooms: request_room.checked_add(reply_room)?,
+        })
     }
 
-    /// Bytes of the segment, `None` if the numbers can't be.
+    /// Bytes of the segment, `None` if it would be too long.
     fn bytes(&self) -> Option<usize> {
-        let counts =
-            (1..=MOST_CALLS).contains(&self.calls) && (1..=MOST_SERVERS).contains(&self.servers);
-        if !counts || self.request > LONGEST || self.reply > LONGEST {
-            return None;
-        }
-        let messages = self.request_room().checked_add(self.reply_room())?;
-        let length = messages
-            .checked_mul(self.calls)?
-            .checked_add(self.messages())?;
+        let messages = self.both_rooms.checked_mul(self.calls)?;
+        let length = messages.checked_add(self.messages)?;
         (length <= isize::MAX as usize).then_some(length)
-    }
-
-    fn request_room(&self) -> usize {
-        (request::LAYOUT.size + self.request).next_multiple_of(PAIR)
-    }
-
-    fn reply_room(&self) -> usize {
-        (reply::LAYOUT.size + self.reply).next_multiple_of(PAIR)
-    }
-
-    fn slots(&self) -> usize {
-        (SEATS + self.servers * seat::LAYOUT.size).next_multiple_of(PAIR)
     }
 
     /// Where the messages of the first slot begin.
     pub fn messages(&self) -> usize {
-        self.slots() + self.calls * slot::LAYOUT.size
+        self.messages
     }
 
     /// How many slots for calls there are.
@@ -161,11 +164,13 @@ impl Shape {
     }
 
     /// Longest request, in bytes.
+    #[inline]
     pub fn longest_request(&self) -> usize {
         self.request
     }
 
     /// Longest reply, in bytes.
+    #[inline]
     pub fn longest_reply(&self) -> usize {
         self.reply
     }
@@ -179,7 +184,7 @@ impl Shape {
     /// Offset of a word of a slot, one of [`slot`]'s.
     #[inline]
     pub fn at(&self, slot: usize, word: usize) -> usize {
-        self.slots() + slot * slot::LAYOUT.size + word
+        self.slots + slot * slot::LAYOUT.size + word
     }
 
     /// The place of a slot's client.
@@ -191,13 +196,13 @@ impl Shape {
     /// Offset of a slot's request, its header first.
     #[inline]
     pub fn request(&self, slot: usize) -> usize {
-        self.messages() + slot * (self.request_room() + self.reply_room())
+        self.messages + slot * self.both_rooms
     }
 
     /// Offset of a slot's reply, its header first.
     #[inline]
     pub fn reply(&self, slot: usize) -> usize {
-        self.request(slot) + self.request_room()
+        self.request(slot) + self.request_room
     }
 
     /// How many slots may have calls: a peer may begin to use another before the answer is used.

@@ -1,13 +1,14 @@
 //! The subscriber's side of `topic`: receiving, one by one, in batches and in place.
 
 use crate::channel::Channel;
+use crate::glance::glance;
 use crate::queue::Watch;
 use crate::topic::{self, MANY, Options, Policy, RecvError, Start};
 use crate::topic_delivery::{Delivery, Found, Received};
 use crate::topic_head::{Head, Next, Unfit};
 use crate::topic_layout::{Shape, layout, seat};
 use crate::topic_members::{Ended, attempt, ended, hold, leave_seat, move_cursor, take_seat};
-use shmem::sync::{Ordering, spin_loop};
+use shmem::sync::Ordering;
 use shmem::wait::{Moment, Patience};
 use shmem::zerocopy::{FromBytes, IntoBytes};
 use shmem::{Address, OpenError, Peers, Reason, Region, View, Wait, Waiter, Waiting, barrier};
@@ -17,9 +18,6 @@ use std::time::Duration;
 const ATTEMPTS: u64 = 1000;
 /// How often a subscriber whose patience is over starts anew when it is lapped.
 const TRIES: u32 = 16;
-/// Looks at one header before everything else is looked at, and how many of them without a pause.
-const GLANCE: u32 = if cfg!(loom) { 1 } else { 96 };
-const EAGER: u32 = 64;
 /// How many receipts a subscriber stays on a lane that always has messages.
 const QUOTA: u32 = 64;
 
@@ -410,14 +408,7 @@ impl Subscriber {
         let view = self.channel.view();
         let used = self.channel.shape.used(view) == 1 && self.left > 0;
         let head = self.heads.get(self.lane).filter(|_| used);
-        head.is_some_and(|head| {
-            (0..GLANCE).any(|look| {
-                if look >= EAGER {
-                    spin_loop();
-                }
-                head.has_next(view)
-            })
-        })
+        head.is_some_and(|head| glance(|| head.has_next(view)))
     }
 
     #[inline(never)]

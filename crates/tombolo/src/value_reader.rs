@@ -93,6 +93,7 @@ impl Reader {
     ///
     /// # Errors
     /// See [`ReadError`]; the buffer is left empty.
+    #[inline]
     pub fn get_into(&mut self, bytes: &mut Vec<u8>) -> Result<Option<u64>, ReadError> {
         self.read(0, bytes)
     }
@@ -155,6 +156,7 @@ impl Reader {
         }
     }
 
+    #[inline]
     fn read(&mut self, seen: u64, bytes: &mut Vec<u8>) -> Result<Option<u64>, ReadError> {
         loop {
             match self.slots.read(&self.opened.memory, seen, bytes) {
@@ -203,6 +205,7 @@ impl Reader {
     }
 
     /// Looks the channel up again, which has ended here.
+    #[cold]
     fn follow(&mut self) -> Result<(), ReadError> {
         let opened = match open::open_read_only(&self.address, &EXPECTED) {
             Err(error) if error.is_not_found() => return Err(ReadError::Removed),

@@ -39,7 +39,7 @@ pub mod layout {
         LATEST: 8 @ 320, "the writer that holds the lock [VALUE_LATEST]", "number of the latest whole message, 0 for none yet";
         BELL: (BELL_SIZE) @ 328, "waiters register, writers ring", "rung when there is a newer message";
         CAPACITY: 8 @ 384, "the initialiser", "longest message, in bytes";
-        SLOTS: 4 @ 392, "the initialiser", "how many slots there are, 2 to 8";
+        SLOTS: 4 @ 392, "the initialiser", "how many slots there are: 2, 4 or 8";
     }
 }
 
@@ -120,26 +120,31 @@ impl Slots {
         let capacity = usize::try_from(u64::from_ne_bytes(capacity)).ok()?;
         let count = u32::from_ne_bytes(count) as usize;
         let (slots, length) = Self::shaped(capacity, count)?;
-        ((2..=8).contains(&count) && length <= view.len()).then_some(slots)
+        (matches!(count, 2 | 4 | 8) && length <= view.len()).then_some(slots)
     }
 
     /// Longest message, in bytes.
+    #[inline]
     pub fn capacity(&self) -> usize {
         self.capacity
     }
 
     /// The lock that writers take.
+    #[inline]
     pub fn lock<'a>(&self, region: &'a Region) -> Lock<'a> {
         Lock::new(region, layout::LOCK)
     }
 
     /// The bell that a writer rings when it is done.
+    #[inline]
     pub fn bell<'a>(&self, region: &'a Region) -> Bell<'a> {
         Bell::new(region, layout::BELL)
     }
 
+    #[inline(always)]
     fn slot(&self, number: u64) -> usize {
-        FIRST_SLOT + (number % self.count as u64) as usize * self.stride
+        // A power of two.
+        FIRST_SLOT + (number as usize & (self.count - 1)) * self.stride
     }
 
     /// Number of the latest message, 0 if there is none. A peer may publish a newer one before the
@@ -170,6 +175,7 @@ impl Slots {
     ///
     /// # Errors
     /// If the message is longer than a slot.
+    #[inline]
     pub fn put_numbered(
         &self,
         region: &Region,
@@ -211,37 +217,53 @@ impl Slots {
     /// `to` is left empty if there is none or it can't be read.
     #[inline]
     pub fn read(&self, view: &View, seen: u64, to: &mut Vec<u8>) -> Read {
-        for _ in 0..TRIES {
-            to.clear();
-            let number = self.latest(view);
-            if number == seen || number == 0 {
-                return Read::Nothing;
+        match self.read_once(view, seen, to) {
+            Some(read) => read,
+            None => self.read_again(view, seen, to),
+        }
+    }
+
+    #[cold]
+    fn read_again(&self, view: &View, seen: u64, to: &mut Vec<u8>) -> Read {
+        for _ in 1..TRIES {
+            if let Some(read) = self.read_once(view, seen, to) {
+                return read;
             }
-            let slot = self.slot(number);
-            let whole = number.wrapping_mul(2);
-            // [VALUE_WHOLE] acquire.
-            if view.load_u64(slot + slot::SEQUENCE, Ordering::Acquire) != whole {
-                shmem::sync::spin_loop();
-                continue;
-            }
-            // Relaxed: acquired with the mark, and checked by the second look.
-            let length = view.load_u64(slot + slot::LENGTH, Ordering::Relaxed);
-            let fits = usize::try_from(length).is_ok_and(|length| {
-                length <= self.capacity
-                    && view.append_to(slot + slot::LAYOUT.size, length, to).is_ok()
-            });
-            // [VALUE_TEAR] acquire: the bytes before the second look.
-            fence(Ordering::Acquire);
-            if view.load_u64(slot + slot::SEQUENCE, Ordering::Relaxed) == whole {
-                if fits {
-                    return Read::Whole(number);
-                }
-                to.clear();
-                return Read::Damaged;
-            }
+            shmem::sync::spin_loop();
         }
         to.clear();
         Read::Overtaken
+    }
+
+    /// `None` if the writer was faster.
+    #[inline(always)]
+    fn read_once(&self, view: &View, seen: u64, to: &mut Vec<u8>) -> Option<Read> {
+        to.clear();
+        let number = self.latest(view);
+        if number == seen || number == 0 {
+            return Some(Read::Nothing);
+        }
+        let slot = self.slot(number);
+        let whole = number.wrapping_mul(2);
+        // [VALUE_WHOLE] acquire.
+        if view.load_u64(slot + slot::SEQUENCE, Ordering::Acquire) != whole {
+            return None;
+        }
+        // Relaxed: acquired with the mark, and checked by the second look.
+        let length = view.load_u64(slot + slot::LENGTH, Ordering::Relaxed);
+        let fits = usize::try_from(length).is_ok_and(|length| {
+            length <= self.capacity && view.append_to(slot + slot::LAYOUT.size, length, to).is_ok()
+        });
+        // [VALUE_TEAR] acquire: the bytes before the second look.
+        fence(Ordering::Acquire);
+        if view.load_u64(slot + slot::SEQUENCE, Ordering::Relaxed) != whole {
+            return None;
+        }
+        if fits {
+            return Some(Read::Whole(number));
+        }
+        to.clear();
+        Some(Read::Damaged)
     }
 }
 

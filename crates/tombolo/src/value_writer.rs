@@ -19,6 +19,8 @@ pub struct Writer {
     address: Address,
     slots: Slots,
     opened: Opened<Region>,
+    /// This process's identity when it last put, 0 before.
+    me: u64,
     // Behind the memory: see `Leaving`.
     _leaving: Leaving,
 }
@@ -73,6 +75,7 @@ impl Writer {
             address,
             slots,
             opened,
+            me: 0,
             _leaving: leaving,
         })
     }
@@ -97,6 +100,7 @@ impl Writer {
     ///
     /// # Errors
     /// See [`PutError`]; nothing is published then.
+    #[inline]
     pub fn put(&mut self, message: &[u8]) -> Result<u64, PutError> {
         self.put_patiently(message, Patience::FOREVER)
     }
@@ -113,8 +117,10 @@ impl Writer {
         self.put_patiently(message, timeout.into())
     }
 
+    #[inline]
     fn put_patiently(&mut self, message: &[u8], patience: Patience) -> Result<u64, PutError> {
         loop {
+            self.me = self.identity()?;
             if let Some(number) = self.put_here(message, patience)? {
                 return Ok(number);
             }
@@ -122,7 +128,16 @@ impl Writer {
         }
     }
 
+    #[inline]
+    fn identity(&self) -> Result<u64, PutError> {
+        if self.me != 0 && presence::is_mine(self.me) {
+            return Ok(self.me);
+        }
+        Ok(presence::mine().map_err(PutError::Presence)?.word())
+    }
+
     /// Puts into this generation; `None` if it has ended.
+    #[inline]
     fn put_here(&self, message: &[u8], patience: Patience) -> Result<Option<u64>, PutError> {
         let region = &self.opened.memory;
         let (length, capacity) = (message.len(), self.slots.capacity());
@@ -199,14 +214,15 @@ impl Writer {
     }
 
     /// Takes the writers' lock; `None` if the channel has moved on meanwhile.
+    #[inline]
     fn lock<'a>(
         &self,
         region: &'a Region,
         patience: Patience,
     ) -> Result<Option<Held<'a>>, PutError> {
-        let me = presence::mine().map_err(PutError::Presence)?;
+        let me = self.identity()?;
         let mut holder = None;
-        let held = self.slots.lock(region).take(me.word(), patience, |word| {
+        let held = self.slots.lock(region).take(me, patience, |word| {
             holder = Identity::from_word(word);
             holder.is_none_or(|holder| matches!(holder.is_alive(), Ok(false)))
         });
@@ -221,6 +237,7 @@ impl Writer {
     }
 
     /// The writer that died may have made the next generation and not ended this one.
+    #[cold]
     fn finish_growing(&self) {
         let newest = open::open_read_only(&self.address, &EXPECTED);
         if newest.is_ok_and(|new| new.header.generation > self.opened.header.generation) {

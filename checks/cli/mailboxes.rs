@@ -187,6 +187,15 @@ fn seen(world: &World) {
         shown.contains("poster") && shown.contains("mailbox"),
         "{shown}"
     );
+    let types: Vec<_> = shown.lines().skip_while(|line| *line != "Types").collect();
+    assert_eq!(
+        types[1].split_whitespace().collect::<Vec<_>>(),
+        ["TYPE", "MESSAGES"]
+    );
+    assert_eq!(types[2].split_whitespace().collect::<Vec<_>>(), ["3", "2"]);
+    let shown = world.run("show jobs --json").json().remove(0);
+    assert_eq!(shown["types"][0]["messages"], 2);
+    assert_eq!(shown["types"][0]["type"], 3);
     drop(input);
     good(ended(poster));
     assert_eq!(take(world, "jobs"), b"one\ntwo\n");

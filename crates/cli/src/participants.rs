@@ -81,6 +81,38 @@ pub fn print(
     Ok(out.table(&headings, &rows, how)?)
 }
 
+/// The types that are shown to people; programs get all.
+const TYPES_SHOWN: usize = 20;
+
+/// A table of the types of a mailbox's messages.
+pub fn print_types(out: &mut Output, seen: &Inspection, how: &Human) -> anyhow::Result<()> {
+    let all = seen.types.as_deref().unwrap_or_default();
+    if all.is_empty() {
+        return Ok(());
+    }
+    out.line("")?;
+    out.heading("Types")?;
+    let shown = all.iter().take(TYPES_SHOWN);
+    let rows: Vec<Vec<Value>> = shown
+        .map(|(kind, count)| vec![Value::Count(*kind), Value::Count(*count)])
+        .collect();
+    out.table(&["type", "messages"], &rows, how)?;
+    let more = all.len() - rows.len();
+    if more > 0 {
+        out.line(&format!("and {more} higher types; all of them: --json"))?;
+    }
+    Ok(())
+}
+
+/// The same for programs; null if they could not be counted, or if it is no mailbox.
+pub fn types_json(seen: &Inspection) -> Json {
+    let all = seen.types.as_ref().map(|all| {
+        let all = all.iter();
+        all.map(|(kind, count)| serde_json::json!({ "type": kind, "messages": count }))
+    });
+    all.map_or(Json::Null, |all| Json::Array(all.collect()))
+}
+
 /// What is known of the channel beside the segment: names and values, as `show` has them.
 pub fn facts(seen: &Inspection) -> Vec<(&'static str, Value)> {
     let count = |count: Option<u64>| count.map_or(Value::None, Value::Count);

@@ -6,6 +6,7 @@ use anyhow::Context;
 use clap::ValueEnum;
 use serde_json::Value as Json;
 use tombolo::inspect::Inspection;
+use tombolo::shmem::header;
 use tombolo::shmem::{name, presence};
 use tombolo::sysv::procfs::{Attaches, Mapping};
 
@@ -40,7 +41,8 @@ the last process and the waiters of each semaphore. Looking changes nothing.
 A channel comes with its participants: what each does, whether it lives and whether it sleeps, its
 messages so far, what it has yet to do (lag): messages of a producer that nobody has received,
 messages that a subscriber has yet to receive, calls of a client without a reply, calls that a
-server has in hand; and what it has lost. This is read from the memory of a process that has the
+server has in hand; and what it has lost. A mailbox comes with how many messages of which type
+wait, unless that changes while one looks, or they are more than some 8,000. This is read from the memory of a process that has the
 segment attached. Where nobody has, or you may not look into who has, --attach reads it directly.
 
 {}", target::HELP))]
@@ -126,7 +128,7 @@ impl Plan for Showing {
             Object::Shm(_) => {
                 let key = object.perm().key;
                 let all = place::attached(id, key).context("cannot look who is attached")?;
-                InUse::Attaches(all, self.inside(&object, &around)?)
+                InUse::Attaches(all, self.inside(&object, &around)?.map(Box::new))
             }
             Object::Msg(_) => InUse::Nothing,
             Object::Sem(set) => InUse::Semaphores(object::semaphores(id, set.count).ok()),
@@ -143,7 +145,7 @@ impl Plan for Showing {
 /// What is known beside the kernel's description.
 enum InUse {
     /// Of a segment; and what is in it if it is a channel.
-    Attaches(Attaches, Option<Result<Inspection, Unseen>>),
+    Attaches(Attaches, Option<Box<Result<Inspection, Unseen>>>),
     /// None: not for us to read.
     Semaphores(Option<Vec<Semaphore>>),
     Nothing,
@@ -193,15 +195,20 @@ impl Showing {
             .map(|(name, value)| (name, with_process(name, value, around)))
             .collect();
         let mut facts = facts;
-        if let InUse::Attaches(_, Some(Ok(seen))) = users {
+        if let InUse::Attaches(_, Some(inside)) = users
+            && let Ok(seen) = &**inside
+        {
             let inside = participants::facts(seen).into_iter();
             facts.extend(inside.filter(|(_, value)| *value != Value::None));
         }
         out.facts(&facts, &how)?;
         match users {
             InUse::Attaches(all, inside) => {
-                match inside {
-                    Some(Ok(seen)) => participants::print(out, seen, around, &how)?,
+                match inside.as_deref() {
+                    Some(Ok(seen)) => {
+                        participants::print_types(out, seen, &how)?;
+                        participants::print(out, seen, around, &how)?;
+                    }
                     Some(Err(why)) => print_unseen(out, *why)?,
                     None => {}
                 }
@@ -353,10 +360,13 @@ fn describe(object: &Object, users: &InUse, around: &Surroundings) -> Fields {
     }
     match users {
         InUse::Attaches(found, inside) => {
-            match inside {
+            match inside.as_deref() {
                 Some(Ok(seen)) => {
                     let facts = participants::facts(seen).into_iter();
                     all.extend(facts.map(|(name, value)| (name.to_owned(), value.json())));
+                    if seen.kind == header::Kind::Mailbox {
+                        all.insert("types".to_owned(), participants::types_json(seen));
+                    }
                     let participants = participants::json(seen, around);
                     all.insert("participants".to_owned(), participants);
                 }

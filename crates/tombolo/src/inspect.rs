@@ -3,7 +3,8 @@
 //! # Protocol
 //! Nothing is asked of those who use the channel, and nothing is stored: what they leave in the
 //! segment for their own purposes, and a few statistic words, say it all. Only the *control part*
-//! is read: the header, the shape, and the places and lanes that are in use; never a message. It
+//! is read: the header, the shape, the places and lanes that are in use, and what links the messages
+//! of a mailbox; never a message's bytes. It
 //! comes through a function of the caller's, so that it can be had without an attach, which would
 //! move the segment's times: from the memory of a process that has it attached.
 //!
@@ -72,6 +73,9 @@ pub struct Inspection {
     pub waiting: Option<u64>,
     /// How many bytes those take.
     pub bytes: Option<u64>,
+    /// Of a mailbox: how many messages of which type wait, the lowest type first. `None` if that
+    /// changes while one looks, or if there are more than some 8,000.
+    pub types: Option<Vec<(u64, u64)>>,
     /// What a topic does about slow subscribers.
     pub policy: Option<Policy>,
     /// Who takes part, as far as it has a place: readers of a value have none, nor have subscribers

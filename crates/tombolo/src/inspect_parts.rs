@@ -2,6 +2,7 @@
 
 use crate::inspect::{Begun, InspectError, Inspection, Participant, Read, Role};
 use crate::inspect::{fetch, known, participant, word};
+use crate::inspect_types::types;
 use crate::mailbox_layout::{self, Part, seat as mailbox_seat};
 use crate::mailbox_store;
 use crate::queue_layout::{self, lane as queue_lane};
@@ -60,6 +61,7 @@ pub(crate) fn queue(
         total,
         waiting: Some(waiting),
         bytes: Some(bytes),
+        types: None,
         policy: None,
         participants,
     })
@@ -130,6 +132,7 @@ pub(crate) fn topic(
         total,
         waiting: Some(waiting),
         bytes: Some(bytes),
+        types: None,
         policy: Some(shape.policy()),
         participants,
     })
@@ -198,6 +201,7 @@ pub(crate) fn service(
         total,
         waiting: Some(waiting),
         bytes: Some(bytes),
+        types: None,
         policy: None,
         participants,
     })
@@ -239,6 +243,7 @@ pub(crate) fn mailbox(
         total: word(head, mailbox_layout::layout::POSTED),
         waiting: Some(store(mailbox_store::layout::COUNT)),
         bytes: Some(store(mailbox_store::layout::BYTES)),
+        types: types(shape, read),
         policy: None,
         participants,
     })
@@ -254,6 +259,7 @@ pub(crate) fn value(header: Header, head: &Region) -> Inspection {
         total: word(head, value_slots::layout::LATEST),
         waiting: None,
         bytes: None,
+        types: None,
         policy: None,
         participants: writer.into_iter().collect(),
     }

@@ -166,8 +166,57 @@ fn a_mailbox_tells_what_waits_and_who_has_what_in_hand() {
     let told: Vec<_> = seen.participants.iter().map(told).collect();
     assert_eq!(told[0], (Role::Poster, me, Some(3), Some(0)));
     assert_eq!(told[1..], [(Role::Taker, me, Some(0), Some(1))]);
+    assert_eq!(seen.types, Some(vec![(1, 2)]));
     drop(in_hand);
     assert_eq!(look(&region).unwrap().participants[1].messages, Some(1));
+}
+
+#[test]
+fn a_mailbox_tells_what_waits_of_each_type() {
+    let (shape, _) = mailbox_layout::Shape::plan(100_000, 20_000, 4).unwrap();
+    let region = made(&shape);
+    let channel = || Channel::<mailbox_layout::Shape>::on(&region).unwrap();
+    let mut poster = Poster::of(channel()).unwrap();
+    let mut taker = Taker::of(channel()).unwrap();
+    let types = || look(&region).unwrap().types;
+    assert_eq!(types(), Some(vec![]));
+    let largest = i64::MAX as u64;
+    let mut expected = std::collections::BTreeMap::new();
+    for kind in [3, 1, largest, 3, 3, 1 << 40, 1, 3, 2] {
+        poster.post(kind, b"x").unwrap();
+        *expected.entry(kind).or_default() += 1;
+    }
+    let listed = |all: &std::collections::BTreeMap<u64, u64>| {
+        let all = all.iter().map(|(kind, count)| (*kind, *count));
+        Some(all.collect::<Vec<_>>())
+    };
+    assert_eq!(types(), listed(&expected));
+    let mut message = vec![];
+    for kind in [3, 1, 2] {
+        taker.take(Wanted::Type(kind), &mut message).unwrap();
+        *expected.get_mut(&kind).unwrap() -= 1;
+    }
+    expected.retain(|_, count| *count > 0);
+    assert_eq!(types(), listed(&expected));
+    // While somebody is at it, and when there are too many, nothing is told.
+    let holder = mailbox_layout::layout::LOCK;
+    store(&region, holder, DEAD);
+    assert_eq!(types(), None);
+    store(&region, holder, 0);
+    while taker.try_take(Wanted::Any, &mut message).unwrap().is_some() {}
+    assert_eq!(types(), Some(vec![]));
+    (0..9000).for_each(|_| poster.post(5, b"").unwrap());
+    assert_eq!(types(), None);
+    for _ in 0..2000 {
+        taker.take(Wanted::Any, &mut message).unwrap();
+    }
+    assert_eq!(types(), Some(vec![(5, 7000)]));
+    // A link that leads outside, and one in a circle.
+    let root = mailbox_layout::layout::STORE + crate::mailbox_store::layout::TYPES;
+    for link in [8, u64::MAX - 7, u64::MAX - 6, (shape.end() - 8) as u64] {
+        store(&region, root, link);
+        assert_eq!(types(), None, "{link}");
+    }
 }
 
 #[test]

@@ -50,6 +50,8 @@ pub mod inspect;
 mod inspect_parts;
 #[cfg(all(test, not(loom)))]
 mod inspect_tests;
+#[cfg(not(loom))]
+mod inspect_types;
 #[cfg_attr(loom, allow(dead_code, reason = "loom models parts of it"))]
 mod lane;
 #[cfg(not(loom))]

@@ -126,6 +126,11 @@ impl Shape {
         SEATS + self.members * seat::LAYOUT.size
     }
 
+    /// Where they end.
+    pub fn end(&self) -> usize {
+        self.length
+    }
+
     /// Bytes of text that it may hold, and so of one message.
     #[inline]
     pub fn capacity(&self) -> u64 {

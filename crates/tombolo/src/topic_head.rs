@@ -322,6 +322,14 @@ fn walk_over(
 pub fn end_of(shape: &Shape, view: &View, lane: usize) -> Result<End, Unfit> {
     for _ in 0..TRIES {
         let (claimed, marks, count) = claim_and_marks(shape, view, lane, 0);
+        if claimed == 0 {
+            // Nobody has written anything. To look there would have the kernel find memory for it.
+            return Ok(End {
+                tail: Point::default(),
+                last: None,
+                marked: None,
+            });
+        }
         let marked = marks[..count].last().copied();
         // A lane without marks has no more than one record.
         let from = marked.unwrap_or(0);

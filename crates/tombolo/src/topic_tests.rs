@@ -433,6 +433,9 @@ fn a_lane_without_an_end_is_damaged_at_once() {
             let header = region.u64(ring.at(position));
             header.store(PUBLISHED | 8, Ordering::Relaxed);
         }
+        // Something was written, or nobody would look.
+        let claimed = region.u64(shape.at(0, lane::CLAIMED));
+        claimed.store(64, Ordering::Relaxed);
         if marked {
             region.u64(shape.mark(0, 0)).store(1, Ordering::Relaxed);
         }

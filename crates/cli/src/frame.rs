@@ -2,6 +2,8 @@
 
 use memchr::memchr;
 
+use crate::exit::Failure;
+
 /// Bytes of the length before a message.
 const PREFIX: usize = size_of::<u32>();
 /// A buffer for input: as much as a few reads of a pipe give.
@@ -62,6 +64,21 @@ pub struct TooLong(pub usize);
 pub struct Cut;
 
 impl Frame {
+    /// The capacity of a new channel: that which was asked for, if one was; else the usual one, or
+    /// more, so that `some` chunks of any size fit.
+    ///
+    /// # Errors
+    /// If there is no memory for so much.
+    pub fn capacity(self, asked: Option<u64>, usual: usize, some: usize) -> Result<usize, Failure> {
+        match (asked, self) {
+            (Some(asked), _) => {
+                usize::try_from(asked).map_err(|_| Failure::usage("--capacity is too large"))
+            }
+            (None, Self::Chunk(most)) => Ok(usual.max(most.saturating_mul(some))),
+            (None, _) => Ok(usual),
+        }
+    }
+
     /// Splits the first message off, if all of it is there.
     fn split<'a>(self, bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
         match self {

@@ -76,14 +76,8 @@ impl Args {
     pub fn plan(self) -> anyhow::Result<Publishing> {
         let (target, file) = self.target.and_rest(self.name, self.file)?;
         let frame = self.split.frame()?;
-        let capacity = self.capacity.map(usize::try_from).transpose();
-        let capacity = capacity.map_err(|_| Failure::usage("--capacity is too large"))?;
         let defaults = Options::default();
-        // Without a word about it, chunks of any size fit, a few at a time.
-        let roomy = match frame {
-            Frame::Chunk(most) => defaults.capacity.max(most.saturating_mul(16)),
-            _ => defaults.capacity,
-        };
+        let capacity = frame.capacity(self.capacity, defaults.capacity, 16)?;
         Ok(Publishing {
             address: target::address(&target)?,
             file: file.filter(|file| file != "-").map(PathBuf::from),
@@ -91,7 +85,7 @@ impl Args {
             when_full: self.when_full.patience(),
             progress: self.progress,
             options: Options {
-                capacity: capacity.unwrap_or(roomy),
+                capacity,
                 mode: self.mode.unwrap_or(defaults.mode),
                 policy: if self.wait_for_slowest {
                     Policy::WaitForSlowest

@@ -79,14 +79,8 @@ impl Args {
     pub fn plan(self) -> anyhow::Result<Sending> {
         let (target, file) = self.target.and_rest(self.name, self.file)?;
         let frame = self.split.frame()?;
-        let capacity = self.capacity.map(usize::try_from).transpose();
-        let capacity = capacity.map_err(|_| Failure::usage("--capacity is too large"))?;
         let defaults = Options::default();
-        // Without a word about it, chunks of any size fit, a few at a time.
-        let roomy = match frame {
-            Frame::Chunk(most) => defaults.capacity.max(most.saturating_mul(4)),
-            _ => defaults.capacity,
-        };
+        let capacity = frame.capacity(self.capacity, defaults.capacity, 4)?;
         Ok(Sending {
             address: target::address(&target)?,
             file: file.filter(|file| file != "-").map(PathBuf::from),
@@ -95,7 +89,7 @@ impl Args {
             progress: self.progress,
             wait: self.wait,
             options: Options {
-                capacity: capacity.unwrap_or(roomy),
+                capacity,
                 mode: self.mode.unwrap_or(defaults.mode),
                 lifetime: if self.until_removed {
                     Lifetime::UntilRemoved

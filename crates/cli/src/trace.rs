@@ -7,6 +7,7 @@
 //! The trace ends when no process writes it any more, which may be after the program's end: what
 //! the program has started goes on being traced.
 
+use std::cell::Cell;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -35,6 +36,9 @@ const IDLE: Duration = Duration::from_millis(5);
 
 /// After which time a call that sleeps is shown although nothing else happens.
 const SHOWN: Duration = Duration::from_millis(100);
+
+/// How long it takes until it is said that others are waited for.
+const PATIENT: Duration = Duration::from_secs(1);
 
 /// What is wanted of a trace.
 pub struct Tracing {
@@ -116,7 +120,16 @@ impl Tracer {
     pub fn outlast_program(&self) -> anyhow::Result<()> {
         let entry = [VARIABLE.as_bytes(), b"=", self.path.as_os_str().as_bytes()].concat();
         // In the middle of `exec` a process has no trace open.
-        let over = || !is_written(&self.path) && !spaces::is_in_an_environment(&entry);
+        let (start, said) = (Instant::now(), Cell::new(false));
+        let over = || {
+            if start.elapsed() > PATIENT && !said.replace(true) {
+                eprintln!(
+                    "tombolo: the program has ended; the trace goes on with what it has started \
+                     (^C ends it)"
+                );
+            }
+            !is_written(&self.path) && !spaces::is_in_an_environment(&entry)
+        };
         if !attend::wait_until(over)? {
             eprintln!("tombolo: the trace ends, but processes that the program has started go on");
         }

@@ -46,6 +46,40 @@ pub fn light() {
     fence(Ordering::SeqCst);
 }
 
+/// Says that this process is registered, so that a [`light`] fence needs no look at that.
+#[derive(Clone, Copy, Debug)]
+pub struct Registered(());
+
+/// Whether this process is registered.
+#[inline(always)]
+pub fn registered() -> Option<Registered> {
+    #[cfg(not(loom))]
+    // Relaxed: as in `light`.
+    let is_registered = STATE.load(Ordering::Relaxed) == REGISTERED;
+    #[cfg(loom)]
+    let is_registered = true;
+    is_registered.then_some(Registered(()))
+}
+
+impl Registered {
+    /// For who knows it already.
+    #[cfg(not(loom))]
+    pub(crate) fn known() -> Self {
+        Self(())
+    }
+
+    /// [`light`].
+    #[inline(always)]
+    pub fn light(self) {
+        // [BELL_PARK] the processor's part is the waiter's to force.
+        #[cfg(not(loom))]
+        compiler_fence(Ordering::SeqCst);
+        // [BELL_PARK]
+        #[cfg(loom)]
+        fence(Ordering::SeqCst);
+    }
+}
+
 /// The side that passes seldom: a full fence here and in every process that passes [`light`]. A
 /// system call; false if it is refused, and then only the fence here is sure.
 pub fn heavy() -> bool {
@@ -88,6 +122,9 @@ pub fn register() {
             };
             // Relaxed: as in `light`.
             STATE.store(state, Ordering::Relaxed);
+            if state == REGISTERED {
+                crate::presence::set_registered();
+            }
         }
     }
 }

@@ -19,6 +19,35 @@ pub struct WrongSize {
     pub found: usize,
 }
 
+/// Bytes that are still to be appended to a buffer.
+///
+/// # Invariants
+/// They lie inside the view; from `end`, the end of the buffer's bytes, on there is room for them.
+#[derive(Debug)]
+pub struct Appending<'a, 'b> {
+    bytes: Bytes<'a>,
+    to: &'b mut Vec<u8>,
+    end: *mut u8,
+    /// How many bytes the buffer will have.
+    length: usize,
+}
+
+impl Appending<'_, '_> {
+    /// Appends them. A peer that writes meanwhile leaves a mixture.
+    #[inline(always)]
+    pub fn append(self) {
+        let Bytes {
+            view,
+            offset,
+            length,
+        } = self.bytes;
+        // SAFETY: inside the view, and there is room, by the invariant.
+        unsafe { view.read_unchecked(offset, self.end, length) };
+        // SAFETY: there is room, and the bytes were just written.
+        unsafe { self.to.set_len(self.length) };
+    }
+}
+
 /// Some bytes of a region, for reading.
 ///
 /// # Invariants
@@ -44,6 +73,20 @@ impl<'a> Bytes<'a> {
             offset,
             length,
         })
+    }
+
+    /// [`new`](Self::new) for who has checked.
+    ///
+    /// # Safety
+    /// They are all inside the view.
+    #[inline(always)]
+    pub(crate) unsafe fn new_unchecked(view: &'a View, offset: usize, length: usize) -> Self {
+        // INVARIANT: the caller's promise.
+        Self {
+            view,
+            offset,
+            length,
+        }
     }
 
     /// How many there are.
@@ -83,10 +126,29 @@ impl<'a> Bytes<'a> {
     }
 
     /// Appends them to a buffer. A peer that writes meanwhile leaves a mixture.
-    #[inline]
+    #[inline(always)]
     pub fn append_to(&self, to: &mut Vec<u8>) {
         // SAFETY: inside the view by the type's invariant.
         unsafe { self.view.append_unchecked(self.offset, self.length, to) };
+    }
+
+    /// [`append_to`](Self::append_to) for later, all checks made now: `None` if the buffer has no
+    /// room for them.
+    #[inline(always)]
+    pub fn appending<'b>(self, to: &'b mut Vec<u8>) -> Option<Appending<'a, 'b>> {
+        let old = to.len();
+        if self.length > to.capacity() - old {
+            return None;
+        }
+        // SAFETY: no further than the bytes that there are.
+        let end = unsafe { to.as_mut_ptr().add(old) };
+        // INVARIANT: as just checked, and by that of `Bytes`.
+        Some(Appending {
+            length: old + self.length,
+            bytes: self,
+            to,
+            end,
+        })
     }
 
     /// A copy of the value that stands at `offset`: a field.

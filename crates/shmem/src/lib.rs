@@ -12,6 +12,7 @@ pub mod arena;
 pub mod barrier;
 #[cfg(not(loom))]
 pub mod bytes;
+pub mod copy;
 #[cfg(not(loom))]
 mod direct;
 pub mod header;

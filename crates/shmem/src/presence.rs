@@ -133,6 +133,8 @@ fn is_orphaned_presence(status: &shm::Status) -> bool {
 pub(crate) struct Own {
     /// The identity.
     identity: AtomicU64,
+    /// The identity again, once the process is registered: see `barrier`.
+    registered: AtomicU64,
     /// What `pulse::mine` answers.
     pub(crate) pulse: AtomicU64,
     /// Where the pulse is mapped.
@@ -164,10 +166,65 @@ pub fn mine() -> sysv::Result<Identity> {
             // It lives as long as the image does. A forked child, which inherits these variables
             // but not the attach, must not detach it either.
             std::mem::forget(attach);
+            #[cfg(not(loom))]
+            if crate::barrier::registered().is_some() {
+                set_registered();
+            }
             Ok(made)
         }
         // Another thread was faster; ours goes with `attach`.
         Err(theirs) => Identity::from_word(theirs).ok_or(Errno::STALE),
+    }
+}
+
+/// Remembers that this process is registered: see `barrier`.
+#[cfg(not(loom))]
+pub(crate) fn set_registered() {
+    if let Some(own) = own_if_any() {
+        // Relaxed: nothing but the number is used.
+        let identity = own.identity.load(Ordering::Relaxed);
+        own.registered.store(identity, Ordering::Relaxed);
+    }
+}
+
+/// A process's identity as that process itself keeps it: it can tell whether it still is that
+/// process, and not a child that has this by a fork.
+#[derive(Clone, Copy, Debug)]
+pub struct Mine {
+    own: &'static Own,
+    word: u64,
+}
+
+impl Mine {
+    /// Of this process.
+    ///
+    /// # Errors
+    /// As [`mine`].
+    pub fn new() -> sysv::Result<Self> {
+        let word = mine()?.word();
+        Ok(Self { own: own()?, word })
+    }
+
+    /// The identity.
+    #[inline(always)]
+    pub fn word(self) -> u64 {
+        self.word
+    }
+
+    /// Whether this is still the process. One load.
+    #[inline(always)]
+    pub fn is_mine(self) -> bool {
+        // Relaxed: nothing but the number is used.
+        self.own.identity.load(Ordering::Relaxed) == self.word
+    }
+
+    /// Whether it is, and [registered](crate::barrier::registered). One load.
+    #[cfg(not(loom))]
+    #[inline(always)]
+    pub fn registered(self) -> Option<crate::barrier::Registered> {
+        // Relaxed: nothing but the number is used.
+        let is_registered = self.own.registered.load(Ordering::Relaxed) == self.word;
+        is_registered.then(crate::barrier::Registered::known)
     }
 }
 

@@ -169,7 +169,7 @@ impl View {
     ///
     /// # Safety
     /// The bytes are all inside the region.
-    #[inline]
+    #[inline(always)]
     pub(crate) unsafe fn append_unchecked(&self, offset: usize, length: usize, to: &mut Vec<u8>) {
         to.reserve(length);
         // SAFETY: in bounds, by the caller's promise; `reserve` made room for `length` more bytes.
@@ -179,6 +179,16 @@ impl View {
         };
         // SAFETY: there is room, and the bytes were just written.
         unsafe { to.set_len(to.len() + length) };
+    }
+
+    /// Copies bytes out, for who has checked.
+    ///
+    /// # Safety
+    /// They are all inside the region, and `to` is memory of this process for so many bytes.
+    #[inline(always)]
+    pub(crate) unsafe fn read_unchecked(&self, offset: usize, to: *mut u8, length: usize) {
+        // SAFETY: the caller's promise.
+        unsafe { self.memory.read(offset, to, length) };
     }
 
     /// Where the byte at `offset` is.
@@ -345,7 +355,7 @@ impl Region {
     ///
     /// # Safety
     /// The bytes are all inside the region.
-    #[inline]
+    #[inline(always)]
     pub(crate) unsafe fn copy_in_unchecked(&self, offset: usize, from: &[u8]) {
         // SAFETY: writable by the type's invariant, in bounds by the caller's promise; `from` is
         // memory of this process that nobody writes.

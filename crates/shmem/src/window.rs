@@ -4,9 +4,11 @@
 //! because offsets in it are constants, and so are its bytes.
 
 #[cfg(not(loom))]
+use crate::bytes::Bytes;
+#[cfg(not(loom))]
 use crate::region::OutOfBounds;
 use crate::region::Region;
-use crate::sync::{AtomicU32, AtomicU64};
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
 use std::fmt;
 #[cfg(not(loom))]
 use std::ptr::NonNull;
@@ -129,7 +131,6 @@ pub struct Circle {
     region: Region,
     #[cfg(not(loom))]
     base: NonNull<u8>,
-    #[cfg(loom)]
     offset: usize,
     mask: u64,
 }
@@ -160,7 +161,12 @@ impl Circle {
             let base = unsafe { region.at(offset) };
             let base = NonNull::new(base).expect("an address inside a mapping");
             // INVARIANT: as just checked; the region is writable and aligned.
-            Self { region, base, mask }
+            Self {
+                region,
+                base,
+                offset,
+                mask,
+            }
         }
         #[cfg(loom)]
         Self {
@@ -173,17 +179,100 @@ impl Circle {
     /// The word in which the byte of a position is.
     #[inline(always)]
     pub fn word(&self, position: u64) -> &AtomicU64 {
-        let at = (position & self.mask & !7) as usize;
+        // SAFETY: a multiple of eight and no more than `mask`.
+        unsafe { self.inside(position & self.mask & !7) }
+    }
+
+    /// The word at `at` bytes of the ring.
+    ///
+    /// # Safety
+    /// `at` is a multiple of eight and no more than `mask`.
+    #[inline(always)]
+    unsafe fn inside(&self, at: u64) -> &AtomicU64 {
         #[cfg(not(loom))]
         {
-            // SAFETY: no more than `mask`, and so inside the ring.
-            let word = unsafe { self.base.add(at) };
+            // SAFETY: the caller's promise.
+            let word = unsafe { self.base.add(at as usize) };
             // SAFETY: a multiple of eight in a ring that is one long, so the word is inside, and
             // aligned as the base is; alive as long as `self`; only atomics reach words.
             unsafe { AtomicU64::from_ptr(word.as_ptr().cast()) }
         }
         #[cfg(loom)]
-        self.region.u64(self.offset + at)
+        self.region.u64(self.offset + at as usize)
+    }
+
+    /// Zeroes the first words of the `N` lines of 64 bytes from that of a position on; false if they are
+    /// not all before the ring's end.
+    #[inline]
+    pub fn zero_lines<const N: u64>(&self, position: u64) -> bool {
+        let at = position & self.mask & !63;
+        let fits = at + 64 * N <= self.mask + 1;
+        if fits {
+            for line in 0..N {
+                // SAFETY: on a line, and before the ring's end, as just checked.
+                let word = unsafe { self.inside(at + 64 * line) };
+                // Relaxed: ordered by what the caller stores next.
+                word.store(0, Ordering::Relaxed);
+            }
+        }
+        fits
+    }
+
+    /// The word in which the byte of a position is, and what is behind it.
+    #[cfg(not(loom))]
+    #[inline(always)]
+    pub fn place(&self, position: u64) -> Place<'_> {
+        let at = position & self.mask & !7;
+        Place {
+            word: self.word(position),
+            region: &self.region,
+            behind: self.offset + at as usize + 8,
+            // No overflow: at least eight bytes more than `at`.
+            room: self.mask + 1 - at - 8,
+        }
+    }
+
+    /// Copies bytes in behind the word in which the byte of a position is; false, and nothing is
+    /// copied, if that would go beyond the ring's end.
+    #[inline(always)]
+    pub fn copy_in_behind(&self, position: u64, from: &[u8]) -> bool {
+        let at = (position & self.mask & !7) + 8;
+        // No overflow on the left: as in `bytes_behind`.
+        let fits = from.len() as u64 <= self.mask + 1 - at;
+        if fits {
+            // SAFETY: as in `bytes_behind`.
+            unsafe {
+                self.region
+                    .copy_in_unchecked(self.offset + at as usize, from)
+            };
+        }
+        fits
+    }
+}
+
+/// A word of a ring, and the bytes behind it up to the ring's end.
+///
+/// # Invariants
+/// From `behind` on, `room` bytes are inside the region.
+#[cfg(not(loom))]
+#[derive(Clone, Copy)]
+pub struct Place<'a> {
+    /// The word.
+    pub word: &'a AtomicU64,
+    region: &'a Region,
+    behind: usize,
+    room: u64,
+}
+
+#[cfg(not(loom))]
+impl<'a> Place<'a> {
+    /// The `length` bytes behind the word; `None` if they are not all before the ring's end.
+    #[inline(always)]
+    pub fn bytes(self, length: u64) -> Option<Bytes<'a>> {
+        (length <= self.room).then(|| {
+            // SAFETY: inside the region, by the invariant.
+            unsafe { Bytes::new_unchecked(self.region, self.behind, length as usize) }
+        })
     }
 }
 

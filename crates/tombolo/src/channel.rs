@@ -1,9 +1,10 @@
 //! An open channel, as every participant has it: its segment, its shape, and who it is itself.
 
+use shmem::barrier::Registered;
 use shmem::close::{self, Leaving};
 use shmem::header::{Lifetime, has_ended};
 use shmem::open::{self, Creation, Expected, Opened};
-use shmem::presence;
+use shmem::presence::Mine;
 use shmem::wait::Patience;
 use shmem::{Address, OpenError, OutOfBounds, Reason, Region, View};
 use sysv::Mode;
@@ -44,6 +45,7 @@ pub(crate) struct Channel<S, M = Region> {
     pub(crate) shape: S,
     /// This process's identity when it opened the channel.
     pub(crate) me: u64,
+    mine: Mine,
     pub(crate) opened: Opened<M>,
     pub(crate) address: Address,
     // Behind the memory: see `Leaving`.
@@ -115,6 +117,7 @@ impl<S: Shape> Channel<S> {
         let Self {
             shape,
             me,
+            mine,
             opened,
             address,
             leaving,
@@ -128,6 +131,7 @@ impl<S: Shape> Channel<S> {
         let reader = Channel {
             shape,
             me,
+            mine,
             opened: opened_view,
             address,
             leaving,
@@ -160,12 +164,12 @@ impl<S: Shape, M> Channel<S, M> {
     fn shaped(address: Address, opened: Opened<M>, shape: Option<S>) -> Result<Self, OpenError> {
         let shape = shape.ok_or_else(|| OpenError::new(&address, Reason::Shape(opened.id)))?;
         let leaving = Leaving::new(&opened, &S::EXPECTED);
-        let me = presence::mine()
-            .map_err(|error| OpenError::new(&address, Reason::presence(error)))?
-            .word();
+        let mine = Mine::new();
+        let mine = mine.map_err(|error| OpenError::new(&address, Reason::presence(error)))?;
         Ok(Self {
             shape,
-            me,
+            me: mine.word(),
+            mine,
             opened,
             address,
             leaving,
@@ -178,9 +182,15 @@ impl<S: Shape, M> Channel<S, M> {
     }
 
     /// Whether this process opened it, and did not inherit it by a fork.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn is_mine(&self) -> bool {
-        presence::is_mine(self.me)
+        self.mine.is_mine()
+    }
+
+    /// Whether this process opened it, and is [registered](shmem::barrier::registered).
+    #[inline(always)]
+    pub(crate) fn registered(&self) -> Option<Registered> {
+        self.mine.registered()
     }
 
     /// Whether the channel was removed, by whatever means. A system call.

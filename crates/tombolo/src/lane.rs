@@ -51,7 +51,7 @@ use shmem::sync::Ordering;
 /// Records begin at multiples of this, in bytes.
 pub const LINE: u64 = 64;
 /// How far ahead headers are cleared at a time.
-pub const CLEAR_STEP: u64 = if cfg!(loom) { LINE } else { 512 };
+pub const CLEAR_STEP: u64 = if cfg!(loom) { LINE } else { 1024 };
 /// Longest group, in bytes: its consumer should begin while the next one is written.
 const GROUP: u64 = 2048;
 /// Longest message that goes into a group, in bytes; behind a longer one a line more or less does not
@@ -142,16 +142,32 @@ impl<const HEADER: u64> RingOf<HEADER> {
     #[inline(always)]
     pub fn message(&self, words: &Circle, position: u64) -> Option<Record> {
         // [LANE_PUBLISH] acquire.
-        let word = words.word(position).load(Ordering::Acquire);
-        let length = word & LENGTH;
-        if word & (PUBLISHED | PADDING) != PUBLISHED {
+        self.sound(words.word(position).load(Ordering::Acquire), position)
+    }
+
+    /// The same by the header that stands there.
+    #[inline(always)]
+    pub fn sound(&self, header: u64, position: u64) -> Option<Record> {
+        if header & (PUBLISHED | PADDING) != PUBLISHED {
             return None;
         }
         Some(Record {
             offset: self.at(position) + HEADER as usize,
-            length: length as usize,
-            end: self.end(word, position)?,
+            length: (header & LENGTH) as usize,
+            end: self.end(header, position)?,
         })
+    }
+
+    /// Whether a header is of a message behind which a new line begins.
+    #[inline(always)]
+    pub fn is_plain(header: u64) -> bool {
+        header & (PUBLISHED | PADDING | MORE) == PUBLISHED
+    }
+
+    /// The position behind a record of such a message at a position.
+    #[inline(always)]
+    pub fn end_of_plain(position: u64, length: u64) -> u64 {
+        position.wrapping_add(length + HEADER + LINE - 1) & !(LINE - 1)
     }
 
     /// The words of the ring.
@@ -259,6 +275,10 @@ pub struct Tail {
     released: u64,
     /// The words where headers can stand are zero from `tail` up to here, which is beyond it.
     cleared: u64,
+    /// A record that ends here or before needs nothing else to be done first: it does not go beyond
+    /// the ring's end, there is room for it and for the next header, whose word is zero, and no claim
+    /// is open.
+    limit: u64,
     /// A claim was made and not published.
     open: bool,
     group: Group,
@@ -308,12 +328,49 @@ impl Tail {
             tail,
             released,
             cleared: tail,
+            limit: 0,
             open: false,
             group: Group::default(),
         };
         // The predecessor may have written into lines ahead without publishing.
         this.clear_ahead(tail);
         Ok(this)
+    }
+
+    /// Sends a message, if nothing else is to be done first; false if there is.
+    #[inline(always)]
+    pub fn push(&mut self, message: &[u8]) -> bool {
+        let length = message.len() as u64;
+        let size = Ring::record_size(length);
+        let next = self.tail + size;
+        if next > self.limit || !self.words.copy_in_behind(self.tail, message) {
+            return false;
+        }
+        // [LANE_PUBLISH] release: the message, and the zero where the next header will be.
+        self.words
+            .word(self.tail)
+            .store(PUBLISHED | length, Ordering::Release);
+        self.tail = next;
+        true
+    }
+
+    /// Whether something is to be done before a message of so many bytes can be [pushed](Self::push).
+    #[inline(always)]
+    pub fn is_short_of(&self, length: usize) -> bool {
+        self.tail + Ring::record_size(length as u64) > self.limit
+    }
+
+    /// Clears a step more, if there is room.
+    pub fn prepare(&mut self) {
+        if self.cleared < self.tail + CLEAR_STEP {
+            self.clear_ahead(self.cleared);
+        }
+    }
+
+    fn set_limit(&mut self) {
+        let to_end = self.tail + self.ring.left_behind(self.tail);
+        let cleared = self.cleared - LINE;
+        self.limit = if self.open { 0 } else { to_end.min(cleared) };
     }
 
     /// Position behind the last record.
@@ -341,7 +398,7 @@ impl Tail {
             // The claim before was dropped: what was written there may look like headers.
             self.cleared = self.tail + LINE;
         }
-        self.open = true;
+        (self.open, self.limit) = (true, 0);
         if padding > 0 {
             self.publish_header(PADDING | (padding - HEADER), padding);
         }
@@ -433,8 +490,8 @@ impl Tail {
                 .store(PUBLISHED | length, Ordering::Relaxed);
         }
         let more = if count > 1 { MORE } else { 0 };
-        self.publish_header(first | more, (next - self.tail).next_multiple_of(LINE));
         self.open = false;
+        self.publish_header(first | more, (next - self.tail).next_multiple_of(LINE));
         count
     }
 
@@ -442,8 +499,8 @@ impl Tail {
     #[inline(always)]
     pub fn publish(&mut self, claim: Claim) {
         let length = claim.length as u64;
-        self.publish_header(length, Ring::record_size(length));
         self.open = false;
+        self.publish_header(length, Ring::record_size(length));
     }
 
     /// [`publish`](Self::publish) of the first `length` bytes of the claim only.
@@ -470,6 +527,8 @@ impl Tail {
         // For the next one, if it is like this one.
         if next + size >= self.cleared && size <= CLEAR_STEP {
             self.clear_ahead(self.cleared);
+        } else {
+            self.set_limit();
         }
     }
 
@@ -477,14 +536,22 @@ impl Tail {
     /// consumer is done.
     fn clear_ahead(&mut self, from: u64) {
         let limit = (self.released + self.ring.capacity) & !(LINE - 1);
-        let to = (from + CLEAR_STEP).min(limit);
+        // Whole steps, if there is room.
+        let to = ((from + CLEAR_STEP) & !(CLEAR_STEP - 1)).min(limit);
         let mut position = from;
+        // Relaxed, as below.
+        if to.wrapping_sub(from) == CLEAR_STEP
+            && self.words.zero_lines::<{ CLEAR_STEP / LINE }>(from)
+        {
+            position = to;
+        }
         while position < to {
             // Relaxed: published by the next header.
             self.words.word(position).store(0, Ordering::Relaxed);
             position += LINE;
         }
         self.cleared = to.max(from);
+        self.set_limit();
     }
 
     /// Claims, copies and publishes.

@@ -107,8 +107,17 @@ impl Consumer {
     /// See [`RecvError`]; the buffer is left empty.
     #[inline]
     pub fn recv(&mut self, to: &mut Vec<u8>) -> Result<Received, RecvError> {
+        to.clear();
+        if self.recv_short(to) {
+            return Ok(Received { redelivered: false });
+        }
+        self.recv_slowly(to)
+    }
+
+    #[inline(never)]
+    fn recv_slowly(&mut self, to: &mut Vec<u8>) -> Result<Received, RecvError> {
         loop {
-            if let Some(received) = self.copy(Wait::FOREVER, to)? {
+            if let Some(received) = self.copy_slowly(Wait::FOREVER, to)? {
                 return Ok(received);
             }
         }
@@ -142,24 +151,20 @@ impl Consumer {
         to: &mut Vec<u8>,
     ) -> Result<Option<Received>, RecvError> {
         to.clear();
-        if !self.holds && self.channel.is_mine() {
-            let region = self.channel.region();
-            let mut glances = u32::from(matches!(wait, Wait::While(_)));
-            let redelivered = loop {
-                let here = self
-                    .taking
-                    .recv_here(region, |record| append(region, record, to));
-                if here.is_some() || glances == 0 || !self.taking.glance(region) {
-                    break here;
-                }
-                glances -= 1;
-            };
-            if let Some(redelivered) = redelivered {
-                self.count_down();
-                return Ok(Some(Received { redelivered }));
-            }
+        if self.recv_short(to) {
+            return Ok(Some(Received { redelivered: false }));
         }
         self.copy_slowly(wait, to)
+    }
+
+    /// The way of most messages: see [`Taking::recv_short`].
+    #[inline(always)]
+    fn recv_short(&mut self, to: &mut Vec<u8>) -> bool {
+        let Some(registered) = self.channel.registered() else {
+            return false;
+        };
+        let region = self.channel.region();
+        !self.holds && self.taking.recv_short(region, registered, to)
     }
 
     #[inline(never)]
@@ -168,6 +173,21 @@ impl Consumer {
         wait: Wait<'_>,
         to: &mut Vec<u8>,
     ) -> Result<Option<Received>, RecvError> {
+        if let Some(registered) = self.channel.registered()
+            && !self.holds
+        {
+            let (region, glances) = (self.channel.region(), matches!(wait, Wait::While(_)));
+            let each = |record: Record| {
+                let bytes = Bytes::new(region, record.offset, record.length);
+                bytes
+                    .expect("the ring lies inside the region, and a record inside the ring")
+                    .append_to(to);
+            };
+            let found = self.taking.recv_any(region, registered, glances, each);
+            if let Some(redelivered) = found {
+                return Ok(Some(Received { redelivered }));
+            }
+        }
         if !self.take(wait)? {
             return Ok(None);
         }
@@ -400,13 +420,6 @@ impl Drop for Consumer {
             );
         }
     }
-}
-
-#[inline]
-fn append(region: &Region, record: Record, to: &mut Vec<u8>) {
-    let bytes = Bytes::new(region, record.offset, record.length);
-    let bytes = bytes.expect("the ring lies inside the region, and a record inside the ring");
-    bytes.append_to(to);
 }
 
 /// What there is to say about a message beyond its bytes.

@@ -3,7 +3,7 @@
 
 use crate::lane::WORD;
 use crate::queue_hold::Hold;
-use crate::queue_kept::Lane;
+use crate::queue_kept::{Alike, Lane};
 use crate::queue_layout::{lane, layout, seat};
 use crate::queue_taker::{Found, LOOK_AROUND, Taking, is_empty};
 use shmem::sync::{AtomicU32, AtomicU64, Ordering};
@@ -15,7 +15,8 @@ impl Taking {
     /// more.
     #[inline]
     pub(crate) fn go_in(&mut self, region: &Region, lane: usize, end: u64) -> bool {
-        let is_in = self.lanes[lane].go_in(self.busy(), end);
+        let mine = &self.lanes[lane];
+        let is_in = mine.go_in(barrier::light, self.busy(), end.max(mine.again));
         if !is_in {
             self.go_out(region, lane);
         }
@@ -25,7 +26,7 @@ impl Taking {
     /// Out of a lane that is kept, or was when this consumer went in.
     #[inline]
     pub(crate) fn go_out(&mut self, region: &Region, lane: usize) {
-        if !self.lanes[lane].go_out(self.busy()) {
+        if !self.lanes[lane].go_out(barrier::light, self.busy()) {
             self.go_out_slowly(region, lane);
         }
     }
@@ -64,6 +65,7 @@ impl Taking {
     #[cold]
     pub(crate) fn give_up(&mut self, region: &Region, lane: usize) {
         self.lanes[lane].hold = Hold::default();
+        self.alike = Alike::NONE;
         (self.alone, self.look_around_in) = (false, LOOK_AROUND);
         let taker = self.taker(lane);
         // Relaxed: only the compare-exchange decides.
@@ -200,6 +202,7 @@ impl Taking {
             let (released, received) = (load(lane::RELEASED), load(lane::RECEIVED));
             let mine = &mut self.lanes[lane];
             mine.hold = hold;
+            self.alike = Alike::NONE;
             mine.progress = progress;
             mine.released = released;
             mine.received = received;

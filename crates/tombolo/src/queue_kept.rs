@@ -3,10 +3,13 @@
 
 use crate::lane::{Record, Ring};
 use crate::queue_hold::Hold;
-use crate::queue_layout::{Shape, lane};
-use shmem::sync::{AtomicU32, Ordering};
+use crate::queue_layout::{Shape, lane, seat};
+use crate::queue_taker::{QUOTA, Taking};
+use shmem::barrier::Registered;
+use shmem::copy::SHORT as COPIED_HERE;
+use shmem::sync::{AtomicU32, AtomicU64, Ordering, spin_loop};
 use shmem::wait::layout as bell;
-use shmem::{Circle, Region, Window, barrier};
+use shmem::{Circle, Region, Window};
 
 /// A lane as this consumer has it.
 #[derive(Clone, Debug)]
@@ -25,6 +28,152 @@ pub(crate) struct Lane {
     pub again: u64,
     /// So much room is given back at a time.
     pub quarter: u64,
+}
+
+/// Looks at one header before everything else is looked at, some tenths of a microsecond, and how many
+/// of them without a pause.
+const GLANCE: u32 = if cfg!(loom) { 1 } else { 96 };
+const EAGER: u32 = 64;
+
+/// Looks for some tenths of a microsecond whether a message comes: its header, or zero.
+#[inline]
+pub(crate) fn glance(header: &AtomicU64) -> u64 {
+    for look in 0..GLANCE {
+        if look >= EAGER {
+            spin_loop();
+        }
+        // [LANE_PUBLISH] acquire.
+        let word = header.load(Ordering::Acquire);
+        if word != 0 {
+            return word;
+        }
+    }
+    0
+}
+
+impl Taking {
+    /// Receives the next message of the lane where this consumer is into `to`, if it keeps that and
+    /// there is one: one like the last, which was short, and for which there is room in `to`. False if
+    /// there is none such.
+    #[cfg(not(loom))]
+    #[inline(always)]
+    pub(crate) fn recv_short(
+        &mut self,
+        region: &Region,
+        registered: Registered,
+        to: &mut Vec<u8>,
+    ) -> bool {
+        let Some(lane) = self.lanes.get_mut(self.lane) else {
+            return false;
+        };
+        let Alike { header, length } = self.alike;
+        let place = lane.headers.place(lane.progress);
+        // [LANE_PUBLISH] acquire.
+        if place.word.load(Ordering::Acquire) != header || length > COPIED_HERE as u64 {
+            return false;
+        }
+        let Some(message) = place.bytes(length).and_then(|bytes| bytes.appending(to)) else {
+            return false;
+        };
+        let end = Ring::end_of_plain(lane.progress, length);
+        let busy = self.seat_words.u32(seat::BUSY);
+        if !lane.go_in(|| registered.light(), busy, end) {
+            // Who comes here next goes out.
+            return false;
+        }
+        message.append();
+        lane.finish(end, 1);
+        let usual = lane.go_out(|| registered.light(), busy);
+        self.left -= 1;
+        if !usual || self.left == 0 {
+            self.recv_unusual(region);
+        }
+        true
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn recv_unusual(&mut self, region: &Region) {
+        if self.left == 0 {
+            self.renew(region);
+        }
+        self.go_out_slowly(region, self.lane);
+    }
+
+    /// A quota that ran out: the others are next, if there are any, and at times a look whether other
+    /// consumers came.
+    fn renew(&mut self, region: &Region) {
+        if self.shape.used(region) == 1 && self.look_around_in > QUOTA {
+            self.look_around_in -= QUOTA;
+            self.left = QUOTA;
+        } else {
+            self.alike = Alike::NONE;
+        }
+    }
+
+    /// Receives the next message of the lane where this consumer is, if it keeps that and there is one,
+    /// or one comes while it `glances`; `each` gets it. Answers whether a consumer had it in hand when
+    /// it died.
+    #[inline(always)]
+    pub(crate) fn recv_any(
+        &mut self,
+        region: &Region,
+        registered: Registered,
+        glances: bool,
+        each: impl FnOnce(Record),
+    ) -> Option<bool> {
+        let lane = self.lanes.get_mut(self.lane)?;
+        if self.left == 0 || !lane.hold.is_kept() {
+            return None;
+        }
+        let word = lane.headers.word(lane.progress);
+        // [LANE_PUBLISH] acquire.
+        let mut header = word.load(Ordering::Acquire);
+        if header == 0 && glances && self.shape.used(region) == 1 {
+            header = glance(word);
+        }
+        let record = lane.ring.sound(header, lane.progress)?;
+        // Positions: what ends before the mark was handed out.
+        let (end, redelivered) = (record.end, lane.again >= record.end);
+        let short = record.length <= COPIED_HERE && Ring::is_plain(header) && lane.again <= end;
+        let length = record.length as u64;
+        let (busy, hand) = (self.seat_words.u32(seat::BUSY), end.max(lane.again));
+        if !lane.go_in(|| registered.light(), busy, hand) {
+            self.go_out(region, self.lane);
+            return None;
+        }
+        each(record);
+        lane.finish(end, 1);
+        let usual = lane.go_out(|| registered.light(), busy);
+        self.alike = if short {
+            Alike { header, length }
+        } else {
+            Alike::NONE
+        };
+        self.left -= 1;
+        if !usual || self.left == 0 {
+            self.recv_unusual(region);
+        }
+        Some(redelivered)
+    }
+}
+
+/// The last message, for the next may be like it: then where that ends is known before its header
+/// is, and the processor can go on to the one behind it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Alike {
+    /// Its header: of a short message in the lane where the consumer is, which it keeps, and of which
+    /// no message was handed out before to one that died.
+    header: u64,
+    length: u64,
+}
+
+impl Alike {
+    /// None is like it: no header is so.
+    pub(crate) const NONE: Self = Self {
+        header: u64::MAX,
+        length: 0,
+    };
 }
 
 impl Lane {
@@ -50,21 +199,20 @@ impl Lane {
         self.ring.message(&self.headers, self.progress)
     }
 
-    /// Into the lane, to hand out what lies before a position; false if it is kept no more, and then
-    /// who called goes out again.
+    /// Into the lane, past a `light` fence, to hand out what lies before a position; false if it is kept
+    /// no more, and then who called goes out again.
     #[inline(always)]
-    pub(crate) fn go_in(&self, busy: &AtomicU32, end: u64) -> bool {
+    pub(crate) fn go_in(&self, light: impl FnOnce(), busy: &AtomicU32, hand: u64) -> bool {
         // Relaxed: ordered by the fence.
         busy.store(self.number as u32 + 1, Ordering::Relaxed);
         // [QUEUE_KEEP]
-        barrier::light();
+        light();
         if !self.is_kept() {
             return false;
         }
         // Relaxed: whatever the message leads to is seen by others through a system call or a
         // release, which is later.
-        let hand = self.words.u64(lane::HAND);
-        hand.store(end.max(self.again), Ordering::Relaxed);
+        self.words.u64(lane::HAND).store(hand, Ordering::Relaxed);
         true
     }
 
@@ -84,11 +232,11 @@ impl Lane {
     /// Out of the lane. Whether nothing else is to be done: it is still kept, its producer does not
     /// sleep, and there is no room to give back.
     #[inline(always)]
-    pub(crate) fn go_out(&self, busy: &AtomicU32) -> bool {
+    pub(crate) fn go_out(&self, light: impl FnOnce(), busy: &AtomicU32) -> bool {
         // [QUEUE_TAKE] release.
         busy.store(0, Ordering::Release);
         // [QUEUE_KEEP], and [BELL_PARK] for the producer: PROGRESS was stored before.
-        barrier::light();
+        light();
         // Relaxed: ordered by the fence.
         let parked = self.words.u32(lane::SPACE + bell::PARKED);
         let parked = parked.load(Ordering::Relaxed) != 0;

@@ -6,6 +6,7 @@ use crate::queue::{self, BatchError, MANY, Options, SendError, Watch, is_dead};
 use crate::queue_layout::{Shape, lane, layout};
 use crate::queue_members::{is_deserted, is_hung, leave_lane, missed, take_lane, watch_consumers};
 use shmem::Peers;
+use shmem::copy::SHORT as COPIED_HERE;
 use shmem::header::has_ended_in;
 use shmem::sync::Ordering;
 use shmem::wait::{Moment, Patience, is_parked, layout as bell};
@@ -154,6 +155,55 @@ impl Producer {
 
     #[inline]
     pub(crate) fn send_one(&mut self, message: &[u8], wait: Wait<'_>) -> Result<(), SendError> {
+        // What is longer is copied by a call, which has its price here too.
+        if message.len() <= COPIED_HERE && self.push(message) {
+            return Ok(());
+        }
+        self.send_slowly(message, wait)
+    }
+
+    /// The way of most messages; false if something is in it.
+    #[inline(always)]
+    fn push(&mut self, message: &[u8]) -> bool {
+        let Some(registered) = self.channel.registered() else {
+            return false;
+        };
+        if !self.is_usual() || !self.tail.push(message) {
+            return false;
+        }
+        self.sent = self.sent.wrapping_add(1);
+        self.tell();
+        registered.light();
+        // Relaxed: [BELL_PARK] ordered by the fence.
+        let parked = self.control.u32(layout::DATA + bell::PARKED);
+        // For the next one, if it is like this one.
+        if self.tail.is_short_of(message.len()) || parked.load(Ordering::Relaxed) != 0 {
+            self.afterwards();
+        }
+        true
+    }
+
+    #[inline(never)]
+    fn afterwards(&mut self) {
+        // It looks itself whether there is somebody to wake.
+        self.wake();
+        self.tail.prepare();
+    }
+
+    /// Whether there is no need to look closer at what may keep it from sending.
+    #[inline(always)]
+    fn is_usual(&self) -> bool {
+        !has_ended_in(&self.control)
+            // Relaxed, both: only a hint that the last consumer may be gone.
+            && self.control.u64(layout::HUNG).load(Ordering::Relaxed)
+                != self.control.u64(layout::ATTENDED).load(Ordering::Relaxed)
+    }
+
+    #[inline(never)]
+    fn send_slowly(&mut self, message: &[u8], wait: Wait<'_>) -> Result<(), SendError> {
+        if message.len() > COPIED_HERE && self.push(message) {
+            return Ok(());
+        }
         let claim = self.claim(message.len(), wait)?;
         self.write(claim, message);
         self.ring();
@@ -315,8 +365,9 @@ impl Producer {
         self.sent = self.sent.wrapping_add(1);
     }
 
+    /// Tells who looks from outside how much was sent.
     #[inline(always)]
-    fn ring(&mut self) {
+    fn tell(&mut self) {
         // Relaxed, both: for who looks from outside.
         self.words
             .u64(lane::SENT)
@@ -325,9 +376,19 @@ impl Producer {
         self.words
             .u64(lane::TAIL)
             .store(position, Ordering::Relaxed);
+    }
+
+    #[inline]
+    fn wake(&self) {
+        let data = self.channel.shape.data(self.channel.region());
+        data.ring_light(|| true);
+    }
+
+    #[inline(always)]
+    fn ring(&mut self) {
+        self.tell();
         if is_parked(self.control.u32(layout::DATA + bell::PARKED)) {
-            let data = self.channel.shape.data(self.channel.region());
-            data.ring_light(|| true);
+            self.wake();
         }
         if self.until_many > 0 {
             self.until_many -= 1;

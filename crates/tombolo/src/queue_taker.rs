@@ -54,17 +54,13 @@
 
 use crate::lane::{Damaged, Record, WORD};
 use crate::queue_hold::Hold;
-use crate::queue_kept::Lane;
+use crate::queue_kept::{Alike, Lane, glance};
 use crate::queue_layout::{Shape, lane, seat};
-use shmem::sync::{Ordering, spin_loop};
+use shmem::sync::Ordering;
 use shmem::{Region, Window, barrier};
 
 /// How many receipts a consumer stays on a lane that always has messages.
-const QUOTA: u32 = if cfg!(loom) { 1 } else { 64 };
-/// Looks at one header before everything else is looked at, some tenths of a microsecond, and how many
-/// of them without a pause.
-const GLANCE: u32 = if cfg!(loom) { 1 } else { 96 };
-const EAGER: u32 = 64;
+pub(crate) const QUOTA: u32 = if cfg!(loom) { 1 } else { 64 };
 /// After how many receipts a consumer looks again whether it is alone.
 pub(crate) const LOOK_AROUND: u32 = 4096;
 
@@ -96,6 +92,7 @@ pub struct Taking {
     pub(crate) lane: usize,
     pub(crate) left: u32,
     pub(crate) lanes: Vec<Lane>,
+    pub(crate) alike: Alike,
     pub(crate) seat_words: Window<{ seat::LAYOUT.size }>,
     pub(crate) held: Held,
     pub(crate) alone: bool,
@@ -129,6 +126,7 @@ impl Taking {
             lanes: (0..shape.lanes())
                 .map(|lane| Lane::new(&shape, region, lane))
                 .collect(),
+            alike: Alike::NONE,
             seat_words: Window::new(region, shape.seat(seat).0),
             held,
             alone: false,
@@ -170,32 +168,6 @@ impl Taking {
         self.find_anywhere(region, is_dead)
     }
 
-    /// Receives the next message of the lane where this consumer is, if it keeps that and there is
-    /// one: it is finished when `each` has had it. Answers whether a consumer had it in hand when it
-    /// died.
-    #[inline(always)]
-    pub fn recv_here(&mut self, region: &Region, each: impl FnOnce(Record)) -> Option<bool> {
-        let lane = self.lanes.get_mut(self.lane)?;
-        if self.left == 0 || !lane.hold.is_kept() {
-            return None;
-        }
-        let record = lane.next()?;
-        let busy = self.seat_words.u32(seat::BUSY);
-        if !lane.go_in(busy, record.end) {
-            self.go_out(region, self.lane);
-            return None;
-        }
-        self.left -= 1;
-        each(record);
-        lane.finish(record.end, 1);
-        // Positions: what ends before the mark was handed out.
-        let redelivered = lane.again >= record.end;
-        if !lane.go_out(busy) {
-            self.go_out_slowly(region, self.lane);
-        }
-        Some(redelivered)
-    }
-
     /// Looks for some tenths of a microsecond whether a message comes where this consumer is, if there
     /// are no other lanes to look at.
     #[inline]
@@ -204,16 +176,8 @@ impl Taking {
             .lanes
             .get(self.lane)
             .filter(|_| self.shape.used(region) == 1);
-        here.filter(|lane| lane.hold.is_kept()).is_some_and(|lane| {
-            let header = lane.headers.word(lane.progress);
-            (0..GLANCE).any(|look| {
-                if look >= EAGER {
-                    spin_loop();
-                }
-                // Relaxed: who takes the message looks again.
-                header.load(Ordering::Relaxed) != 0
-            })
-        })
+        here.filter(|lane| lane.hold.is_kept())
+            .is_some_and(|lane| glance(lane.headers.word(lane.progress)) != 0)
     }
 
     #[inline(never)]
@@ -238,6 +202,7 @@ impl Taking {
                 let spent = QUOTA - self.left;
                 self.look_around_in = self.look_around_in.saturating_sub(spent);
                 (self.lane, self.left) = (lane, QUOTA);
+                self.alike = Alike::NONE;
             }
             // A damaged lane does not keep a consumer from the others.
             self.left = if found == Some(Ok(())) {
@@ -357,6 +322,7 @@ impl Taking {
         let mine = &mut self.lanes[lane];
         // Relaxed: only who holds the lane stores it.
         mine.again = mine.words.u64(lane::HAND).load(Ordering::Relaxed);
+        self.alike = Alike::NONE;
         if hold.is_kept() {
             self.go_out(region, lane);
         } else {

@@ -177,6 +177,51 @@ mod models {
         }
     }
 
+    /// [QUEUE_KEEP]: the same, the keeper receiving on the way of most messages.
+    #[test]
+    fn a_kept_lane_is_taken_over_from_one_that_receives() {
+        bounded(3, || {
+            let (shape, region) = queue(1, 512);
+            let lane = take_lane(&shape, &region, 5, |_| false).unwrap();
+            let mut tail = tail(&shape, &region, lane);
+            for number in 1..=3u64 {
+                tail.send(&region, &number.to_ne_bytes()).unwrap();
+            }
+            let mut keeper = sit(&shape, &region, 1);
+            keeper.set_alone(true);
+            let mut other = sit(&shape, &region, 2);
+            keeper.find(&region, |_| false).unwrap().unwrap();
+            keeper.finish(&region);
+            let other = {
+                let region = region.clone();
+                thread::spawn(move || {
+                    let found = other.find(&region, |_| false)?;
+                    found.unwrap();
+                    let got = word(&region, &other);
+                    other.finish(&region);
+                    Some(got)
+                })
+            };
+            let mut got = vec![1];
+            let registered = shmem::barrier::registered().unwrap();
+            keeper.left = 2;
+            let received = keeper.recv_any(&region, registered, false, |record| {
+                let mut bytes = [0; 8];
+                region.copy_out(record.offset, &mut bytes).unwrap();
+                got.push(u64::from_ne_bytes(bytes));
+            });
+            assert!(received != Some(true));
+            got.extend(other.join().unwrap());
+            while let Some(found) = keeper.find(&region, |_| false) {
+                found.unwrap();
+                got.push(word(&region, &keeper));
+                keeper.finish(&region);
+            }
+            got.sort_unstable();
+            assert_eq!(got, [1, 2, 3]);
+        });
+    }
+
     /// [QUEUE_KEEP]: one keeps the lane, another comes and takes it over, and back.
     #[test]
     fn a_kept_lane_is_taken_over() {

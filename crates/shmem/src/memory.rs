@@ -177,7 +177,7 @@ impl Memory {
         // peer that writes meanwhile changes which bytes are copied, not how many or where to.
         #[cfg(not(miri))]
         unsafe {
-            crate::copy::copy(from, to, length);
+            crate::copy::copy_out(from, to, length);
         }
         #[cfg(miri)]
         for i in 0..length {
@@ -204,7 +204,7 @@ impl Memory {
         // peer that reads meanwhile gets a mixture, which its protocol must recognise.
         #[cfg(not(miri))]
         unsafe {
-            crate::copy::copy(from, to, length);
+            crate::copy::copy_in(from, to, length);
         }
         #[cfg(miri)]
         for i in 0..length {

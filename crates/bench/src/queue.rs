@@ -1,7 +1,7 @@
 //! Tombolo's `queue` as a transport.
 
 use crate::bare::{no_batches, not_in_place};
-use crate::content::{Payload, Verifier, array};
+use crate::content::{Payload, Payloads, Verifier, array};
 use crate::transport::{About, Family, Link, Receiver, Sender, Task, Transport, Waits, Way, Wire};
 use anyhow::{Result, ensure};
 use std::ops::Range;
@@ -56,6 +56,7 @@ impl Queue {
 pub struct QueueSender {
     producer: Producer,
     transport: Queue,
+    long: Payloads,
 }
 
 impl Sender for QueueSender {
@@ -80,14 +81,20 @@ impl Sender for QueueSender {
     }
 
     #[inline]
-    fn send_many(&mut self, numbers: Range<u64>, payload: &mut Payload) -> Result<()> {
+    fn send_many(&mut self, mut numbers: Range<u64>, payload: &mut Payload) -> Result<()> {
         if self.transport.way != Way::Batch {
             return numbers.into_iter().try_for_each(|n| self.send(n, payload));
         }
         match payload.length() {
             8 => self.producer.send_batch(numbers.map(array::<8>))?,
             64 => self.producer.send_batch(numbers.map(array::<64>))?,
-            _ => self.producer.send_batch(numbers.map(array::<1024>))?,
+            _ => {
+                while !numbers.is_empty() {
+                    self.producer
+                        .send_batch(self.long.next(&mut numbers, payload))?;
+                }
+                0
+            }
         };
         Ok(())
     }
@@ -192,6 +199,7 @@ impl Transport for Queue {
             producer: Producer::open_or_create(name, &Self::options(task))?
                 .waiting(waiting(self.waits)),
             transport: *self,
+            long: Payloads::default(),
         })
     }
 

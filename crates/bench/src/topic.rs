@@ -2,7 +2,7 @@
 //! is checked.
 
 use crate::bare::{no_batches, not_in_place};
-use crate::content::{Payload, Verifier, array};
+use crate::content::{Payload, Payloads, Verifier, array};
 use crate::queue::{suffix, waiting};
 use crate::transport::{
     About, Family, Link, Receiver, Sender, Task, Topology, Transport, Waits, Way, Wire,
@@ -28,6 +28,7 @@ const BATCH: usize = 64;
 pub struct TopicSender {
     publisher: Publisher,
     way: Way,
+    long: Payloads,
 }
 
 /// The end that receives.
@@ -55,14 +56,20 @@ impl Sender for TopicSender {
     }
 
     #[inline]
-    fn send_many(&mut self, numbers: Range<u64>, payload: &mut Payload) -> Result<()> {
+    fn send_many(&mut self, mut numbers: Range<u64>, payload: &mut Payload) -> Result<()> {
         if self.way != Way::Batch {
             return numbers.into_iter().try_for_each(|n| self.send(n, payload));
         }
         match payload.length() {
             8 => self.publisher.publish_batch(numbers.map(array::<8>))?,
             64 => self.publisher.publish_batch(numbers.map(array::<64>))?,
-            _ => self.publisher.publish_batch(numbers.map(array::<1024>))?,
+            _ => {
+                while !numbers.is_empty() {
+                    self.publisher
+                        .publish_batch(self.long.next(&mut numbers, payload))?;
+                }
+                0
+            }
         };
         Ok(())
     }
@@ -171,6 +178,7 @@ impl Transport for Topic {
             publisher: Publisher::open_or_create(name, &Self::options(task))?
                 .waiting(waiting(self.waits)),
             way: self.way,
+            long: Payloads::default(),
         })
     }
 

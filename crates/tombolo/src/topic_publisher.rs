@@ -338,7 +338,7 @@ impl Loan<'_> {
 
     /// Its bytes, to be written in place. What is never written holds the bytes of older messages.
     pub fn bytes(&mut self) -> BytesMut<'_> {
-        let Claim { offset, length } = self.claim;
+        let Claim { offset, length, .. } = self.claim;
         BytesMut::new(self.publisher.channel.region(), offset, length)
             .expect("the ring lies inside the region, and the claim inside the ring")
     }

@@ -143,6 +143,7 @@ impl Tail {
         Ok(Claim {
             offset: self.ring.at(self.tail) + HEADER as usize,
             length,
+            flags: 0,
         })
     }
 

@@ -596,7 +596,7 @@ impl Subscriber {
     #[inline]
     pub(crate) fn release_much(&mut self, lane: usize) {
         let position = self.heads[lane].point().position;
-        if position.wrapping_sub(self.released[lane]) >= self.channel.shape.capacity() / 8 {
+        if position.wrapping_sub(self.released[lane]) >= self.channel.shape.capacity() / 4 {
             self.release(lane);
         }
         if self.until_many > 0 {

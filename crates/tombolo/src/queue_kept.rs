@@ -85,7 +85,8 @@ impl Taking {
         message.append();
         lane.finish(end, 1);
         let usual = lane.go_out(|| registered.light(), busy);
-        self.left -= 1;
+        // None may be left: a message that was taken in hand counts too.
+        self.left = self.left.saturating_sub(1);
         if !usual || self.left == 0 {
             self.recv_unusual(region);
         }

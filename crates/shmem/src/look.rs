@@ -90,6 +90,11 @@ pub(crate) struct Look {
 
 impl Look {
     pub(crate) fn at(address: &Address) -> Result<Self, Reason> {
+        Self::beside(address, None)
+    }
+
+    /// What there is but the segment with that id, which the caller knows: that costs no attach.
+    fn beside(address: &Address, mine: Option<i32>) -> Result<Self, Reason> {
         let mut look = Self {
             slots: vec![],
             free: vec![],
@@ -102,6 +107,7 @@ impl Look {
         }
         for key in address.keys() {
             match Segment::open(key) {
+                Ok(segment) if mine == Some(segment.id()) => {}
                 Ok(segment) => look.see(address, key, segment.id())?,
                 Err(Errno::NOENT) => look.free.push(key),
                 Err(error) => return Err(Reason::Call("shmget", error)),
@@ -116,11 +122,16 @@ impl Look {
     /// through them, and faster: so it meets the channel, before or after the move. But a channel
     /// at the last key moves to the first, behind a look's back; the second look meets it there.
     pub(crate) fn steadily(address: &Address) -> Result<Self, Reason> {
+        Self::steadily_beside(address, None)
+    }
+
+    /// The same for who has a segment there that is not ready.
+    pub(crate) fn steadily_beside(address: &Address, mine: Option<i32>) -> Result<Self, Reason> {
         let mut quick = 0;
         let mut looks = 0;
         loop {
             let began = Instant::now();
-            let look = Self::at(address)?;
+            let look = Self::beside(address, mine)?;
             quick = if began.elapsed() <= QUICK {
                 quick + 1
             } else {

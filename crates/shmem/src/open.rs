@@ -459,21 +459,18 @@ impl Claimed<'_> {
         let rank = |key: Key| address.rank(key);
         let mut pause = Pause::new(Patience::from(Duration::from_secs(10)));
         loop {
-            let look = Look::steadily(address)?;
+            let look = Look::steadily_beside(address, Some(self.segment.id()))?;
             if look
                 .ready()
                 .is_some_and(|ready| ready.header.generation >= generation)
             {
                 return Ok(false);
             }
-            let others = |slot: &Slot| slot.id != self.segment.id();
-            if look
-                .claimed(|s| others(s) && rank(s.key) < rank(key))?
-                .is_some()
-            {
+            let lower = |slot: &Slot| rank(slot.key) < rank(key);
+            if look.claimed(lower)?.is_some() {
                 return Ok(false);
             }
-            if look.claimed(others)?.is_none() {
+            if look.claimed(|_| true)?.is_none() {
                 return Ok(!is_gone(self.segment.id()));
             }
             if !pause.sleep() {

@@ -163,6 +163,7 @@ impl Taking {
 /// The last message, for the next may be like it: then where that ends is known before its header
 /// is, and the processor can go on to the one behind it.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(loom, expect(dead_code, reason = "loom models the way of all others"))]
 pub(crate) struct Alike {
     /// Its header: of a short message in the lane where the consumer is, which it keeps, and of which
     /// no message was handed out before to one that died.

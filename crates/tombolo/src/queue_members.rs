@@ -61,9 +61,8 @@ pub fn take_lane(
     };
     let dead = |from, is_dead: &mut dyn FnMut(u64) -> bool| from != 0 && is_dead(from);
     let free = |from, _: &mut dyn FnMut(u64) -> bool| from == 0;
-    let lanes = || 0..shape.lanes();
-    let lane = lanes().find(|lane| take(*lane, dead));
-    let lane = lane.or_else(|| lanes().find(|lane| take(*lane, free)))?;
+    let lane = (0..shape.used(region)).find(|lane| take(*lane, dead));
+    let lane = lane.or_else(|| (0..shape.lanes()).find(|lane| take(*lane, free)))?;
     // [QUEUE_CAME] release. A producer that dies before this has sent nothing.
     region.u64(layout::PRODUCED).fetch_add(1, Ordering::Release);
     Some(lane)
@@ -82,7 +81,8 @@ pub fn end(shape: &Shape, region: &Region, mut is_dead: impl FnMut(u64) -> bool)
     // [QUEUE_CAME] acquire.
     let mut ever = region.load_u64(layout::PRODUCED, Ordering::Acquire) != 0;
     let mut end = End::Closed;
-    for lane in 0..shape.lanes() {
+    // Counted before the producer was, and before it had the lane.
+    for lane in 0..shape.used(region) {
         // [QUEUE_OWNER] acquire.
         let owner = shape.owner(lane).who(region);
         if owner == 0 {

@@ -360,7 +360,7 @@ impl Taking {
 
 /// Frees what the last owner of a seat held when it died, for who has just taken the seat.
 pub fn settle(shape: &Shape, region: &Region, seat: usize) {
-    for lane in 0..shape.lanes() {
+    for lane in 0..shape.used(region) {
         let taker = region.u64(shape.at(lane, lane::TAKER));
         // Relaxed: only the compare-exchange decides.
         let hold = Hold::from_word(taker.load(Ordering::Relaxed));

@@ -185,6 +185,7 @@ impl View {
     ///
     /// # Safety
     /// They are all inside the region, and `to` is memory of this process for so many bytes.
+    #[cfg(not(loom))]
     #[inline(always)]
     pub(crate) unsafe fn read_unchecked(&self, offset: usize, to: *mut u8, length: usize) {
         // SAFETY: the caller's promise.

@@ -19,7 +19,7 @@ pub use crate::fuzzing_service::service;
 pub use crate::fuzzing_topic::topic;
 pub use crate::fuzzing_value::value;
 
-use crate::lane::{PADDING, PUBLISHED};
+use crate::ring::{PADDING, PUBLISHED};
 use shmem::header::{self, ENDED, Header, Lifetime, READY};
 use shmem::layout::Layout;
 use shmem::open::{Expected, Opened};

@@ -88,6 +88,8 @@ mod queue_consumer;
 mod queue_entry;
 mod queue_hold;
 mod queue_kept;
+#[cfg_attr(loom, allow(dead_code, reason = "loom models parts of it"))]
+mod ring;
 #[cfg_attr(
     loom,
     expect(dead_code, reason = "loom models a shape without its segment")

@@ -1,11 +1,11 @@
 //! The consumer's side of `queue`: receiving, one by one, in batches and in place.
 
 use crate::channel::Channel;
-use crate::lane::{Damaged, Record};
 use crate::queue::{self, MANY, Options, RecvError, Watch, is_dead};
 use crate::queue_layout::{Shape, layout};
 use crate::queue_members::{End, buried, end, leave_seat, take_seat, watch_the_others};
 use crate::queue_taker::{Held, Taking};
+use crate::ring::{Damaged, Record};
 use shmem::Peers;
 use shmem::sync::Ordering;
 use shmem::wait::{Moment, Patience};

@@ -1,11 +1,11 @@
 //! Into the lanes of a `queue` and out again: what a consumer does to hold one, to keep it, to take it
 //! over and to give it back. The protocol is told in `queue_taker`.
 
-use crate::lane::WORD;
 use crate::queue_hold::Hold;
 use crate::queue_kept::{Alike, Lane};
 use crate::queue_layout::{lane, layout, seat};
 use crate::queue_taker::{Found, LOOK_AROUND, Taking, is_empty};
+use crate::ring::WORD;
 use shmem::sync::{AtomicU32, AtomicU64, Ordering};
 use shmem::wait::{is_parked, layout as bell};
 use shmem::{Region, barrier};

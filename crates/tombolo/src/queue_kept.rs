@@ -1,10 +1,10 @@
 //! A lane as one consumer has it, and the way of a message through one that it keeps: nothing that
 //! needs others, a handful of stores and loads. The protocol is told in `queue_taker`.
 
-use crate::lane::{Record, Ring};
 use crate::queue_hold::Hold;
 use crate::queue_layout::{Shape, lane, seat};
 use crate::queue_taker::{QUOTA, Taking};
+use crate::ring::{Record, Ring};
 use shmem::barrier::Registered;
 use shmem::copy::SHORT as COPIED_HERE;
 use shmem::sync::{AtomicU32, AtomicU64, Ordering, spin_loop};

@@ -2,10 +2,11 @@
 
 #[cfg(not(loom))]
 use crate::channel;
-use crate::lane::{Marks, Ring};
+use crate::lane::Marks;
 use crate::participant::{PARTICIPANT_SIZE, Place, layout as participant};
 #[cfg(not(loom))]
 use crate::queue_taker::is_empty;
+use crate::ring::Ring;
 #[cfg(not(loom))]
 use shmem::header::Kind;
 #[cfg(not(loom))]

@@ -52,10 +52,10 @@
 //! Positions are masked to words and into the ring; a lie about them yields wrong messages of that
 //! lane, or damage. A TAKER that names no seat, or one whose consumer is none, counts as dead.
 
-use crate::lane::{Damaged, Record, WORD};
 use crate::queue_hold::Hold;
 use crate::queue_kept::{Alike, Lane, glance};
 use crate::queue_layout::{Shape, lane, seat};
+use crate::ring::{Damaged, Record, WORD};
 use shmem::sync::Ordering;
 use shmem::{Region, Window, barrier};
 

@@ -1,6 +1,6 @@
 //! A message of a `topic` in place, and what there is to say about one.
 
-use crate::lane::Record;
+use crate::ring::Record;
 use crate::topic_subscriber::Subscriber;
 use shmem::{Bytes, OutOfBounds};
 

@@ -7,7 +7,7 @@
 //! Positions are masked to lines and into the ring, walks end after a ring, tries are counted: a
 //! lie yields wrong messages of that lane, wrong counts, or damage.
 
-use crate::lane::{Damaged, Header, LINE, Record};
+use crate::ring::{Damaged, Header, LINE, Record};
 use crate::topic_layout::{Ring, Shape, lane};
 use crate::topic_policy::{Policy, Start};
 use shmem::View;

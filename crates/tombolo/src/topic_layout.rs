@@ -2,8 +2,8 @@
 
 #[cfg(not(loom))]
 use crate::channel;
-use crate::lane::{LINE, RingOf};
 use crate::participant::{PARTICIPANT_SIZE, Place, layout as participant};
+use crate::ring::{LINE, RingOf};
 use crate::topic_policy::Policy;
 #[cfg(not(loom))]
 use shmem::header::Kind;

@@ -56,7 +56,8 @@
 //! # Hostile bytes
 //! The publisher believes nothing but the cursors, and those only hold it back.
 
-use crate::lane::{CLEAR_STEP, Claim, Damaged, Full, LINE, PADDING, POSITION_MAX, PUBLISHED};
+use crate::lane::{CLEAR_STEP, Claim, Full, POSITION_MAX};
+use crate::ring::{Damaged, LINE, PADDING, PUBLISHED};
 use crate::topic_head::{End, Point, end_of};
 use crate::topic_layout::{HEADER, Ring, Shape, lane, layout};
 use crate::topic_policy::Policy;

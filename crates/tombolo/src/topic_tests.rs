@@ -1,6 +1,7 @@
 //! Tests of a `topic` on memory of one process.
 
-use crate::lane::{Full, PUBLISHED};
+use crate::lane::Full;
+use crate::ring::PUBLISHED;
 use crate::topic_head::{Head, Unfit};
 use crate::topic_layout::{Shape, lane, layout};
 use crate::topic_members::{Ended, ended, free_seat, hold, leave_lane, leave_seat};

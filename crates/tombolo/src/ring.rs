@@ -1,0 +1,218 @@
+//! A ring of records: where they stand, and what their headers say. The protocol is told in `lane`.
+//!
+//! # Hostile bytes
+//! A header is checked against the private shape: a length that reaches beyond the ring is damage,
+//! not an access. Positions from the segment are used masked, so they stay in the ring as well.
+
+use shmem::Circle;
+use shmem::region::{Region, View};
+use shmem::sync::Ordering;
+
+/// Records begin at multiples of this, in bytes.
+pub const LINE: u64 = 64;
+
+/// Set in every header, so that none is zero.
+pub const PUBLISHED: u64 = 1 << 63;
+/// The record only fills the ring up to its end.
+pub const PADDING: u64 = 1 << 62;
+/// Another record of the same group follows at the next multiple of eight bytes.
+pub const MORE: u64 = 1 << 61;
+/// The message begins on the line behind that of its header.
+pub const APART: u64 = 1 << 60;
+/// Records of a group begin at multiples of this, in bytes.
+pub const WORD: u64 = 8;
+/// The bits of the length of a message.
+pub const LENGTH: u64 = (1 << 48) - 1;
+
+/// Where a lane's ring is, and how large: private numbers, checked at opening. `HEADER` is how many
+/// bytes stand before each message: the header word, and whatever else the channel puts there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RingOf<const HEADER: u64> {
+    offset: usize,
+    pub(crate) capacity: u64,
+}
+
+/// A ring whose records have the header word only.
+pub type Ring = RingOf<HEADER>;
+/// Bytes of the header word.
+pub const HEADER: u64 = 8;
+
+/// A record that a consumer found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Offset of the message in the region, in bytes.
+    pub offset: usize,
+    /// Bytes of the message.
+    pub length: usize,
+    /// Position behind the record.
+    pub end: u64,
+}
+
+/// The header at a position is none that a producer writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Damaged;
+
+/// What is to be found at a position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Header {
+    /// Zero: nothing yet.
+    Nothing,
+    /// Padding up to the ring's end.
+    Padding {
+        /// Position behind it.
+        end: u64,
+    },
+    /// A record.
+    Message(Record),
+}
+
+impl<const HEADER: u64> RingOf<HEADER> {
+    /// A ring of `capacity` bytes, a power of two and at least four lines, at `offset`, a multiple
+    /// of a line. The caller has checked that it lies inside the region.
+    pub fn new(offset: usize, capacity: u64) -> Option<Self> {
+        let fits = capacity.is_power_of_two() && (4 * LINE..=1 << 40).contains(&capacity);
+        (fits && (offset as u64).is_multiple_of(LINE)).then_some(Self { offset, capacity })
+    }
+
+    /// Longest message: half the ring, so that there is always a way to place it.
+    pub fn longest(&self) -> usize {
+        (self.capacity / 2 - LINE - HEADER) as usize
+    }
+
+    /// Where the byte of a position stands in the region.
+    #[inline]
+    pub fn at(&self, position: u64) -> usize {
+        self.offset + (position & (self.capacity - 1)) as usize
+    }
+
+    /// Bytes from a position to the ring's end.
+    #[inline]
+    pub fn left_behind(&self, position: u64) -> u64 {
+        self.capacity - (position & (self.capacity - 1))
+    }
+
+    /// The message at a position, if a whole and sound record of one stands there; everything else
+    /// is for [`record`](Self::record) to tell apart.
+    #[inline(always)]
+    pub fn message(&self, words: &Circle, position: u64) -> Option<Record> {
+        // [LANE_PUBLISH] acquire.
+        self.sound(words.word(position).load(Ordering::Acquire), position)
+    }
+
+    /// The same by the header that stands there.
+    #[inline(always)]
+    pub fn sound(&self, header: u64, position: u64) -> Option<Record> {
+        if header & (PUBLISHED | PADDING) != PUBLISHED {
+            return None;
+        }
+        Some(Record {
+            offset: self.at(position) + Self::skip(header) as usize,
+            length: (header & LENGTH) as usize,
+            end: self.end(header, position)?,
+        })
+    }
+
+    /// Whether a header is of a message behind which a new line begins.
+    #[inline(always)]
+    pub fn is_plain(header: u64) -> bool {
+        header & (PUBLISHED | PADDING | MORE | APART) == PUBLISHED
+    }
+
+    /// The position behind a record of such a message at a position.
+    #[inline(always)]
+    pub fn end_of_plain(position: u64, length: u64) -> u64 {
+        position.wrapping_add(length + HEADER + LINE - 1) & !(LINE - 1)
+    }
+
+    /// The words of the ring.
+    pub fn words(&self, region: &Region) -> Circle {
+        Circle::new(region, self.offset, self.capacity)
+    }
+
+    /// What is to be found at a position.
+    #[inline]
+    pub fn header(&self, view: &View, position: u64) -> Result<Header, Damaged> {
+        // [LANE_PUBLISH] acquire.
+        let word = view.load_u64(self.at(position), Ordering::Acquire);
+        if word == 0 {
+            return Ok(Header::Nothing);
+        }
+        let length = word & LENGTH;
+        if word & PUBLISHED == 0 {
+            return Err(Damaged);
+        }
+        let end = self.end(word, position).ok_or(Damaged)?;
+        Ok(if word & PADDING != 0 {
+            Header::Padding { end }
+        } else {
+            let offset = self.at(position) + Self::skip(word) as usize;
+            Header::Message(Record {
+                offset,
+                length: length as usize,
+                end,
+            })
+        })
+    }
+
+    /// The record at a position, or at the ring's beginning if padding stands there; `None` if
+    /// nothing is published yet.
+    #[inline]
+    pub fn record(&self, view: &View, position: u64) -> Result<Option<Record>, Damaged> {
+        match self.header(view, position)? {
+            Header::Nothing => Ok(None),
+            Header::Message(record) => Ok(Some(record)),
+            Header::Padding { end } => self.record_behind_padding(view, end),
+        }
+    }
+
+    #[cold]
+    fn record_behind_padding(&self, view: &View, end: u64) -> Result<Option<Record>, Damaged> {
+        // Padding ends at the ring's end, so what follows it is not padding again.
+        if end & (self.capacity - 1) != 0 {
+            return Err(Damaged);
+        }
+        match self.header(view, end)? {
+            Header::Nothing => Ok(None),
+            Header::Message(record) => Ok(Some(record)),
+            Header::Padding { .. } => Err(Damaged),
+        }
+    }
+
+    /// From a header to its message, in bytes.
+    #[inline(always)]
+    pub fn skip(header: u64) -> u64 {
+        // Only where nothing else stands before the message.
+        let apart = HEADER == WORD && header & APART != 0;
+        if apart { LINE } else { HEADER }
+    }
+
+    /// Bytes that a record takes that stands alone, its message right behind the header.
+    #[inline]
+    pub fn record_size(length: u64) -> u64 {
+        (length + HEADER + LINE - 1) & !(LINE - 1)
+    }
+
+    /// Position behind a record, as its header says; `None` if that is behind the ring's end.
+    #[inline(always)]
+    fn end(&self, word: u64, position: u64) -> Option<u64> {
+        // Only records of a bare header word come in groups.
+        let more = HEADER == WORD && word & MORE != 0;
+        let unit = if more { WORD } else { LINE };
+        let size = (word & LENGTH) + Self::skip(word);
+        let end = position.wrapping_add(size + unit - 1) & !(unit - 1);
+        (end.wrapping_sub(position) <= self.left_behind(position)).then_some(end)
+    }
+
+    /// The position behind the last record that is published, walking from `head`.
+    pub fn find_tail(&self, view: &View, head: u64) -> Result<u64, Damaged> {
+        let mut tail = head;
+        // No more than a ring full of records, whatever a hostile peer writes meanwhile.
+        for _ in 0..self.capacity / WORD {
+            match self.header(view, tail)? {
+                Header::Nothing => return Ok(tail),
+                Header::Padding { end } | Header::Message(Record { end, .. }) => tail = end,
+            }
+        }
+        Err(Damaged)
+    }
+}

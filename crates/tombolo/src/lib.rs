@@ -88,8 +88,6 @@ mod queue_consumer;
 mod queue_entry;
 mod queue_hold;
 mod queue_kept;
-#[cfg_attr(loom, allow(dead_code, reason = "loom models parts of it"))]
-mod ring;
 #[cfg_attr(
     loom,
     expect(dead_code, reason = "loom models a shape without its segment")
@@ -103,6 +101,8 @@ mod queue_producer;
 mod queue_taker;
 #[cfg(test)]
 mod queue_tests;
+#[cfg_attr(loom, allow(dead_code, reason = "loom models parts of it"))]
+mod ring;
 #[cfg(not(loom))]
 pub mod service;
 #[cfg(not(loom))]

@@ -3,7 +3,7 @@
 //! Most messages are short, and a call into the C library costs as much as the copy of one: up to
 //! [`SHORT`] bytes are moved here.
 //!
-//! In, they go in words. A message is built field by field right before it is sent, and a processor
+//! A message goes in by words ([`copy_fresh`]). It is built field by field right before it is sent, and a processor
 //! hands what was just stored on to a load of the same width or less, but makes a wider one wait until
 //! the stores have reached the cache, behind all that the message before still has to store (measured:
 //! two thirds of a sender's time).
@@ -17,11 +17,11 @@ pub const SHORT: usize = 64;
 /// `from` is valid for reading and `to` for writing so many bytes, and they are apart.
 #[cfg(not(loom))]
 #[inline(always)]
-pub(crate) unsafe fn copy_in(from: *const u8, to: *mut u8, length: usize) {
+pub(crate) unsafe fn copy_fresh(from: *const u8, to: *mut u8, length: usize) {
     let words = (length | to as usize).is_multiple_of(8);
     if !words || length > SHORT {
         // SAFETY: the caller's promise, as for all that follows.
-        return unsafe { copy_out(from, to, length) };
+        return unsafe { copy(from, to, length) };
     }
     if length > 32 {
         // SAFETY: as above, and there are more than four words.
@@ -38,10 +38,10 @@ pub(crate) unsafe fn copy_in(from: *const u8, to: *mut u8, length: usize) {
 /// Copies `length` bytes, out of a region above all.
 ///
 /// # Safety
-/// As [`copy_in`].
+/// As [`copy_fresh`].
 #[cfg(not(loom))]
 #[inline(always)]
-pub(crate) unsafe fn copy_out(from: *const u8, to: *mut u8, length: usize) {
+pub(crate) unsafe fn copy(from: *const u8, to: *mut u8, length: usize) {
     if length > SHORT {
         // SAFETY: the caller's promise, as for all that follows.
         unsafe { std::ptr::copy_nonoverlapping(from, to, length) };
@@ -65,7 +65,7 @@ pub(crate) unsafe fn copy_out(from: *const u8, to: *mut u8, length: usize) {
 /// The first `N` pieces and the last `N`, which may overlap.
 ///
 /// # Safety
-/// As [`copy_in`], and there are at least `N` pieces.
+/// As [`copy_fresh`], and there are at least `N` pieces.
 #[cfg(not(loom))]
 #[inline(always)]
 unsafe fn ends<T: Piece, const N: usize>(from: *const u8, to: *mut u8, length: usize) {
@@ -87,7 +87,7 @@ trait Piece {
     const SIZE: usize;
 
     /// # Safety
-    /// As [`copy_in`], for one.
+    /// As [`copy_fresh`], for one.
     unsafe fn copy(from: *const u8, to: *mut u8);
 }
 
@@ -136,7 +136,7 @@ mod tests {
         let from: Vec<u8> = (0..200).map(|byte| byte as u8 + 1).collect();
         for length in 0..=130 {
             for start in 0..9 {
-                for copy in [copy_in, copy_out] {
+                for copy in [copy_fresh, copy] {
                     let mut to = vec![0u64; 20];
                     let bytes: &mut [u8] = zerocopy::IntoBytes::as_mut_bytes(&mut *to);
                     // SAFETY: inside both.

@@ -177,7 +177,7 @@ impl Memory {
         // peer that writes meanwhile changes which bytes are copied, not how many or where to.
         #[cfg(not(miri))]
         unsafe {
-            crate::copy::copy_out(from, to, length);
+            crate::copy::copy(from, to, length);
         }
         #[cfg(miri)]
         for i in 0..length {
@@ -204,7 +204,7 @@ impl Memory {
         // peer that reads meanwhile gets a mixture, which its protocol must recognise.
         #[cfg(not(miri))]
         unsafe {
-            crate::copy::copy_in(from, to, length);
+            crate::copy::copy(from, to, length);
         }
         #[cfg(miri)]
         for i in 0..length {
@@ -220,6 +220,26 @@ impl Memory {
                 crate::sync::Ordering::Relaxed,
                 |old| Some(old & mask | byte),
             );
+        }
+    }
+
+    /// [`write`](Self::write) of what may have been stored just now: see `copy`.
+    ///
+    /// # Safety
+    /// As of `write`.
+    #[inline(always)]
+    pub(crate) unsafe fn write_fresh(&self, offset: usize, from: *const u8, length: usize) {
+        #[cfg(not(miri))]
+        {
+            // SAFETY: the caller's promise.
+            let to = unsafe { self.at(offset) };
+            // SAFETY: the caller's promise.
+            unsafe { crate::copy::copy_fresh(from, to, length) };
+        }
+        #[cfg(miri)]
+        // SAFETY: the caller's promise.
+        unsafe {
+            self.write(offset, from, length);
         }
     }
 }

@@ -256,10 +256,7 @@ impl Circle {
         let fits = from.len() as u64 <= self.mask + 1 - at;
         if fits {
             // SAFETY: as in `bytes_behind`.
-            unsafe {
-                self.region
-                    .copy_in_unchecked(self.offset + at as usize, from)
-            };
+            unsafe { self.region.copy_in_fresh(self.offset + at as usize, from) };
         }
         fits
     }

@@ -337,6 +337,7 @@ impl Loan<'_> {
     }
 
     /// Its bytes, to be written in place. What is never written holds the bytes of older messages.
+    #[inline]
     pub fn bytes(&mut self) -> BytesMut<'_> {
         let Claim { offset, length, .. } = self.claim;
         BytesMut::new(self.publisher.channel.region(), offset, length)
@@ -347,6 +348,7 @@ impl Loan<'_> {
     ///
     /// # Errors
     /// If the part is not inside the message; nothing is written then.
+    #[inline]
     pub fn copy_in(&mut self, offset: usize, part: &[u8]) -> Result<(), OutOfBounds> {
         self.bytes().copy_in(offset, part)
     }

@@ -3,10 +3,10 @@
 //! Most messages are short, and a call into the C library costs as much as the copy of one: up to
 //! [`SHORT`] bytes are moved here.
 //!
-//! A message goes in by words ([`copy_fresh`]). It is built field by field right before it is sent, and a processor
-//! hands what was just stored on to a load of the same width or less, but makes a wider one wait until
-//! the stores have reached the cache, behind all that the message before still has to store (measured:
-//! two thirds of a sender's time).
+//! A message goes in by words (`copy_fresh`). It is built field by field right before it is sent, and a
+//! processor hands what was just stored on to a load of the same width or less, but makes a wider one
+//! wait until the stores have reached the cache, behind all that the message before still has to
+//! store (measured: two thirds of a sender's time).
 
 /// Longest copy that is made here, in bytes.
 pub const SHORT: usize = 64;

@@ -252,10 +252,10 @@ impl Circle {
     #[inline(always)]
     pub fn copy_in_behind(&self, position: u64, from: &[u8]) -> bool {
         let at = (position & self.mask & !7) + 8;
-        // No overflow on the left: as in `bytes_behind`.
+        // No overflow on the left: no further than the ring's end.
         let fits = from.len() as u64 <= self.mask + 1 - at;
         if fits {
-            // SAFETY: as in `bytes_behind`.
+            // SAFETY: inside the ring, as just checked, and so inside the region.
             unsafe { self.region.copy_in_fresh(self.offset + at as usize, from) };
         }
         fits

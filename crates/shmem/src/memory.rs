@@ -222,24 +222,4 @@ impl Memory {
             );
         }
     }
-
-    /// [`write`](Self::write) of what may have been stored just now: see `copy`.
-    ///
-    /// # Safety
-    /// As of `write`.
-    #[inline(always)]
-    pub(crate) unsafe fn write_fresh(&self, offset: usize, from: *const u8, length: usize) {
-        #[cfg(not(miri))]
-        {
-            // SAFETY: the caller's promise.
-            let to = unsafe { self.at(offset) };
-            // SAFETY: the caller's promise.
-            unsafe { crate::copy::copy_fresh(from, to, length) };
-        }
-        #[cfg(miri)]
-        // SAFETY: the caller's promise.
-        unsafe {
-            self.write(offset, from, length);
-        }
-    }
 }

@@ -87,13 +87,6 @@ impl Memory {
         }
     }
 
-    /// # Safety
-    /// As of `write`.
-    pub(crate) unsafe fn write_fresh(&self, offset: usize, from: *const u8, length: usize) {
-        // SAFETY: the caller's promise.
-        unsafe { self.write(offset, from, length) };
-    }
-
     pub(crate) fn futex_wait(&self, offset: usize, expected: u32) {
         let parked = self.words.parked.lock().unwrap();
         if self.u32(offset).load(Ordering::SeqCst) == expected {

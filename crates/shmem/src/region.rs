@@ -352,17 +352,6 @@ impl Region {
         Ok(())
     }
 
-    /// [`copy_in`](Self::copy_in) of what may have been stored just now, for who has checked.
-    ///
-    /// # Safety
-    /// The bytes are all inside the region.
-    #[inline(always)]
-    pub(crate) unsafe fn copy_in_fresh(&self, offset: usize, from: &[u8]) {
-        // SAFETY: writable by the type's invariant, in bounds by the caller's promise; `from` is
-        // memory of this process that nobody writes.
-        unsafe { self.0.memory.write_fresh(offset, from.as_ptr(), from.len()) };
-    }
-
     /// [`copy_in`](Self::copy_in) for who has checked.
     ///
     /// # Safety

@@ -232,21 +232,6 @@ impl Circle {
         }
     }
 
-    /// Asks for the line in which the byte of a position is, for reading.
-    #[cfg(not(loom))]
-    #[inline(always)]
-    pub fn prefetch(&self, position: u64) {
-        let at = (position & self.mask) as usize;
-        // SAFETY: inside the ring.
-        let byte = unsafe { self.base.add(at) };
-        // SAFETY: a prefetch has no effect but on caches.
-        unsafe {
-            std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(
-                byte.as_ptr().cast(),
-            )
-        };
-    }
-
     /// Copies bytes in behind the word in which the byte of a position is; false, and nothing is
     /// copied, if that would go beyond the ring's end.
     #[inline(always)]
@@ -256,7 +241,10 @@ impl Circle {
         let fits = from.len() as u64 <= self.mask + 1 - at;
         if fits {
             // SAFETY: inside the ring, as just checked, and so inside the region.
-            unsafe { self.region.copy_in_fresh(self.offset + at as usize, from) };
+            unsafe {
+                self.region
+                    .copy_in_unchecked(self.offset + at as usize, from)
+            };
         }
         fits
     }

@@ -6,9 +6,9 @@
 
 use shmem::sync::spin_loop;
 
-/// How many looks there are, some tenths of a microsecond, and how many of them without a pause.
-const LOOKS: u32 = 96;
-const EAGER: u32 = 64;
+/// How many looks there are, a microsecond or two, and how many of them without a pause.
+const LOOKS: u32 = if cfg!(loom) { 1 } else { 256 };
+const EAGER: u32 = 192;
 
 /// Whether `look` says so at one of its looks.
 #[inline(always)]

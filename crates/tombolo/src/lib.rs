@@ -42,7 +42,6 @@ mod fuzzing_service;
 mod fuzzing_topic;
 #[cfg(all(any(test, feature = "fuzzing"), not(loom)))]
 mod fuzzing_value;
-#[cfg(not(loom))]
 mod glance;
 #[cfg(not(loom))]
 pub mod inspect;
@@ -84,6 +83,8 @@ mod participant;
 pub mod queue;
 #[cfg(not(loom))]
 mod queue_consumer;
+#[cfg(not(loom))]
+mod queue_delivery;
 #[cfg_attr(loom, expect(dead_code, reason = "loom models what is raced for"))]
 mod queue_entry;
 mod queue_hold;
@@ -121,6 +122,8 @@ mod service_slot;
 mod service_tests;
 #[cfg(not(loom))]
 pub mod topic;
+#[cfg(not(loom))]
+mod topic_copy;
 #[cfg(not(loom))]
 mod topic_delivery;
 #[cfg_attr(loom, allow(dead_code, reason = "loom models parts of it"))]

@@ -72,7 +72,8 @@ use shmem::{Address, OpenError, Reason, WrongSize};
 use std::time::{Duration, Instant};
 use sysv::Mode;
 
-pub use crate::queue_consumer::{Batch, Consumer, Delivery, Message, Received};
+pub use crate::queue_consumer::Consumer;
+pub use crate::queue_delivery::{Batch, Delivery, Message, Received};
 pub use crate::queue_producer::{Loan, Producer};
 
 /// After so many messages a handle registers its process for cheap publication.

@@ -2,15 +2,16 @@
 
 use crate::channel::Channel;
 use crate::queue::{self, MANY, Options, RecvError, Watch, is_dead};
+use crate::queue_delivery::{Batch, Delivery, Message, Received};
 use crate::queue_layout::{Shape, layout};
 use crate::queue_members::{End, buried, end, leave_seat, take_seat, watch_the_others};
-use crate::queue_taker::{Held, Taking};
+use crate::queue_taker::Taking;
 use crate::ring::{Damaged, Record};
 use shmem::Peers;
 use shmem::sync::Ordering;
 use shmem::wait::{Moment, Patience};
 use shmem::zerocopy::{FromBytes, IntoBytes};
-use shmem::{Address, Bytes, OpenError, OutOfBounds, Reason, Region, barrier};
+use shmem::{Address, Bytes, OpenError, Reason, barrier};
 use shmem::{Wait, Waiter, Waiting};
 use std::time::Duration;
 
@@ -23,14 +24,14 @@ pub struct Consumer {
     /// Producers that had gone, one of them by death, before it came.
     buried: Option<u64>,
     seat: usize,
-    taking: Taking,
+    pub(crate) taking: Taking,
     /// Whether a message is in hand.
     holds: bool,
     waiter: Waiter,
     watch: Watch,
     /// Receipts until this process registers for cheap ones.
     until_many: u32,
-    channel: Channel<Shape>,
+    pub(crate) channel: Channel<Shape>,
 }
 
 impl Consumer {
@@ -116,10 +117,6 @@ impl Consumer {
 
     #[inline(never)]
     fn recv_slowly(&mut self, to: &mut Vec<u8>) -> Result<Received, RecvError> {
-        let region = self.channel.region();
-        if self.taking.glance(region) && self.recv_short(to) {
-            return Ok(Received { redelivered: false });
-        }
         loop {
             if let Some(received) = self.copy_slowly(Wait::FOREVER, to)? {
                 return Ok(received);
@@ -177,22 +174,25 @@ impl Consumer {
         wait: Wait<'_>,
         to: &mut Vec<u8>,
     ) -> Result<Option<Received>, RecvError> {
+        let waits = matches!(wait, Wait::While(_));
+        if waits && !self.holds && self.glance() && self.recv_short(to) {
+            return Ok(Some(Received { redelivered: false }));
+        }
         if let Some(registered) = self.channel.registered()
             && !self.holds
         {
-            let (region, glances) = (self.channel.region(), matches!(wait, Wait::While(_)));
+            let region = self.channel.region();
             let each = |record: Record| {
                 let bytes = Bytes::new(region, record.offset, record.length);
                 bytes
                     .expect("the ring lies inside the region, and a record inside the ring")
                     .append_to(to);
             };
-            let found = self.taking.recv_any(region, registered, glances, each);
-            if let Some(redelivered) = found {
+            if let Some(redelivered) = self.taking.recv_any(region, registered, each) {
                 return Ok(Some(Received { redelivered }));
             }
         }
-        if !self.take(wait)? {
+        if !self.take_at_once()? && !self.take_slowly(wait)? {
             return Ok(None);
         }
         let message = Delivery { consumer: self };
@@ -298,6 +298,25 @@ impl Consumer {
     /// Takes a message in hand; false if there is none.
     #[inline]
     pub(crate) fn take(&mut self, wait: Wait<'_>) -> Result<bool, RecvError> {
+        if self.take_at_once()? {
+            return Ok(true);
+        }
+        let glances = matches!(wait, Wait::While(_)) && self.glance();
+        if glances && self.take_at_once()? {
+            return Ok(true);
+        }
+        self.take_slowly(wait)
+    }
+
+    /// Whether a message comes in a moment.
+    #[inline]
+    fn glance(&self) -> bool {
+        self.taking.glance(self.channel.region())
+    }
+
+    /// Takes a message in hand, if there is one now.
+    #[inline]
+    fn take_at_once(&mut self) -> Result<bool, RecvError> {
         if !self.channel.is_mine() {
             return Err(RecvError::Forked);
         }
@@ -305,17 +324,10 @@ impl Consumer {
         self.finish();
         let region = self.channel.region();
         let found = self.taking.find(region, self.watch.look());
-        let found = match found {
-            None if matches!(wait, Wait::While(_)) && self.taking.glance(region) => {
-                self.taking.find(region, self.watch.look())
-            }
-            found => found,
-        };
-        self.holds = match found {
-            Some(Ok(())) => true,
-            Some(Err(Damaged)) => return Err(RecvError::Damaged),
-            None => self.take_slowly(wait)?,
-        };
+        self.holds = found
+            .transpose()
+            .map_err(|Damaged| RecvError::Damaged)?
+            .is_some();
         Ok(self.holds)
     }
 
@@ -365,7 +377,8 @@ impl Consumer {
         if slept && (found.is_some() || !wait.is_task()) {
             shape.seat(seat).set_asleep(region, false);
         }
-        found.transpose().map(|found| found.is_some())
+        self.holds = found.transpose()?.is_some();
+        Ok(self.holds)
     }
 
     /// Takes the message in hand in place.
@@ -384,7 +397,7 @@ impl Consumer {
     }
 
     #[inline]
-    fn finish(&mut self) {
+    pub(crate) fn finish(&mut self) {
         // In a child that has it by a fork the message is still the parent's.
         if std::mem::take(&mut self.holds) && self.channel.is_mine() {
             self.taking.finish(self.channel.region());
@@ -404,7 +417,7 @@ impl Consumer {
 }
 
 impl Consumer {
-    fn put_back(&mut self) {
+    pub(crate) fn put_back(&mut self) {
         if std::mem::take(&mut self.holds) && self.channel.is_mine() {
             self.taking.put_back(self.channel.region());
         }
@@ -423,175 +436,5 @@ impl Drop for Consumer {
                 is_dead,
             );
         }
-    }
-}
-
-/// What there is to say about a message beyond its bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Received {
-    /// A consumer had it in hand when it died, and may have acted on it.
-    pub redelivered: bool,
-}
-
-/// A message in place. Peers can still write its bytes: look at each once, or copy them out first.
-#[derive(Clone, Copy, Debug)]
-pub struct Message<'a> {
-    bytes: Bytes<'a>,
-    redelivered: bool,
-}
-
-impl<'a> Message<'a> {
-    #[inline]
-    fn new(region: &'a Region, held: &Held) -> Self {
-        let record = held.record;
-        let bytes = Bytes::new(region, record.offset, record.length);
-        Self {
-            bytes: bytes.expect("the ring lies inside the region, and a record inside the ring"),
-            // Positions: what ends before the mark was handed out.
-            redelivered: held.again >= record.end,
-        }
-    }
-
-    /// Its bytes, in place.
-    #[inline]
-    pub fn bytes(&self) -> Bytes<'a> {
-        self.bytes
-    }
-
-    /// How many bytes it has.
-    #[inline]
-    pub fn len(&self) -> usize {
-        self.bytes.len()
-    }
-
-    /// Whether it has no bytes.
-    #[inline]
-    pub fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
-    }
-
-    /// Whether a consumer had it in hand when it died.
-    #[inline]
-    pub fn redelivered(&self) -> bool {
-        self.redelivered
-    }
-
-    /// Copies a part of the message out.
-    ///
-    /// # Errors
-    /// If the part is not inside the message; nothing is copied then.
-    #[inline]
-    pub fn copy_out(&self, offset: usize, to: &mut [u8]) -> Result<(), OutOfBounds> {
-        self.bytes.copy_out(offset, to)
-    }
-
-    /// Appends the message to a buffer.
-    #[inline]
-    pub fn append_to(&self, to: &mut Vec<u8>) {
-        self.bytes.append_to(to);
-    }
-}
-
-/// Messages of one producer in hand, one after the other. When this is dropped, those that
-/// [`next`](Self::next) has answered are finished; if the process dies before, they are delivered
-/// again.
-#[derive(Debug)]
-pub struct Batch<'a> {
-    consumer: &'a mut Consumer,
-    /// How many [`next`](Self::next) may still answer.
-    left: usize,
-    begun: bool,
-}
-
-impl Batch<'_> {
-    /// The next message in place.
-    #[inline]
-    #[expect(clippy::should_implement_trait, reason = "it lends what it answers")]
-    pub fn next(&mut self) -> Option<Message<'_>> {
-        let Consumer {
-            taking, channel, ..
-        } = &mut *self.consumer;
-        if self.left == 0 || self.begun && !taking.step(channel.region()) {
-            self.left = 0;
-            return None;
-        }
-        (self.begun, self.left) = (true, self.left - 1);
-        Some(Message::new(channel.region(), taking.held()))
-    }
-
-    /// Finishes none of them: they will be delivered again, marked as redelivered.
-    pub fn put_back(self) {
-        self.consumer.put_back();
-    }
-}
-
-impl Drop for Batch<'_> {
-    fn drop(&mut self) {
-        if !self.begun {
-            // Nothing was seen.
-            return self.consumer.put_back();
-        }
-        self.consumer.finish();
-    }
-}
-
-/// A message in place, which is finished when this is dropped. It holds its producer's lane until
-/// then.
-#[derive(Debug)]
-pub struct Delivery<'a> {
-    consumer: &'a mut Consumer,
-}
-
-impl Delivery<'_> {
-    /// The message.
-    #[inline]
-    pub fn message(&self) -> Message<'_> {
-        Message::new(self.consumer.channel.region(), self.consumer.taking.held())
-    }
-
-    /// Its bytes, in place.
-    #[inline]
-    pub fn bytes(&self) -> Bytes<'_> {
-        self.message().bytes()
-    }
-
-    /// How many bytes it has.
-    #[inline]
-    pub fn len(&self) -> usize {
-        self.message().len()
-    }
-
-    /// Whether it has no bytes.
-    #[inline]
-    pub fn is_empty(&self) -> bool {
-        self.message().is_empty()
-    }
-
-    /// Whether a consumer had it in hand when it died.
-    #[inline]
-    pub fn redelivered(&self) -> bool {
-        self.message().redelivered()
-    }
-
-    /// Copies a part of the message out.
-    ///
-    /// # Errors
-    /// If the part is not inside the message; nothing is copied then.
-    #[inline]
-    pub fn copy_out(&self, offset: usize, to: &mut [u8]) -> Result<(), OutOfBounds> {
-        self.message().copy_out(offset, to)
-    }
-
-    /// Appends the message to a buffer.
-    #[inline]
-    pub fn append_to(&self, to: &mut Vec<u8>) {
-        self.message().append_to(to);
-    }
-}
-
-impl Drop for Delivery<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        self.consumer.finish();
     }
 }

@@ -7,7 +7,7 @@ use crate::queue_taker::{QUOTA, Taking};
 use crate::ring::{Record, Ring};
 use shmem::barrier::Registered;
 use shmem::copy::SHORT as COPIED_HERE;
-use shmem::sync::{AtomicU32, AtomicU64, Ordering, spin_loop};
+use shmem::sync::{AtomicU32, Ordering};
 use shmem::wait::layout as bell;
 use shmem::{Circle, Region, Window};
 
@@ -28,27 +28,6 @@ pub(crate) struct Lane {
     pub again: u64,
     /// So much room is given back at a time.
     pub quarter: u64,
-}
-
-/// Looks at one header before everything else is looked at, some tenths of a microsecond, and how many
-/// of them without a pause.
-const GLANCE: u32 = if cfg!(loom) { 1 } else { 256 };
-const EAGER: u32 = 192;
-
-/// Looks for some tenths of a microsecond whether a message comes: its header, or zero.
-#[inline]
-pub(crate) fn glance(header: &AtomicU64) -> u64 {
-    for look in 0..GLANCE {
-        if look >= EAGER {
-            spin_loop();
-        }
-        // [LANE_PUBLISH] acquire.
-        let word = header.load(Ordering::Acquire);
-        if word != 0 {
-            return word;
-        }
-    }
-    0
 }
 
 impl Taking {
@@ -78,10 +57,9 @@ impl Taking {
         let end = Ring::end_of_plain(lane.progress, length);
         let busy = self.seat_words.u32(seat::BUSY);
         if !lane.go_in(|| registered.light(), busy, end) {
-            // Who comes here next goes out.
+            self.go_out(region, self.lane);
             return false;
         }
-        lane.headers.prefetch(end + 64);
         message.append();
         lane.finish(end, 1);
         let usual = lane.go_out(|| registered.light(), busy);
@@ -113,27 +91,21 @@ impl Taking {
         }
     }
 
-    /// Receives the next message of the lane where this consumer is, if it keeps that and there is one,
-    /// or one comes while it `glances`; `each` gets it. Answers whether a consumer had it in hand when
-    /// it died.
+    /// Receives the next message of the lane where this consumer is, if it keeps that and there is
+    /// one; `each` gets it. Answers whether a consumer had it in hand when it died.
     #[inline(always)]
     pub(crate) fn recv_any(
         &mut self,
         region: &Region,
         registered: Registered,
-        glances: bool,
         each: impl FnOnce(Record),
     ) -> Option<bool> {
         let lane = self.lanes.get_mut(self.lane)?;
         if self.left == 0 || !lane.hold.is_kept() {
             return None;
         }
-        let word = lane.headers.word(lane.progress);
         // [LANE_PUBLISH] acquire.
-        let mut header = word.load(Ordering::Acquire);
-        if header == 0 && glances && self.shape.used(region) == 1 {
-            header = glance(word);
-        }
+        let header = lane.headers.word(lane.progress).load(Ordering::Acquire);
         let record = lane.ring.sound(header, lane.progress)?;
         // Positions: what ends before the mark was handed out.
         let (end, redelivered) = (record.end, lane.again >= record.end);

@@ -52,8 +52,9 @@
 //! Positions are masked to words and into the ring; a lie about them yields wrong messages of that
 //! lane, or damage. A TAKER that names no seat, or one whose consumer is none, counts as dead.
 
+use crate::glance::glance;
 use crate::queue_hold::Hold;
-use crate::queue_kept::{Alike, Lane, glance};
+use crate::queue_kept::{Alike, Lane};
 use crate::queue_layout::{Shape, lane, seat};
 use crate::ring::{Damaged, Record, WORD};
 use shmem::sync::Ordering;
@@ -168,16 +169,19 @@ impl Taking {
         self.find_anywhere(region, is_dead)
     }
 
-    /// Looks for some tenths of a microsecond whether a message comes where this consumer is, if there
-    /// are no other lanes to look at.
+    /// Looks for a moment whether a message comes where this consumer is, if there are no other lanes to
+    /// look at.
     #[inline]
     pub fn glance(&self, region: &Region) -> bool {
         let here = self
             .lanes
             .get(self.lane)
             .filter(|_| self.shape.used(region) == 1);
-        here.filter(|lane| lane.hold.is_kept())
-            .is_some_and(|lane| glance(lane.headers.word(lane.progress)) != 0)
+        here.filter(|lane| lane.hold.is_kept()).is_some_and(|lane| {
+            let header = lane.headers.word(lane.progress);
+            // Relaxed: who takes the message looks again.
+            glance(|| header.load(Ordering::Relaxed) != 0)
+        })
     }
 
     #[inline(never)]

@@ -177,21 +177,28 @@ mod models {
         }
     }
 
+    /// One that keeps a lane of so many messages, of which it has received the first, and another.
+    fn keeper_and_other(shape: &Shape, region: &Region, messages: u64) -> (Taking, Taking) {
+        let lane = take_lane(shape, region, 5, |_| false).unwrap();
+        let mut tail = tail(shape, region, lane);
+        for number in 1..=messages {
+            tail.send(region, &number.to_ne_bytes()).unwrap();
+        }
+        let mut keeper = sit(shape, region, 1);
+        keeper.set_alone(true);
+        let other = sit(shape, region, 2);
+        // It keeps the lane from its first message on.
+        keeper.find(region, |_| false).unwrap().unwrap();
+        keeper.finish(region);
+        (keeper, other)
+    }
+
     /// [QUEUE_KEEP]: the same, the keeper receiving on the way of most messages.
     #[test]
     fn a_kept_lane_is_taken_over_from_one_that_receives() {
         bounded(3, || {
             let (shape, region) = queue(1, 512);
-            let lane = take_lane(&shape, &region, 5, |_| false).unwrap();
-            let mut tail = tail(&shape, &region, lane);
-            for number in 1..=3u64 {
-                tail.send(&region, &number.to_ne_bytes()).unwrap();
-            }
-            let mut keeper = sit(&shape, &region, 1);
-            keeper.set_alone(true);
-            let mut other = sit(&shape, &region, 2);
-            keeper.find(&region, |_| false).unwrap().unwrap();
-            keeper.finish(&region);
+            let (mut keeper, mut other) = keeper_and_other(&shape, &region, 3);
             let other = {
                 let region = region.clone();
                 thread::spawn(move || {
@@ -205,7 +212,7 @@ mod models {
             let mut got = vec![1];
             let registered = shmem::barrier::registered().unwrap();
             keeper.left = 2;
-            let received = keeper.recv_any(&region, registered, false, |record| {
+            let received = keeper.recv_any(&region, registered, |record| {
                 let mut bytes = [0; 8];
                 region.copy_out(record.offset, &mut bytes).unwrap();
                 got.push(u64::from_ne_bytes(bytes));
@@ -227,17 +234,7 @@ mod models {
     fn a_kept_lane_is_taken_over() {
         bounded(3, || {
             let (shape, region) = queue(1, 512);
-            let lane = take_lane(&shape, &region, 5, |_| false).unwrap();
-            let mut tail = tail(&shape, &region, lane);
-            for number in 1..=4u64 {
-                tail.send(&region, &number.to_ne_bytes()).unwrap();
-            }
-            let mut keeper = sit(&shape, &region, 1);
-            keeper.set_alone(true);
-            let mut other = sit(&shape, &region, 2);
-            // It keeps the lane from its first message on.
-            keeper.find(&region, |_| false).unwrap().unwrap();
-            keeper.finish(&region);
+            let (mut keeper, mut other) = keeper_and_other(&shape, &region, 4);
             let take = |taking: &mut Taking, region: &Region, tries| {
                 let mut got = vec![];
                 for _ in 0..tries {
@@ -269,16 +266,7 @@ mod models {
         bounded(3, || {
             // Room enough that none is given back: that would pass a fence.
             let (shape, region) = queue(1, 1024);
-            let lane = take_lane(&shape, &region, 5, |_| false).unwrap();
-            let mut tail = tail(&shape, &region, lane);
-            for number in 1..=3u64 {
-                tail.send(&region, &number.to_ne_bytes()).unwrap();
-            }
-            let mut keeper = sit(&shape, &region, 1);
-            keeper.set_alone(true);
-            let mut other = sit(&shape, &region, 2);
-            keeper.find(&region, |_| false).unwrap().unwrap();
-            keeper.finish(&region);
+            let (mut keeper, mut other) = keeper_and_other(&shape, &region, 3);
             let thread = {
                 let region = region.clone();
                 thread::spawn(move || {

@@ -1,7 +1,6 @@
 //! The subscriber's side of `topic`: receiving, one by one, in batches and in place.
 
 use crate::channel::Channel;
-use crate::glance::glance;
 use crate::queue::Watch;
 use crate::topic::{self, MANY, Options, Policy, RecvError, Start};
 use crate::topic_delivery::{Delivery, Found, Received};
@@ -17,9 +16,9 @@ use std::time::Duration;
 /// How often a subscriber that publishers outrun looks for a place to start.
 const ATTEMPTS: u64 = 1000;
 /// How often a subscriber whose patience is over starts anew when it is lapped.
-const TRIES: u32 = 16;
+pub(crate) const TRIES: u32 = 16;
 /// How many receipts a subscriber stays on a lane that always has messages.
-const QUOTA: u32 = 64;
+pub(crate) const QUOTA: u32 = 64;
 
 /// Receives messages.
 ///
@@ -29,8 +28,8 @@ pub struct Subscriber {
     follow: bool,
     pub(crate) heads: Vec<Head>,
     /// Where to look first, and for how many receipts.
-    lane: usize,
-    left: u32,
+    pub(crate) lane: usize,
+    pub(crate) left: u32,
     /// How many messages were lost in each lane that nobody was told of.
     pub(crate) untold: Vec<u64>,
     lost: u64,
@@ -353,117 +352,7 @@ impl Subscriber {
     }
 
     #[inline]
-    pub(crate) fn copy(
-        &mut self,
-        wait: Wait<'_>,
-        to: &mut Vec<u8>,
-    ) -> Result<Option<Received>, RecvError> {
-        if self.channel.is_mine() {
-            let mut glances = u32::from(matches!(wait, Wait::While(_)));
-            loop {
-                to.clear();
-                if let Some(received) = self.copy_here(to) {
-                    return Ok(Some(received));
-                }
-                if glances == 0 || !self.glance() {
-                    break;
-                }
-                glances -= 1;
-            }
-        }
-        self.copy_slowly(wait, to)
-    }
-
-    /// Copies the next message of the lane where this subscriber is, if there is one, and nothing
-    /// else is to be done.
-    #[inline(always)]
-    fn copy_here(&mut self, to: &mut Vec<u8>) -> Option<Received> {
-        if self.left == 0 {
-            if self.channel.shape.used(self.channel.view()) > 1 {
-                // The others first.
-                return None;
-            }
-            self.left = QUOTA;
-        }
-        let received = self.copy_from(self.lane, to)?;
-        self.left -= 1;
-        self.release_much(received.lane);
-        Some(received)
-    }
-
-    /// Copies the next message of a lane, if a whole one is there.
-    #[inline(always)]
-    fn copy_from(&mut self, lane: usize, to: &mut Vec<u8>) -> Option<Received> {
-        let head = self.heads.get_mut(lane)?;
-        let number = head.recv(self.channel.view(), to)?;
-        let lost = std::mem::take(&mut self.untold[lane]);
-        self.received = self.received.wrapping_add(1);
-        Some(Received { lane, number, lost })
-    }
-
-    /// Looks for some tenths of a microsecond whether a message comes where this subscriber is, if
-    /// there are no other lanes to look at.
-    #[inline]
-    fn glance(&self) -> bool {
-        let view = self.channel.view();
-        let used = self.channel.shape.used(view) == 1 && self.left > 0;
-        let head = self.heads.get(self.lane).filter(|_| used);
-        head.is_some_and(|head| glance(|| head.has_next(view)))
-    }
-
-    #[inline(never)]
-    fn copy_slowly(
-        &mut self,
-        wait: Wait<'_>,
-        to: &mut Vec<u8>,
-    ) -> Result<Option<Received>, RecvError> {
-        for attempt in 0u32.. {
-            to.clear();
-            let Some(found) = self.find(wait)? else {
-                return Ok(None);
-            };
-            match self.take(&found, to) {
-                Ok(received) => {
-                    self.release_much(found.lane);
-                    return Ok(Some(received));
-                }
-                Err(unfit) => {
-                    to.clear();
-                    if unfit == Unfit::Damaged {
-                        return Err(RecvError::Damaged);
-                    }
-                    // A liar, or a publisher that is always faster, must not keep it busy for ever.
-                    if attempt >= TRIES && wait.gives_up() {
-                        break;
-                    }
-                }
-            }
-        }
-        Ok(None)
-    }
-
-    /// Copies a message and goes behind it, if the copy is whole.
-    #[inline]
-    fn take(&mut self, found: &Found, to: &mut Vec<u8>) -> Result<Received, Unfit> {
-        let Found { lane, record } = *found;
-        let view = self.channel.view();
-        let fits = view.append_to(record.offset, record.length, to);
-        // The ring lies inside the region, and a record inside the ring.
-        debug_assert!(fits.is_ok(), "{fits:?}");
-        let head = &mut self.heads[lane];
-        if let Err(unfit) = head.verify(view, &record) {
-            if unfit == Unfit::Lapped {
-                head.lap();
-            }
-            return Err(unfit);
-        }
-        let received = self.received(found);
-        self.heads[lane].pass(&record);
-        Ok(received)
-    }
-
-    #[inline]
-    fn received(&mut self, found: &Found) -> Received {
+    pub(crate) fn received(&mut self, found: &Found) -> Received {
         let lane = found.lane;
         let number = self.heads[lane].point().number;
         let lost = std::mem::take(&mut self.untold[lane]);
@@ -473,7 +362,7 @@ impl Subscriber {
 
     /// Finds a message.
     #[inline]
-    fn find(&mut self, wait: Wait<'_>) -> Result<Option<Found>, RecvError> {
+    pub(crate) fn find(&mut self, wait: Wait<'_>) -> Result<Option<Found>, RecvError> {
         if !self.channel.is_mine() {
             return Err(RecvError::Forked);
         }

@@ -258,3 +258,48 @@ fn who_waits_learns_of_the_removal() {
     });
     assert_eq!(producer.send(b"late"), Err(SendError::Removed));
 }
+
+/// Receipts by copy, in place and in batches in any order: a quota that one way uses up is used up for
+/// the others.
+#[test]
+fn all_ways_to_receive_go_together() {
+    let mine = Mine::new("ways");
+    let options = Options::default();
+    let mut producer = mine.producer(&options);
+    let mut consumer = mine.consumer(&options);
+    // From here on messages go the short way.
+    shmem::barrier::register();
+    let (mut sent, mut next, mut bytes) = (0u64, 0u64, Vec::with_capacity(64));
+    for round in 0..5_000u64 {
+        while sent < next + 10 {
+            producer.send(&sent.to_ne_bytes()).unwrap();
+            sent += 1;
+        }
+        let check = |bytes: &[u8], next: &mut u64| {
+            assert_eq!(bytes, next.to_ne_bytes());
+            *next += 1;
+        };
+        // In place for a while, so that quotas end there, and in between by copy.
+        match (round / 70 + round) % 3 {
+            0 => {
+                consumer.recv(&mut bytes).unwrap();
+                check(&bytes, &mut next);
+            }
+            1 => {
+                let delivery = consumer.receive(Patience::FOREVER).unwrap().unwrap();
+                bytes.clear();
+                delivery.message().append_to(&mut bytes);
+                check(&bytes, &mut next);
+            }
+            _ => {
+                let most = round as usize % 3 + 1;
+                let each = |message: queue::Message<'_>| {
+                    bytes.clear();
+                    message.append_to(&mut bytes);
+                    check(&bytes, &mut next);
+                };
+                consumer.recv_batch(most, Patience::FOREVER, each).unwrap();
+            }
+        }
+    }
+}

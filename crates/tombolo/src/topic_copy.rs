@@ -1,0 +1,121 @@
+//! Receiving from a `topic` by copy: a message is copied first and then looked at, whether a publisher
+//! has written over it meanwhile.
+
+use crate::glance::glance;
+use crate::topic::RecvError;
+use crate::topic_delivery::{Found, Received};
+use crate::topic_head::Unfit;
+use crate::topic_subscriber::{QUOTA, Subscriber, TRIES};
+use shmem::Wait;
+
+impl Subscriber {
+    #[inline]
+    pub(crate) fn copy(
+        &mut self,
+        wait: Wait<'_>,
+        to: &mut Vec<u8>,
+    ) -> Result<Option<Received>, RecvError> {
+        if self.channel.is_mine() {
+            let mut glances = u32::from(matches!(wait, Wait::While(_)));
+            loop {
+                to.clear();
+                if let Some(received) = self.copy_here(to) {
+                    return Ok(Some(received));
+                }
+                if glances == 0 || !self.glance() {
+                    break;
+                }
+                glances -= 1;
+            }
+        }
+        self.copy_slowly(wait, to)
+    }
+
+    /// Copies the next message of the lane where this subscriber is, if there is one, and nothing
+    /// else is to be done.
+    #[inline(always)]
+    fn copy_here(&mut self, to: &mut Vec<u8>) -> Option<Received> {
+        if self.left == 0 {
+            if self.channel.shape.used(self.channel.view()) > 1 {
+                // The others first.
+                return None;
+            }
+            self.left = QUOTA;
+        }
+        let received = self.copy_from(self.lane, to)?;
+        self.left -= 1;
+        self.release_much(received.lane);
+        Some(received)
+    }
+
+    /// Copies the next message of a lane, if a whole one is there.
+    #[inline(always)]
+    pub(crate) fn copy_from(&mut self, lane: usize, to: &mut Vec<u8>) -> Option<Received> {
+        let head = self.heads.get_mut(lane)?;
+        let number = head.recv(self.channel.view(), to)?;
+        let lost = std::mem::take(&mut self.untold[lane]);
+        self.received = self.received.wrapping_add(1);
+        Some(Received { lane, number, lost })
+    }
+
+    /// Looks for a moment whether a message comes where this subscriber is, if
+    /// there are no other lanes to look at.
+    #[inline]
+    pub(crate) fn glance(&self) -> bool {
+        let view = self.channel.view();
+        let used = self.channel.shape.used(view) == 1 && self.left > 0;
+        let head = self.heads.get(self.lane).filter(|_| used);
+        head.is_some_and(|head| glance(|| head.has_next(view)))
+    }
+
+    #[inline(never)]
+    fn copy_slowly(
+        &mut self,
+        wait: Wait<'_>,
+        to: &mut Vec<u8>,
+    ) -> Result<Option<Received>, RecvError> {
+        for attempt in 0u32.. {
+            to.clear();
+            let Some(found) = self.find(wait)? else {
+                return Ok(None);
+            };
+            match self.take(&found, to) {
+                Ok(received) => {
+                    self.release_much(found.lane);
+                    return Ok(Some(received));
+                }
+                Err(unfit) => {
+                    to.clear();
+                    if unfit == Unfit::Damaged {
+                        return Err(RecvError::Damaged);
+                    }
+                    // A liar, or a publisher that is always faster, must not keep it busy for ever.
+                    if attempt >= TRIES && wait.gives_up() {
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Copies a message and goes behind it, if the copy is whole.
+    #[inline]
+    fn take(&mut self, found: &Found, to: &mut Vec<u8>) -> Result<Received, Unfit> {
+        let Found { lane, record } = *found;
+        let view = self.channel.view();
+        let fits = view.append_to(record.offset, record.length, to);
+        // The ring lies inside the region, and a record inside the ring.
+        debug_assert!(fits.is_ok(), "{fits:?}");
+        let head = &mut self.heads[lane];
+        if let Err(unfit) = head.verify(view, &record) {
+            if unfit == Unfit::Lapped {
+                head.lap();
+            }
+            return Err(unfit);
+        }
+        let received = self.received(found);
+        self.heads[lane].pass(&record);
+        Ok(received)
+    }
+}

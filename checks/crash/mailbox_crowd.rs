@@ -1,5 +1,6 @@
 //! Processes of a mailbox killed at random moments: every message accounted for.
 
+use crate::crowd::{MARKED, accounted_for, killed_at_random, random};
 use checks::message::{check, message};
 use checks::process::{Child, child, shared_words};
 use checks::space::{assert_nothing_left, left};
@@ -15,20 +16,11 @@ fn name() -> Name {
     Name::mine("crowd-mailbox").expect("a name")
 }
 
-fn random(state: &mut u64) -> u64 {
-    *state ^= *state << 13;
-    *state ^= *state >> 7;
-    *state ^= *state << 17;
-    *state
-}
-
 /// Numbers that one poster may use.
 const NUMBERS: usize = 1 << 20;
 const POSTERS: usize = 2;
 const TAKERS: usize = 3;
 const KINDS: u64 = 3;
-/// One receipt that is marked; receipts that are not count by one.
-const MARKED: i64 = 1 << 32;
 
 /// The type of a message, so that a taker can tell whether it got what it wanted.
 fn kind(number: u64) -> u64 {
@@ -134,40 +126,17 @@ fn random_kills() -> Outcome {
     let began = Instant::now();
     // Somebody stays, so that the mailbox does.
     let stays = Poster::open_or_create(name(), &options).expect("a poster");
-    let mut children: Vec<_> = (0..POSTERS + TAKERS).map(|who| Some(spawn(who))).collect();
-    let mut state = 99;
-    for _ in 0..kills {
-        let who = random(&mut state) as usize % children.len();
-        std::thread::sleep(Duration::from_micros(random(&mut state) % 2000));
-        children[who].take().expect("there").kill();
-        children[who] = Some(spawn(who));
-    }
+    let mut children = killed_at_random(kills, POSTERS + TAKERS, spawn);
     log.stop.store(1, Ordering::SeqCst);
     // Posters may wait for room, so somebody must go on taking: this process, at the end.
-    children.drain(POSTERS..).flatten().for_each(Child::join);
+    children.drain(POSTERS..).for_each(Child::join);
     let rest = child(|| log.take(&options, false));
-    children.into_iter().flatten().for_each(Child::join);
+    children.into_iter().for_each(Child::join);
     drop(stays);
     rest.join();
     // That child had the attach of the poster that stayed as well: somebody else is the last.
     drop(Taker::open_or_create(name(), &options).expect("a taker"));
-    let (mut told, mut again) = (0, 0);
-    for (number, receipts) in log.receipts.iter().enumerate() {
-        let receipts = receipts.load(Ordering::SeqCst);
-        let (marked, unmarked) = (receipts / MARKED, receipts % MARKED);
-        assert!(
-            unmarked <= 1,
-            "{number} was taken {unmarked} times unmarked"
-        );
-        let posted = log.told[number].load(Ordering::SeqCst);
-        assert!(
-            posted == 0 || marked + unmarked > 0,
-            "{number} was posted and never taken"
-        );
-        told += posted;
-        again += marked;
-    }
-    assert!(told > 0, "nothing was posted");
+    let (told, again) = accounted_for(log.receipts, log.told);
     let orphans = left().orphans.len();
     assert_nothing_left("after the kills");
     Outcome::Pass(format!(

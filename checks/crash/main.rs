@@ -14,6 +14,7 @@
 //! - `watch`: readers that watch while writers put, grow and die
 //! - `lifetime`: channels that live while they are used
 //! - `names`: whose a name is, and limits of the kernel
+//! - `crowd`: many processes, killed at random moments
 //! - `queue_steps`: the same for a queue
 //! - `queue_deaths`: what waits for somebody who is killed
 //! - `queue_crowd`: many processes over one queue, and kills at random moments
@@ -25,6 +26,7 @@
 #![allow(missing_docs)]
 
 mod board;
+mod crowd;
 mod kill;
 mod lifetime;
 mod mailbox_crowd;

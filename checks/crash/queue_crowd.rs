@@ -1,6 +1,7 @@
 //! Many processes over one queue, and processes killed at random moments: every message accounted
 //! for.
 
+use crate::crowd::{MARKED, accounted_for, killed_at_random, random};
 use checks::message::{check, message};
 use checks::process::{Child, Gate, child, shared_words};
 use checks::space::{assert_nothing_left, left};
@@ -18,13 +19,6 @@ pub const CASES: &[Case] = &[
 
 fn name() -> Name {
     Name::mine("crowd-queue").expect("a name")
-}
-
-fn random(state: &mut u64) -> u64 {
-    *state ^= *state << 13;
-    *state ^= *state >> 7;
-    *state ^= *state << 17;
-    *state
 }
 
 fn crowd() -> Outcome {
@@ -112,8 +106,6 @@ fn crowd() -> Outcome {
 const NUMBERS: usize = 1 << 20;
 const PRODUCERS: usize = 2;
 const CONSUMERS: usize = 2;
-/// One receipt that is marked; receipts that are not count by one.
-const MARKED: i64 = 1 << 32;
 
 /// What all processes of the case share.
 #[derive(Clone, Copy)]
@@ -204,41 +196,17 @@ fn random_kills() -> Outcome {
     let began = Instant::now();
     // Somebody stays, so that the queue does.
     let stays = Producer::open_or_create(name(), &options).expect("a producer");
-    let mut children: Vec<_> = (0..PRODUCERS + CONSUMERS)
-        .map(|who| Some(spawn(who)))
-        .collect();
-    let mut state = 99;
-    for _ in 0..kills {
-        let who = random(&mut state) as usize % children.len();
-        std::thread::sleep(Duration::from_micros(random(&mut state) % 2000));
-        children[who].take().expect("there").kill();
-        children[who] = Some(spawn(who));
-    }
+    let mut children = killed_at_random(kills, PRODUCERS + CONSUMERS, spawn);
     log.stop.store(1, Ordering::SeqCst);
     // Producers may wait for room, so somebody must go on consuming: this process, at the end.
-    children.drain(PRODUCERS..).flatten().for_each(Child::join);
+    children.drain(PRODUCERS..).for_each(Child::join);
     let rest = child(|| log.consume(&options, false));
-    children.into_iter().flatten().for_each(Child::join);
+    children.into_iter().for_each(Child::join);
     drop(stays);
     rest.join();
     // That child had the attach of the producer that stayed as well: somebody else is the last.
     drop(Consumer::open_or_create(name(), &options).expect("a consumer"));
-    let (mut told, mut again) = (0, 0);
-    for (number, receipts) in log.receipts.iter().enumerate() {
-        let receipts = receipts.load(Ordering::SeqCst);
-        let (marked, unmarked) = (receipts / MARKED, receipts % MARKED);
-        assert!(
-            unmarked <= 1,
-            "{number} was received {unmarked} times unmarked"
-        );
-        let sent = log.told[number].load(Ordering::SeqCst);
-        assert!(
-            sent == 0 || marked + unmarked > 0,
-            "{number} was sent and never received"
-        );
-        told += sent;
-        again += marked;
-    }
+    let (told, again) = accounted_for(log.receipts, log.told);
     let orphans = left().orphans.len();
     assert_nothing_left("after the kills");
     Outcome::Pass(format!(

@@ -1,6 +1,7 @@
 //! Many processes over one service, and processes killed at random moments: every call accounted
 //! for.
 
+use crate::crowd::{killed_at_random, random};
 use checks::message::{check, message};
 use checks::process::{Child, Gate, child, shared_words};
 use checks::space::{assert_nothing_left, left};
@@ -17,13 +18,6 @@ pub const CASES: &[Case] = &[
 
 fn name() -> Name {
     Name::mine("crowd-service").expect("a name")
-}
-
-fn random(state: &mut u64) -> u64 {
-    *state ^= *state << 13;
-    *state ^= *state >> 7;
-    *state ^= *state << 17;
-    *state
 }
 
 /// A reply is the request's number in a message of another length.
@@ -228,19 +222,12 @@ fn random_kills() -> Outcome {
     let began = Instant::now();
     // Somebody stays, so that the service does.
     let stays = Client::open_or_create(name(), &options).expect("a client");
-    let mut children: Vec<_> = (0..CLIENTS + SERVERS).map(|who| Some(spawn(who))).collect();
-    let mut state = 99;
-    for _ in 0..kills {
-        let who = random(&mut state) as usize % children.len();
-        std::thread::sleep(Duration::from_micros(random(&mut state) % 2000));
-        children[who].take().expect("there").kill();
-        children[who] = Some(spawn(who));
-    }
+    let mut children = killed_at_random(kills, CLIENTS + SERVERS, spawn);
     log.stop.store(1, Ordering::SeqCst);
     let servers: Vec<_> = children.drain(CLIENTS..).collect();
-    children.into_iter().flatten().for_each(Child::join);
+    children.into_iter().for_each(Child::join);
     log.stop.store(2, Ordering::SeqCst);
-    servers.into_iter().flatten().for_each(Child::join);
+    servers.into_iter().for_each(Child::join);
     // All slots are to be had, whatever the dead left in them.
     let all: Vec<_> = (1..options.calls)
         .map(|_| Client::open_or_create(name(), &options).expect("a client"))

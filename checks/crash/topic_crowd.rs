@@ -1,5 +1,6 @@
 //! Publishers and subscribers of a topic killed at random moments: every message accounted for.
 
+use crate::crowd::{killed_at_random, random};
 use checks::message::{check, message};
 use checks::process::{Child, child, shared_words};
 use checks::space::{assert_nothing_left, left};
@@ -25,13 +26,6 @@ const STOP: i64 = 2;
 
 fn name() -> Name {
     Name::mine("crowd-topic").expect("a name")
-}
-
-fn random(state: &mut u64) -> u64 {
-    *state ^= *state << 13;
-    *state ^= *state >> 7;
-    *state ^= *state << 17;
-    *state
 }
 
 fn options(policy: Policy) -> Options {
@@ -139,22 +133,13 @@ fn random_kills(policy: Policy) -> Outcome {
             }
         })
     };
-    let mut children: Vec<_> = (0..PUBLISHERS + SUBSCRIBERS)
-        .map(|who| Some(spawn(who)))
-        .collect();
-    let mut state = 99;
-    for _ in 0..kills {
-        let who = random(&mut state) as usize % children.len();
-        std::thread::sleep(Duration::from_micros(random(&mut state) % 2000));
-        children[who].take().expect("there").kill();
-        children[who] = Some(spawn(who));
-    }
+    let mut children = killed_at_random(kills, PUBLISHERS + SUBSCRIBERS, spawn);
     // Publishers may wait for subscribers, so those go on until no publisher is left.
     log.stop.store(PUBLISHERS_STOP, Ordering::SeqCst);
     let subscribers = children.split_off(PUBLISHERS);
-    children.into_iter().flatten().for_each(Child::join);
+    children.into_iter().for_each(Child::join);
     log.stop.store(STOP, Ordering::SeqCst);
-    subscribers.into_iter().flatten().for_each(Child::join);
+    subscribers.into_iter().for_each(Child::join);
     witness.join();
     let sum = |words: &[AtomicI64]| -> i64 { words.iter().map(|w| w.load(Ordering::SeqCst)).sum() };
     let (told, begun) = (sum(log.told), sum(log.begun));

@@ -42,10 +42,10 @@ impl Drop for End {
 impl Sender for End {
     fn send(&mut self, number: u64, payload: &mut Payload) -> Result<()> {
         let bytes = payload.bytes(number);
+        let (at, length) = (bytes.as_ptr(), bytes.len());
         let sent = look(|| {
             // SAFETY: an open queue, and bytes that are there.
-            let sent =
-                unsafe { boost_queue_send(self.queue, bytes.as_ptr(), bytes.len(), self.spin) };
+            let sent = unsafe { boost_queue_send(self.queue, at, length, self.spin) };
             (sent != 0).then_some(sent)
         });
         ensure!(sent == 1, "Boost's send threw");

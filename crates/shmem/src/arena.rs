@@ -23,7 +23,9 @@ use crate::memory::Memory;
 use crate::region::Region;
 use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags};
-use rustix::mm::{Advice, MapFlags, MlockFlags, MprotectFlags, MremapFlags, ProtFlags};
+use rustix::mm::{
+    Advice, MapFlags, MlockFlags, MprotectFlags, MremapFlags, ProtFlags, mmap_anonymous,
+};
 use std::ffi::c_void;
 use std::path::Path;
 use std::ptr;
@@ -243,8 +245,7 @@ impl Arena {
         let flags = MapFlags::PRIVATE | MapFlags::FIXED_NOREPLACE | MapFlags::NORESERVE;
         let wanted = ptr::with_exposed_provenance_mut(address);
         // SAFETY: it replaces nothing.
-        let reserved =
-            unsafe { rustix::mm::mmap_anonymous(wanted, length, ProtFlags::empty(), flags) };
+        let reserved = unsafe { mmap_anonymous(wanted, length, ProtFlags::empty(), flags) };
         match reserved {
             Ok(base) if base == wanted => {}
             Ok(elsewhere) => {
@@ -460,8 +461,7 @@ mod tests {
         let how = MapFlags::PRIVATE | MapFlags::NORESERVE;
         let both = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: it replaces nothing.
-        let other =
-            unsafe { rustix::mm::mmap_anonymous(ptr::null_mut(), length, both, how) }.unwrap();
+        let other = unsafe { mmap_anonymous(ptr::null_mut(), length, both, how) }.unwrap();
         match arena.lock_others(true) {
             Err(Errno::PERM) => return,
             locked => locked.unwrap(),

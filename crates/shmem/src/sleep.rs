@@ -187,14 +187,14 @@ pub fn has_sleeper(region: &Region, offset: usize, expected: u32) -> bool {
     futex::cmp_requeue(word, flags, 0, 1, word, expected).is_ok_and(|moved| moved > 0)
 }
 
-/// Wakes the sleeper on a word. Call it after changing the word. Nobody sleeps where no word can
-/// be.
-pub fn wake(region: &Region, offset: usize) {
+/// Wakes the sleeper on a word, and answers whether somebody slept there: then he lives. Call it
+/// after changing the word. Nobody sleeps where no word can be.
+pub fn wake(region: &Region, offset: usize) -> bool {
     let fits = offset.checked_add(4).is_some_and(|end| end <= region.len());
     if !fits || !offset.is_multiple_of(4) {
-        return;
+        return false;
     }
-    let _ = futex::wake(region.word(offset), futex::Flags::empty(), 1);
+    futex::wake(region.word(offset), futex::Flags::empty(), 1).is_ok_and(|woken| woken > 0)
 }
 
 #[cfg(test)]
@@ -269,8 +269,9 @@ mod tests {
             assert!(has_sleeper(&region, 8, 1) && !has_sleeper(&region, 8, 2));
             assert!(!sleeper.is_finished());
             region.u32(8).store(2, Ordering::Release);
-            wake(&region, 8);
+            assert!(wake(&region, 8));
             sleeper.join().unwrap();
+            assert!(!wake(&region, 8));
         });
         assert!(!has_sleeper(&region, 8, 2));
     }

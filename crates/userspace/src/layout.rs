@@ -116,6 +116,7 @@ pub mod queue {
         STORE: 40 @ 104, "msg's lock, by journal", "the messages: a store of messages";
         RECEIVERS: 16 @ 144, "msg's lock, by journal", "calls that wait for a message: first and last";
         SENDERS: 16 @ 160, "msg's lock, by journal", "calls that wait for room: first and last";
+        MOVES: 8 @ 176, "msg's lock", "how often a message was put in or taken out: a hint for who looks without the lock";
     }
 }
 

@@ -57,6 +57,7 @@ mod left;
 pub mod list;
 mod msg;
 mod msg_control;
+mod msg_hand;
 mod msg_wait;
 pub mod process;
 mod sem;

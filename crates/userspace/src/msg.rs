@@ -2,12 +2,14 @@
 
 use crate::caller::{self, Caller, READ, WRITE};
 use crate::layout::{Facility, header, queue};
+use crate::msg_hand::Ask;
 use crate::msg_wait::Sleeper;
 use crate::sleepers::Woken;
 use crate::space::{Inside, Space, now};
 use crate::table::{self, Found};
 use shmem::Bytes;
 use shmem::journal::Tx;
+use shmem::sync::Ordering;
 use shmem::wait::Patience;
 use sysv::abi::*;
 use sysv::{Errno, Result};
@@ -105,15 +107,14 @@ impl Space {
                 return Err(Errno::AGAIN);
             }
             if !room && !turn.is_over() {
-                inside = self.look(inside, &mut turn, MSG, count_of(at))?;
+                inside = self.look(inside, &mut turn, MSG, at + queue::MOVES)?;
                 continue;
             }
             let message = Message::new(tx, &MSG.heap(), message_type as u64, text)?;
             if room {
                 turn.succeed();
-                self.send(&mut inside, at, message, self.pid())?;
-                inside.finish();
-                return Ok(());
+                self.send(&mut inside, at, message, self.pid(), Ask::After)?;
+                return self.wake_or_take_back(inside, id);
             }
             turn.fail();
             let node = Sleeper::Sender { message }.lie_down(tx, self.me(), index)?;
@@ -142,7 +143,7 @@ impl Space {
                         Err(error) => Some(Err(error)),
                         Ok(()) if fits(tx, at, length)? => {
                             let message = Sleeper::take_message(&mut inside.tx, node)?;
-                            self.send(&mut inside, at, message, self.pid())?;
+                            self.send(&mut inside, at, message, self.pid(), Ask::Before)?;
                             Some(Ok(()))
                         }
                         Ok(()) => {
@@ -167,13 +168,16 @@ impl Space {
         at: usize,
         message: Message,
         sender: i32,
+        ask: Ask,
     ) -> Result<()> {
         inside.tx.set(at + queue::SENDER, sender as u64)?;
         inside.tx.set(at + queue::SENT, now())?;
-        if self.hand_over(inside, at, message)? {
+        if self.hand_over(inside, at, message, ask)? {
             return Ok(());
         }
-        store(at).append(&mut inside.tx, message)
+        store(at).append(&mut inside.tx, message)?;
+        tell_of_move(&inside.tx, at);
+        Ok(())
     }
 
     /// Takes a message of up to `size` bytes, waiting for one unless the flags have `IPC_NOWAIT`, and
@@ -214,7 +218,7 @@ impl Space {
             if turn.is_over() {
                 break (index, at);
             }
-            inside = self.look(inside, &mut turn, MSG, count_of(at))?;
+            inside = self.look(inside, &mut turn, MSG, at + queue::MOVES)?;
         };
         turn.fail();
         let room = if flags & MSG_NOERROR != 0 {
@@ -276,6 +280,7 @@ impl Space {
         tx.set(at + queue::RECEIVER, self.pid() as u64)?;
         tx.set(at + queue::RECEIVED, now())?;
         self.let_senders_in(&mut inside, at)?;
+        tell_of_move(&inside.tx, at);
         inside.finish();
         Ok(received)
     }
@@ -335,7 +340,14 @@ fn expect_writes(tx: &Tx, at: usize) {
     tx.region().expect_write(MSG.heap().free_list(SHORT));
 }
 
-/// The word that changes with each message that comes or goes.
-fn count_of(at: usize) -> usize {
-    store(at).root + tombolo::mailbox_store::layout::COUNT
+/// Has those look again who look without the lock. Not by journal: they only look once too often if
+/// nothing comes of it.
+#[inline]
+fn tell_of_move(tx: &Tx, at: usize) {
+    let word = tx.region().u64(at + queue::MOVES);
+    // Relaxed, both: the lock's holder alone writes it, and whoever sees it takes the lock.
+    word.store(
+        word.load(Ordering::Relaxed).wrapping_add(1),
+        Ordering::Relaxed,
+    );
 }

@@ -3,8 +3,9 @@
 use crate::layout::{Facility, process, process_at, queue, sleeper, waiting};
 use crate::list::{nodes, remove};
 use crate::msg::{fits, store};
+use crate::msg_hand::Ask;
 use crate::sleepers::{self, AGAIN, WAITS};
-use crate::space::{Inside, Space, now};
+use crate::space::{Inside, Space};
 use crate::table;
 use shmem::journal::Tx;
 use sysv::{Errno, Result};
@@ -81,7 +82,7 @@ impl Sleeper {
         Ok(Message::from_offset(message))
     }
 
-    fn wanted(tx: &Tx, node: usize) -> Result<Wanted> {
+    pub(crate) fn wanted(tx: &Tx, node: usize) -> Result<Wanted> {
         let number = tx.get(node + waiting::NUMBER)?;
         Ok(match tx.get(node + waiting::WANTED)? {
             0 => Wanted::Any,
@@ -106,43 +107,6 @@ impl Sleeper {
 }
 
 impl Space {
-    /// Hands a message to the first who waits for one like it, if anybody does.
-    pub(crate) fn hand_over(
-        &self,
-        inside: &mut Inside,
-        at: usize,
-        message: Message,
-    ) -> Result<bool> {
-        let ends = at + queue::RECEIVERS;
-        if inside.tx.get(ends)? == 0 {
-            return Ok(false);
-        }
-        let (number, length) = message.describe(&inside.tx, &MSG.heap())?;
-        for node in nodes(&inside.tx, ends, sleeper::OF_OBJECT)? {
-            let tx = &mut inside.tx;
-            // Who is to look again finds the message itself.
-            let looks = tx.get(node + sleeper::STATE)? == AGAIN;
-            if looks || !Sleeper::wanted(tx, node)?.suits(number) {
-                continue;
-            }
-            if self.sleeper_is_gone(tx, node)? {
-                Sleeper::get_up(tx, node)?;
-                continue;
-            }
-            if tx.get(node + waiting::ROOM)? < length as u64 {
-                sleepers::serve(inside, ends, node, Err(Errno::TOOBIG))?;
-                continue;
-            }
-            let receiver = tx.get_at(node + sleeper::PROCESS)?;
-            tx.set(node + waiting::MESSAGE, message.offset() as u64)?;
-            tx.set(at + queue::RECEIVER, self.pid_of(receiver) as u64)?;
-            tx.set(at + queue::RECEIVED, now())?;
-            sleepers::serve(inside, ends, node, Ok(()))?;
-            return Ok(true);
-        }
-        Ok(false)
-    }
-
     /// Sends for those who waited for room and have it now.
     pub(crate) fn let_senders_in(&self, inside: &mut Inside, at: usize) -> Result<()> {
         let ends = at + queue::SENDERS;
@@ -170,7 +134,7 @@ impl Space {
             let sender = tx.get_at(node + sleeper::PROCESS)?;
             tx.set(node + waiting::MESSAGE, 0)?;
             sleepers::serve(inside, ends, node, Ok(()))?;
-            self.send(inside, at, message, self.pid_of(sender))?;
+            self.send(inside, at, message, self.pid_of(sender), Ask::Before)?;
         }
         Ok(())
     }

@@ -243,10 +243,14 @@ impl Space {
         process.is_running()
     }
 
+    /// The identity of who is in a slot, or 0.
+    pub(crate) fn identity_of(&self, index: usize) -> u64 {
+        self.process_word(index % PROCESSES, process::IDENTITY)
+    }
+
     /// Whether the image in a slot has ended.
     pub(crate) fn is_gone(&self, index: usize) -> bool {
-        let identity = self.process_word(index % PROCESSES, process::IDENTITY);
-        !self.image_lives(identity)
+        !self.image_lives(self.identity_of(index))
     }
 
     /// Whether the process in a slot has ended, and not only its image.

@@ -7,7 +7,8 @@
 //! changes the word. The sleeper believes the word only under the lock, because a transaction that
 //! has changed it may still come to nothing.
 //!
-//! **Crash.** A sleeper that died is found dead before anything is done for it. Whoever serves and
+//! **Crash.** A sleeper that died is found dead before anything is done for it; or right after, by
+//! `msgsnd`, which asks only if nobody was there to be woken ([`crate::msg_hand`]). Whoever serves and
 //! dies after its commit has not woken anybody; a sleep ends after [`SLICE`] at the latest.
 
 use crate::layout::{Facility, process_at, sleeper};
@@ -92,7 +93,13 @@ pub(crate) fn serve(
     node: usize,
     answer: Result<()>,
 ) -> Result<()> {
-    let tx = &mut inside.tx;
+    end_wait(&mut inside.tx, ends, node, answer)?;
+    inside.wakes.push(node);
+    Ok(())
+}
+
+/// Ends a sleeper's wait for who wakes it himself.
+pub(crate) fn end_wait(tx: &mut Tx, ends: usize, node: usize, answer: Result<()>) -> Result<()> {
     remove(tx, ends, node, sleeper::OF_OBJECT)?;
     let state = match answer {
         Ok(()) => SERVED,
@@ -101,9 +108,7 @@ pub(crate) fn serve(
             FAILED
         }
     };
-    tx.set(node + sleeper::STATE, state)?;
-    inside.wakes.push(node);
-    Ok(())
+    tx.set(node + sleeper::STATE, state)
 }
 
 /// Has a sleeper look again.

@@ -1,6 +1,7 @@
 //! A name space: its file, its limits, and the way into its locks.
 
 use crate::layout::{Facility, HASH, HEAD, MAGIC_WORD, PAGES, facility, header};
+use crate::msg_hand::Handed;
 use crate::spin::Spin;
 use rustix::thread::sched_getaffinity;
 use rustix::time::{ClockId, clock_gettime};
@@ -258,6 +259,7 @@ impl Space {
         let inside = Inside {
             tx: kind.journal().begin(self.region()),
             wakes: Vec::new(),
+            handed: None,
             held,
             blocked,
         };
@@ -316,6 +318,8 @@ pub(crate) struct Inside<'s> {
     pub(crate) tx: Tx<'s>,
     /// Futex words of those who are to be woken when everything is done.
     pub(crate) wakes: Vec<usize>,
+    /// Who is to be woken beside by who asks then whether he lives.
+    pub(crate) handed: Option<Handed>,
     held: Held<'s>,
     blocked: Blocked,
 }
@@ -339,6 +343,7 @@ impl<'s> Inside<'s> {
             wakes,
             held,
             blocked,
+            ..
         } = self;
         let region = tx.region();
         tx.commit();

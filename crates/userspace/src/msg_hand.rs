@@ -24,6 +24,7 @@ use crate::msg_wait::Sleeper;
 use crate::sleepers::{self, AGAIN, SERVED};
 use crate::space::{Inside, Space, now};
 use crate::table;
+use shmem::journal::Tx;
 use shmem::sleep;
 use sysv::{Errno, Result};
 use tombolo::mailbox_store::Message;
@@ -45,6 +46,8 @@ pub(crate) struct Handed {
     node: usize,
     receiver: usize,
     identity: u64,
+    /// Who received last before, and when.
+    before: (u64, u64),
 }
 
 impl Space {
@@ -79,6 +82,7 @@ impl Space {
             }
             let receiver = tx.get_at(node + sleeper::PROCESS)? % PROCESSES;
             tx.set(node + waiting::MESSAGE, message.offset() as u64)?;
+            let before = (tx.get(at + queue::RECEIVER)?, tx.get(at + queue::RECEIVED)?);
             tx.set(at + queue::RECEIVER, self.pid_of(receiver) as u64)?;
             tx.set(at + queue::RECEIVED, now())?;
             sleepers::end_wait(tx, ends, node, Ok(()))?;
@@ -89,6 +93,7 @@ impl Space {
                         node,
                         receiver,
                         identity: self.identity_of(receiver),
+                        before,
                     });
                 }
             }
@@ -117,6 +122,7 @@ impl Space {
             // It would have gone with the queue.
             Err(_) => message.free(&mut inside.tx, &MSG.heap())?,
             Ok(index) => {
+                self.forget_receipt(&mut inside.tx, MSG.slot(index), handed)?;
                 self.send(
                     &mut inside,
                     MSG.slot(index),
@@ -127,6 +133,16 @@ impl Space {
             }
         }
         inside.finish();
+        Ok(())
+    }
+
+    /// Nobody has received that, so the queue's status is as it was; unless another has received
+    /// since.
+    fn forget_receipt(&self, tx: &mut Tx, at: usize, handed: Handed) -> Result<()> {
+        if tx.get(at + queue::RECEIVER)? == self.pid_of(handed.receiver) as u64 {
+            tx.set(at + queue::RECEIVER, handed.before.0)?;
+            tx.set(at + queue::RECEIVED, handed.before.1)?;
+        }
         Ok(())
     }
 

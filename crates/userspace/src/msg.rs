@@ -175,9 +175,8 @@ impl Space {
         if self.hand_over(inside, at, message, ask)? {
             return Ok(());
         }
-        store(at).append(&mut inside.tx, message)?;
         tell_of_move(&inside.tx, at);
-        Ok(())
+        store(at).append(&mut inside.tx, message)
     }
 
     /// Takes a message of up to `size` bytes, waiting for one unless the flags have `IPC_NOWAIT`, and
@@ -275,12 +274,12 @@ impl Space {
             inside.finish();
             return Err(Errno::TOOBIG);
         }
+        tell_of_move(tx, at);
         let message = store(at).take(tx, found)?;
         let received = open(tx, message, size, deliver)?;
         tx.set(at + queue::RECEIVER, self.pid() as u64)?;
         tx.set(at + queue::RECEIVED, now())?;
         self.let_senders_in(&mut inside, at)?;
-        tell_of_move(&inside.tx, at);
         inside.finish();
         Ok(received)
     }
@@ -340,8 +339,8 @@ fn expect_writes(tx: &Tx, at: usize) {
     tx.region().expect_write(MSG.heap().free_list(SHORT));
 }
 
-/// Has those look again who look without the lock. Not by journal: they only look once too often if
-/// nothing comes of it.
+/// Has those look again who look without the lock: before the move, so that they come for the lock
+/// while it is made. Not by journal: they only look once too often if nothing comes of it.
 #[inline]
 fn tell_of_move(tx: &Tx, at: usize) {
     let word = tx.region().u64(at + queue::MOVES);

@@ -5,9 +5,12 @@
 //! duration) to the last. The sender looks at the clock between chunks, and sends the end when the
 //! time is over.
 //!
+//! Both mark where they are warm and where their time ends: see [`calls`](crate::calls).
+//!
 //! **Round trip.** One asks and takes the time of each round by one reading of the counter; the
 //! other answers with a message of the same number. Both check what they get.
 
+use crate::calls::mark;
 use crate::clock;
 use crate::content::{END, Payload, Verifier, end, first, sum_of};
 use crate::stats::RoundTrips;
@@ -25,10 +28,13 @@ use std::time::Instant;
 pub fn send_stream(sender: &mut impl Sender, task: &Task, place: usize) -> Result<Outcome> {
     let mut payload = Payload::new(task.length, task.thorough);
     let mut next = first(place);
-    let over = clock::now() + clock::ticks(task.duration + warm(task));
-    while clock::now() < over {
-        sender.send_many(next..next + task.chunk(), &mut payload)?;
-        next += task.chunk();
+    let warm = clock::now() + clock::ticks(warm(task));
+    for over in [warm, warm + clock::ticks(task.duration)] {
+        while clock::now() < over {
+            sender.send_many(next..next + task.chunk(), &mut payload)?;
+            next += task.chunk();
+        }
+        mark();
     }
     if task.consumers == 1 || task.broadcast {
         sender.send(end(next), &mut payload)?;
@@ -58,11 +64,13 @@ pub fn recv_stream(receiver: &mut impl Receiver, task: &Task) -> Result<Outcome>
     while goes_on && clock::now() < warm {
         goes_on = recv_chunk(receiver, &mut verifier, task.chunk())?;
     }
+    mark();
     let (before, start) = (verifier.received(), clock::now());
     while goes_on {
         goes_on = recv_chunk(receiver, &mut verifier, u64::MAX)?;
     }
     let ticks = clock::now().wrapping_sub(start);
+    mark();
     let timed = verifier.received() - before;
     Ok(Outcome {
         messages: verifier.received(),
@@ -98,6 +106,8 @@ pub fn ask(caller: &mut impl Caller, task: &Task) -> Result<Outcome> {
         next += 1;
         before = clock::now();
     }
+    mark();
+    before = clock::now();
     let over = before + clock::ticks(task.duration);
     while before < over {
         caller.call(next, &mut payload, &mut verifier)?;
@@ -106,6 +116,7 @@ pub fn ask(caller: &mut impl Caller, task: &Task) -> Result<Outcome> {
         trips.record(after.wrapping_sub(before));
         before = after;
     }
+    mark();
     caller.call(end(next), &mut payload, &mut verifier)?;
     ensure!(
         verifier.received() == next,
@@ -126,9 +137,15 @@ pub fn ask(caller: &mut impl Caller, task: &Task) -> Result<Outcome> {
 pub fn answer(responder: &mut impl Responder, task: &Task) -> Result<Outcome> {
     let mut payload = Payload::new(task.length, task.thorough);
     let mut verifier = Verifier::new(task.length, 1).thorough(task.thorough);
+    let warm = clock::now() + clock::ticks(warm(task));
+    while !verifier.is_over() && clock::now() < warm {
+        responder.respond(&mut payload, &mut verifier)?;
+    }
+    mark();
     while !verifier.is_over() {
         responder.respond(&mut payload, &mut verifier)?;
     }
+    mark();
     Ok(Outcome {
         messages: verifier.received(),
         sum: verifier.sum(),

@@ -1,11 +1,10 @@
-//! System calls, counted by the kernel's own tracing interface while a sample is taken.
+//! System calls, counted by the kernel's own tracing interface while messages move.
 //!
 //! A tracer stops a process at each system call and nowhere else, so a process that makes none runs
-//! as fast as ever. What a sample needs besides its transport (reading counters, saying what came
-//! out) is the same for all transports; the bare ring makes no call, so what it is charged with is
-//! that.
+//! as fast as ever. Each end [marks](mark) where its timed messages begin and where they end: opening,
+//! warming up, closing and reading counters are not counted.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use nix::sys::ptrace;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -14,11 +13,22 @@ use std::collections::BTreeMap;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::{self, JoinHandle};
 
+/// The call that marks, which no transport makes.
+const MARK: u64 = 110;
+
+/// Where the messages begin whose calls are counted, and again where they end. A system call.
+pub fn mark() {
+    let _ = rustix::process::getppid();
+}
+
 /// Stops the tracer: nobody else sends it, and who is not traced ignores it.
 const ENOUGH: Signal = Signal::SIGURG;
 
 /// How many times each call was made, by its number.
 pub type Calls = BTreeMap<u64, u64>;
+
+/// The name of the call by which one who spins lets others have the processor.
+pub const YIELD: &str = "sched_yield";
 
 /// What a call is called, if it is one that is to be expected here.
 pub fn name(number: u64) -> String {
@@ -28,7 +38,7 @@ pub fn name(number: u64) -> String {
         3 => "close",
         9 => "mmap",
         11 => "munmap",
-        24 => "sched_yield",
+        24 => YIELD,
         28 => "madvise",
         31 => "shmctl",
         35 | 230 => "nanosleep",
@@ -44,7 +54,7 @@ pub fn name(number: u64) -> String {
     known.to_owned()
 }
 
-/// Counts the system calls of one process, of its first thread.
+/// Counts the system calls of one process, of its first thread, from its first [`mark`] to its second.
 #[derive(Debug)]
 pub struct Tracer {
     pid: Pid,
@@ -87,6 +97,7 @@ fn count(pid: Pid, ready: &Sender<()>) -> Result<Calls> {
     ptrace::seize(pid, options).context("can't trace a process of the sample")?;
     ptrace::interrupt(pid)?;
     let mut calls = Calls::new();
+    let mut marks = 0;
     let mut begun = false;
     let mut within = false;
     loop {
@@ -94,8 +105,10 @@ fn count(pid: Pid, ready: &Sender<()>) -> Result<Calls> {
             WaitStatus::PtraceSyscall(_) => {
                 // It stops when a call begins and when it ends.
                 within = !within;
-                if within {
-                    *calls.entry(number(pid)?).or_default() += 1;
+                match within.then(|| number(pid)).transpose()? {
+                    Some(MARK) => marks += 1,
+                    Some(number) if marks == 1 => *calls.entry(number).or_default() += 1,
+                    _ => {}
                 }
                 ptrace::syscall(pid, None)?;
             }
@@ -109,6 +122,10 @@ fn count(pid: Pid, ready: &Sender<()>) -> Result<Calls> {
             }
             WaitStatus::Stopped(_, ENOUGH) => {
                 ptrace::detach(pid, None)?;
+                ensure!(
+                    marks == 2,
+                    "its messages were marked {marks} times, not twice"
+                );
                 return Ok(calls);
             }
             WaitStatus::Stopped(_, signal) => ptrace::syscall(pid, Some(signal))?,
@@ -118,13 +135,9 @@ fn count(pid: Pid, ready: &Sender<()>) -> Result<Calls> {
 }
 
 /// The number of the call that a stopped process is in.
-#[cfg(target_arch = "x86_64")]
 fn number(pid: Pid) -> Result<u64> {
-    Ok(ptrace::getregs(pid)?.orig_rax)
-}
-
-/// Elsewhere all calls are one.
-#[cfg(not(target_arch = "x86_64"))]
-fn number(_: Pid) -> Result<u64> {
-    Ok(u64::MAX)
+    #[cfg(target_arch = "x86_64")]
+    return Ok(ptrace::getregs(pid)?.orig_rax);
+    #[cfg(not(target_arch = "x86_64"))]
+    bail!("calls are counted on x86-64 only, not of {pid}");
 }

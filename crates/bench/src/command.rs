@@ -38,6 +38,10 @@ pub struct Command {
     /// Measure also what becomes of it when there is more of something, and single operations
     #[arg(long)]
     pub growth: bool,
+    /// Of that, only how rates grow with this: producers, consumers, subscribers, capacity (again for
+    /// more); or "calls", the system calls and what sleeps
+    #[arg(long, value_name = "NAME", requires = "growth")]
+    pub chart: Vec<String>,
     /// Run on these two processors
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     pub processors: Vec<usize>,
@@ -100,10 +104,15 @@ impl Command {
         };
         let mut record = run(runners, &options, progress)?;
         if self.growth {
-            record.growth = growth(runners, options.processors, self.quick, progress)?;
-            progress(&Step::of("single operations"));
-            record.costs = costs()?;
-            record.behaviour = behaviour(runners, options.processors, self.quick, progress)?;
+            let (on, all) = (options.processors, self.chart.is_empty());
+            record.growth = growth(runners, on, &self.chart, self.quick, progress)?;
+            if all {
+                progress(&Step::of("single operations"));
+                record.costs = costs()?;
+            }
+            if all || self.chart.iter().any(|name| name == "calls") {
+                record.behaviour = behaviour(runners, on, self.quick, progress)?;
+            }
         }
         if terminal {
             eprint!("\r\x1b[K");

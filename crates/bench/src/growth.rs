@@ -99,16 +99,18 @@ const CROWDS: [Crowd; 3] = [
 /// Capacities of a lane, in bytes.
 const CAPACITIES: [u64; 5] = [1 << 14, 1 << 17, 1 << 20, 1 << 23, 1 << 26];
 
-/// Measures all of it.
+/// Measures all of it, or only the charts that are named.
 ///
 /// # Errors
 /// If the channels of this process itself can't be made; what fails of a crowd is skipped.
 pub fn growth(
     runners: &[Box<dyn Runner>],
     processors: [usize; 2],
+    only: &[String],
     quick: bool,
     mut progress: impl FnMut(&Step),
 ) -> Result<Vec<Chart>> {
+    let wanted = |name: &str| only.is_empty() || only.iter().any(|it| it == name);
     let repetitions = if quick { 1 } else { 5 };
     let duration = Duration::from_millis(if quick { 20 } else { 100 });
     let mut charts = Vec::new();
@@ -124,7 +126,7 @@ pub fn growth(
         }
         Ok::<Chart, anyhow::Error>(rounds.chart())
     };
-    for crowd in CROWDS {
+    for crowd in CROWDS.iter().filter(|crowd| wanted(crowd.name)) {
         let most = if quick { 8 } else { u64::MAX };
         let tasks = CROWD.into_iter().filter(|n| *n <= most).map(|n| {
             let task = (crowd.task)(n);
@@ -134,20 +136,24 @@ pub fn growth(
         let chart = Chart::new(crowd.name, crowd.title, crowd.x);
         charts.push(take(chart, crowd.x, crowd.series, &tasks)?);
     }
-    let tasks = CAPACITIES.map(|bytes| {
-        let task = Task {
-            duration,
-            capacity: Some(bytes as usize),
-            ..stream()
-        };
-        (bytes, task)
-    });
-    let title = "One producer, one consumer, by the capacity of the lane";
-    let chart = Chart::new("capacity", title, "bytes of a lane");
-    let series = ["queue", "queue, batches"];
-    charts.push(take(chart, "bytes of a lane", &series, &tasks)?);
-    progress(&Step::of("channels and messages of one process"));
-    charts.extend(costs::by_number(quick)?);
+    if wanted("capacity") {
+        let tasks = CAPACITIES.map(|bytes| {
+            let task = Task {
+                duration,
+                capacity: Some(bytes as usize),
+                ..stream()
+            };
+            (bytes, task)
+        });
+        let title = "One producer, one consumer, by the capacity of the lane";
+        let chart = Chart::new("capacity", title, "bytes of a lane");
+        let series = ["queue", "queue, batches"];
+        charts.push(take(chart, "bytes of a lane", &series, &tasks)?);
+    }
+    if only.is_empty() {
+        progress(&Step::of("channels and messages of one process"));
+        charts.extend(costs::by_number(quick)?);
+    }
     Ok(charts)
 }
 

@@ -3,7 +3,7 @@
 //! What stands between the two marks on the page is written by hand (why something is as it is)
 //! and kept.
 
-use crate::behaviour::Behaviour;
+use crate::behaviour::{Behaviour, Counted};
 use crate::costs::Cost;
 use crate::figures::{Cell, Figures};
 use crate::growth::Chart;
@@ -244,24 +244,25 @@ fn behaviour(found: &Behaviour) -> String {
     let mut text = String::new();
     if !found.calls.is_empty() {
         text += "\n## System calls\n\n\
-                 Of both processes while a sample of 64 B was taken, counted by `ptrace`. The bare ring \
-                 makes none: what it is charged with is the harness, the same for all. An adaptive \
-                 receiver that waits longer than it spins goes to sleep, which is a call for each side.\n\n\
-                 | | | messages | calls | most of them |\n| --- | --- | ---: | ---: | --- |\n";
+                 Of both processes while messages of 64 B were timed, counted by `ptrace`; of several \
+                 samples the one in which the processors were taken from them least. Who waits for one \
+                 that was put off its processor does it in system calls: one that spins yields after \
+                 50 µs, an adaptive one sleeps, which is a call or two for each side.\n\n\
+                 | | | messages | put off | calls | most of them |\n\
+                 | --- | --- | ---: | ---: | ---: | --- |\n";
         for counted in &found.calls {
             let shape = name(counted.topology);
-            let (messages, calls) = (counted.messages, counted.calls);
-            let mut most: Vec<_> = counted.by_name.iter().collect();
-            most.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
-            let most = most
-                .iter()
-                .take(3)
-                .map(|(name, count)| format!("{count} {name}"));
-            let most = most.collect::<Vec<_>>().join(", ");
+            let Counted {
+                transport,
+                messages,
+                preemptions,
+                calls,
+                ..
+            } = counted;
+            let most = reach::by_name(counted, 4);
             let _ = writeln!(
                 text,
-                "| {} | {shape} | {messages} | {calls} | {most} |",
-                counted.transport
+                "| {transport} | {shape} | {messages} | {preemptions} | {calls} | {most} |"
             );
         }
     }

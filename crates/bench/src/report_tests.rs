@@ -141,12 +141,13 @@ fn goals_of_all_parts_of_a_record_are_judged() {
     let spread = |x| Spread::of([x]);
     record.behaviour = Behaviour {
         calls: ["bare ring, in-band", "queue, spinning"]
-            .map(|name| crate::behaviour::Counted {
+            .map(|name| Counted {
                 transport: name.to_owned(),
                 topology: Topology::Stream,
                 messages: 1_000_000,
-                calls: 60,
-                by_name: std::collections::BTreeMap::new(),
+                calls: 2,
+                preemptions: 1,
+                by_name: [("sched_yield".to_owned(), 2)].into(),
             })
             .into(),
         idle: spread(0.2),

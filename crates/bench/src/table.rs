@@ -1,6 +1,9 @@
 //! A record as tables of text.
 
+use crate::behaviour::Counted;
 use crate::figures::{Cell, Figures};
+use crate::plot;
+use crate::reach;
 use crate::run::{Record, name, task};
 use crate::transport::{About, Topology};
 use std::fmt::Write;
@@ -21,6 +24,35 @@ pub fn text(record: &Record) -> String {
         }
         text += &aligned(&rows);
         text.push('\n');
+    }
+    for chart in &record.growth {
+        let mut rows = vec![
+            [&*chart.x, "", "median", "against the first"]
+                .map(str::to_owned)
+                .into(),
+        ];
+        rows.extend(chart.points.iter().map(|point| {
+            let against = point.to_first.map(|ratio| multiple(ratio.median));
+            let median = plot::number(point.y.median);
+            let (x, series) = (point.x.to_string(), point.series.clone());
+            vec![x, series, median, against.unwrap_or_default()]
+        }));
+        let _ = writeln!(text, "{}, {}\n\n{}", chart.title, chart.y, aligned(&rows));
+    }
+    for counted in &record.behaviour.calls {
+        let Counted {
+            transport,
+            topology,
+            messages,
+            calls,
+            preemptions,
+            ..
+        } = counted;
+        let (shape, names) = (name(*topology), reach::by_name(counted, usize::MAX));
+        let _ = writeln!(
+            text,
+            "{transport}, {shape}: {calls} system calls for {messages} messages, put off {preemptions} times: {names}"
+        );
     }
     let distance = figures.class.map_or("never the same", |class| class.name());
     let _ = writeln!(

@@ -20,6 +20,8 @@
 
 use crate::sync::{Ordering, fence};
 #[cfg(not(loom))]
+use std::sync::OnceLock;
+#[cfg(not(loom))]
 use std::sync::atomic::{AtomicU32, compiler_fence};
 
 /// What registering has come to: [`FENCE`], [`REGISTERED`] or [`REFUSED`].
@@ -95,12 +97,13 @@ pub fn heavy() -> bool {
     true
 }
 
-/// Whether [`heavy`] is to be had on this machine.
+/// Whether [`heavy`] is to be had on this machine. A system call the first time.
 pub fn is_available() -> bool {
     #[cfg(not(loom))]
     {
-        rustix::thread::membarrier_query()
-            .contains(rustix::thread::MembarrierQuery::GLOBAL_EXPEDITED)
+        use rustix::thread::{MembarrierQuery, membarrier_query};
+        static AVAILABLE: OnceLock<bool> = OnceLock::new();
+        *AVAILABLE.get_or_init(|| membarrier_query().contains(MembarrierQuery::GLOBAL_EXPEDITED))
     }
     #[cfg(loom)]
     true

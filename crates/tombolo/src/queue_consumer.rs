@@ -109,7 +109,7 @@ impl Consumer {
     #[inline]
     pub fn recv(&mut self, to: &mut Vec<u8>) -> Result<Received, RecvError> {
         to.clear();
-        if self.recv_short(to) {
+        if self.recv_short(to, true) {
             return Ok(Received { redelivered: false });
         }
         self.recv_slowly(to)
@@ -152,7 +152,7 @@ impl Consumer {
         to: &mut Vec<u8>,
     ) -> Result<Option<Received>, RecvError> {
         to.clear();
-        if self.recv_short(to) {
+        if self.recv_short(to, matches!(wait, Wait::While(_))) {
             return Ok(Some(Received { redelivered: false }));
         }
         self.copy_slowly(wait, to)
@@ -160,12 +160,12 @@ impl Consumer {
 
     /// The way of most messages: see [`Taking::recv_short`].
     #[inline(always)]
-    fn recv_short(&mut self, to: &mut Vec<u8>) -> bool {
+    fn recv_short(&mut self, to: &mut Vec<u8>, waits: bool) -> bool {
         let Some(registered) = self.channel.registered() else {
             return false;
         };
         let region = self.channel.region();
-        !self.holds && self.taking.recv_short(region, registered, to)
+        !self.holds && self.taking.recv_short(region, registered, to, waits)
     }
 
     #[inline(never)]
@@ -175,8 +175,8 @@ impl Consumer {
         to: &mut Vec<u8>,
     ) -> Result<Option<Received>, RecvError> {
         let waits = matches!(wait, Wait::While(_));
-        if waits && !self.holds && self.glance() && self.recv_short(to) {
-            return Ok(Some(Received { redelivered: false }));
+        if waits && !self.holds && !self.taking.alike.is_any() {
+            self.glance();
         }
         if let Some(registered) = self.channel.registered()
             && !self.holds

@@ -1,6 +1,8 @@
 //! A lane as one consumer has it, and the way of a message through one that it keeps: nothing that
 //! needs others, a handful of stores and loads. The protocol is told in `queue_taker`.
 
+#[cfg(not(loom))]
+use crate::glance::glance;
 use crate::queue_hold::Hold;
 use crate::queue_layout::{Shape, lane, seat};
 use crate::queue_taker::{QUOTA, Taking};
@@ -33,7 +35,8 @@ pub(crate) struct Lane {
 impl Taking {
     /// Receives the next message of the lane where this consumer is into `to`, if it keeps that and
     /// there is one: one like the last, which was short, and for which there is room in `to`. False if
-    /// there is none such.
+    /// there is none such. Who `waits` looks for a moment whether it comes: here, where all is ready for
+    /// it, and not on the way of those that come seldom.
     #[cfg(not(loom))]
     #[inline(always)]
     pub(crate) fn recv_short(
@@ -41,14 +44,22 @@ impl Taking {
         region: &Region,
         registered: Registered,
         to: &mut Vec<u8>,
+        waits: bool,
     ) -> bool {
         let Some(lane) = self.lanes.get_mut(self.lane) else {
             return false;
         };
         let Alike { header, length } = self.alike;
         let place = lane.headers.place(lane.progress);
-        // [LANE_PUBLISH] acquire.
-        if place.word.load(Ordering::Acquire) != header || length > COPIED_HERE as u64 {
+        // [LANE_PUBLISH] acquire, both.
+        let mut found = place.word.load(Ordering::Acquire);
+        if found == 0 && waits && self.alike.is_any() && self.shape.used(region) == 1 {
+            glance(|| {
+                found = place.word.load(Ordering::Acquire);
+                found != 0
+            });
+        }
+        if found != header || length > COPIED_HERE as u64 {
             return false;
         }
         let Some(message) = place.bytes(length).and_then(|bytes| bytes.appending(to)) else {
@@ -149,6 +160,12 @@ impl Alike {
         header: u64::MAX,
         length: 0,
     };
+
+    /// Whether there may be a message like it.
+    #[inline(always)]
+    pub(crate) fn is_any(&self) -> bool {
+        self.header != Self::NONE.header
+    }
 }
 
 impl Lane {

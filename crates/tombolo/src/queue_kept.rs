@@ -162,6 +162,7 @@ impl Alike {
     };
 
     /// Whether there may be a message like it.
+    #[cfg_attr(loom, expect(dead_code, reason = "as for all of this"))]
     #[inline(always)]
     pub(crate) fn is_any(&self) -> bool {
         self.header != Self::NONE.header

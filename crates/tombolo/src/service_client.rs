@@ -409,7 +409,7 @@ impl Shared {
         door.ring_light(|| true);
     }
 
-    /// Looks for some tenths of a microsecond whether the reply comes.
+    /// Looks for a moment whether the reply comes.
     #[inline]
     fn glance(&self, line: &Line) -> bool {
         let slot = self.slot(line.slot);

@@ -16,31 +16,27 @@ impl Subscriber {
         to: &mut Vec<u8>,
     ) -> Result<Option<Received>, RecvError> {
         if self.channel.is_mine() {
-            let mut glances = u32::from(matches!(wait, Wait::While(_)));
-            loop {
-                to.clear();
-                if let Some(received) = self.copy_here(to) {
-                    return Ok(Some(received));
-                }
-                if glances == 0 || !self.glance() {
-                    break;
-                }
-                glances -= 1;
+            to.clear();
+            if let Some(received) = self.copy_here(to, matches!(wait, Wait::While(_))) {
+                return Ok(Some(received));
             }
         }
         self.copy_slowly(wait, to)
     }
 
     /// Copies the next message of the lane where this subscriber is, if there is one, and nothing
-    /// else is to be done.
+    /// else is to be done. Who `waits` looks for a moment whether it comes.
     #[inline(always)]
-    fn copy_here(&mut self, to: &mut Vec<u8>) -> Option<Received> {
+    fn copy_here(&mut self, to: &mut Vec<u8>, waits: bool) -> Option<Received> {
         if self.left == 0 {
             if self.channel.shape.used(self.channel.view()) > 1 {
                 // The others first.
                 return None;
             }
             self.left = QUOTA;
+        }
+        if waits {
+            self.glance();
         }
         let received = self.copy_from(self.lane, to)?;
         self.left -= 1;
@@ -60,12 +56,16 @@ impl Subscriber {
 
     /// Looks for a moment whether a message comes where this subscriber is, if
     /// there are no other lanes to look at.
-    #[inline]
-    pub(crate) fn glance(&self) -> bool {
+    #[inline(always)]
+    pub(crate) fn glance(&self) {
         let view = self.channel.view();
-        let used = self.channel.shape.used(view) == 1 && self.left > 0;
-        let head = self.heads.get(self.lane).filter(|_| used);
-        head.is_some_and(|head| glance(|| head.has_next(view)))
+        if let Some(head) = self.heads.get(self.lane)
+            && !head.has_next(view)
+            && self.left > 0
+            && self.channel.shape.used(view) == 1
+        {
+            glance(|| head.has_next(view));
+        }
     }
 
     #[inline(never)]

@@ -11,12 +11,14 @@ use checks::step::{Change, Grain, Stepped};
 use checks::suite::{Case, Outcome, case, is_long};
 use checks::user_space::{self, Folder, enter};
 use preload::InSpace;
+use shmem::sync::Ordering;
 use std::collections::BTreeSet;
 use std::ptr;
 use sysv::abi::*;
 use sysv::{Calls, Errno};
+use tombolo::mailbox_lane;
 use userspace::Facility;
-use userspace::layout::process_at;
+use userspace::layout::{lane_at, process_at};
 
 pub const CASES: &[Case] = &[
     case("space::first_call", || {
@@ -43,6 +45,21 @@ pub const CASES: &[Case] = &[
     }),
     case("space::msg_remove", || {
         every(&Op::new(Facility::Msg, msg_remove))
+    }),
+    case("space::msgsnd_by_lane", || {
+        every(&Op::new(Facility::Msg, msgsnd_by_lane))
+    }),
+    case("space::msgrcv_by_lane", || {
+        every(&Op::new(Facility::Msg, msgrcv_by_lane))
+    }),
+    case("space::msgrcv_closes_lane", || {
+        every(&Op::new(Facility::Msg, msgrcv_closes_lane))
+    }),
+    case("space::msgrcv_opens_lane", || {
+        every(&Op::new(Facility::Msg, msgrcv_opens_lane))
+    }),
+    case("space::msg_remove_with_lane", || {
+        every(&Op::new(Facility::Msg, msg_remove_with_lane))
     }),
     case("space::semget", || every(&Op::new(Facility::Sem, semget))),
     case("space::semop", || every(&Op::new(Facility::Sem, semop))),
@@ -103,13 +120,17 @@ fn calls() -> InSpace<'static> {
 
 /// The parts of the registry in which calls of a kind leave traces.
 fn parts(kind: Facility) -> Vec<(usize, usize)> {
-    vec![
+    let mut parts = vec![
         (kind.at(), 16_384),
         (kind.journal().offset, 4096),
         (process_at(0), 16 * 128),
         (kind.slot(0), 16 * 256),
         (kind.heap().start, 8192),
-    ]
+    ];
+    if kind == Facility::Msg {
+        parts.push((lane_at(0), 4096));
+    }
+    parts
 }
 
 /// What can be seen, with names for pids: who is neither of the two is the victim or its child.
@@ -455,6 +476,56 @@ fn msgrcv() -> Plan {
     Plan::new(begin, move || {
         receive(id, 2, 0).expect("msgrcv");
     })
+}
+
+/// A queue whose lane is open, and has messages of these types.
+fn open_queue(messages: &[i64]) -> i32 {
+    let id = queue(&[]);
+    for _ in 0..8 {
+        send(id, 1, 40, IPC_NOWAIT);
+        receive(id, 0, IPC_NOWAIT).expect("msgrcv");
+    }
+    let gate = lane_at(0) + mailbox_lane::layout::SENDERS + mailbox_lane::side::GATE;
+    let region = user_space::space().arena().region();
+    assert_ne!(region.load_u64(gate, Ordering::Relaxed), 0, "it is closed");
+    for message_type in messages {
+        send(id, *message_type, 40, IPC_NOWAIT);
+    }
+    id
+}
+
+fn msgsnd_by_lane() -> Plan {
+    let id = open_queue(&[1, 2]);
+    Plan::new(begin, move || send(id, 3, 100, 0))
+}
+
+fn msgrcv_by_lane() -> Plan {
+    let id = open_queue(&[1, 2, 1]);
+    Plan::new(begin, move || {
+        receive(id, 1, 0).expect("msgrcv");
+    })
+}
+
+/// What stands behind others is found only in the store.
+fn msgrcv_closes_lane() -> Plan {
+    let id = open_queue(&[1, 2]);
+    Plan::new(begin, move || {
+        receive(id, 2, 0).expect("msgrcv");
+    })
+}
+
+/// When the store's last message is taken, the lane is opened.
+fn msgrcv_opens_lane() -> Plan {
+    let id = open_queue(&[1, 2]);
+    receive(id, 2, 0).expect("msgrcv");
+    Plan::new(begin, move || {
+        receive(id, 0, 0).expect("msgrcv");
+    })
+}
+
+fn msg_remove_with_lane() -> Plan {
+    let id = open_queue(&[1]);
+    Plan::new(begin, move || remove(Facility::Msg, id))
 }
 
 fn msgrcv_for_sender() -> Plan {

@@ -10,12 +10,14 @@ use std::ptr;
 use std::time::{Duration, Instant};
 use sysv::Calls;
 use sysv::abi::*;
+use tombolo::mailbox_lane;
 use userspace::Facility;
-use userspace::layout::{facility, process_at};
+use userspace::layout::{facility, lane_at, process_at};
 
 pub const CASES: &[Case] = &[
     case("registry::shm", || every(Facility::Shm)),
     case("registry::msg", || every(Facility::Msg)),
+    case("registry::msg_lane", lane),
     case("registry::sem", || every(Facility::Sem)),
 ];
 
@@ -225,6 +227,76 @@ fn every(kind: Facility) -> Outcome {
     }
     assert!(failed > 20, "{failed} of {tried}");
     Outcome::Pass(format!("{tried} lies, {failed} noticed"))
+}
+
+/// The words of an open lane: three queues that have been through their lanes, and lies in the first.
+fn lane() -> Outcome {
+    let folder = Folder::new();
+    enter(&folder);
+    fill(Facility::Msg);
+    for id in 0..3 {
+        let mut room = [0i64; 8];
+        let to = room.as_mut_ptr();
+        for _ in 0..6 {
+            // SAFETY: room for a type and 56 bytes.
+            let got = unsafe { calls().msgrcv(id, to.cast(), 56, 0, IPC_NOWAIT) };
+            got.expect("msgrcv");
+        }
+        for _ in 0..3 {
+            // SAFETY: a type and 56 bytes.
+            let sent = unsafe { calls().msgsnd(id, to.cast_const().cast(), 56, IPC_NOWAIT) };
+            sent.expect("msgsnd");
+        }
+    }
+    let gate = mailbox_lane::side::GATE;
+    let parts = [
+        (lane_at(0), mailbox_lane::layout::LAYOUT.size + 512),
+        (Facility::Msg.slot(0), 256),
+    ];
+    let places: Vec<usize> = parts
+        .into_iter()
+        .flat_map(|(start, length)| (start..start + length).step_by(8))
+        .collect();
+    assert_eq!(word(lane_at(0) + gate), 1, "the lane is not open");
+    let all = || all_words(Facility::Msg).chain(lane_words());
+    let saved: Vec<(usize, u64)> = all().map(|offset| (offset, word(offset))).collect();
+    let restore = || {
+        for &(offset, value) in &saved {
+            set_word(offset, value);
+        }
+    };
+    let usual = errors(Facility::Msg, "no lie");
+    restore();
+    let (mut tried, mut failed) = (0, 0);
+    for offset in places {
+        for value in LIES {
+            set_word(offset, value);
+            tried += 1;
+            let lie = format!("{offset:#x} = {value:#x}");
+            failed += u32::from(errors(Facility::Msg, &lie) != usual);
+            restore();
+        }
+    }
+    assert!(failed > 20, "{failed} of {tried}");
+    Outcome::Pass(format!("{tried} lies, {failed} noticed"))
+}
+
+/// Values that no word of a lane has, or another one.
+const LIES: [u64; 9] = [
+    0,
+    1,
+    2,
+    3,
+    1 << 10,
+    1 << 20,
+    1 << 40,
+    i64::MAX as u64,
+    u64::MAX,
+];
+
+/// The words of the lanes that calls change here.
+fn lane_words() -> impl Iterator<Item = usize> {
+    (0..4).flat_map(|index| (lane_at(index)..lane_at(index) + 4096).step_by(8))
 }
 
 /// All words that calls of a kind change here.

@@ -102,6 +102,13 @@ impl Journal {
 }
 
 impl<'a> Tx<'a> {
+    /// One that can change nothing, for who reads and holds no lock: it has no room for a note.
+    #[inline]
+    pub fn read_only(region: &'a Region) -> Self {
+        let journal = Journal { offset: 0, room: 0 };
+        journal.begin(region)
+    }
+
     /// The region that it changes.
     pub fn region(&self) -> &'a Region {
         self.region
@@ -238,6 +245,8 @@ mod tests {
         assert_eq!(tx.get(128), Ok(3));
         drop(tx);
         assert_eq!((get(&region, 128), get(&region, 136)), (Ok(1), Ok(0)));
+        let mut tx = Tx::read_only(&region);
+        assert_eq!((tx.get(128), tx.set(128, 2)), (Ok(1), Err(Errno::NOMEM)));
     }
 
     #[test]

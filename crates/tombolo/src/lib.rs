@@ -9,7 +9,8 @@
 //! - [`service`]: requests with replies; each reply finds who asked.
 //! - [`topic`]: one to many; each message goes to every subscriber.
 //! - [`value`]: the latest message, readable any number of times.
-//! - [`mailbox_store`]: typed messages, on which mailboxes and user-space queues stand.
+//! - [`mailbox_store`]: typed messages, on which mailboxes and user-space queues stand;
+//!   [`mailbox_lane`]: a short way to it.
 //! - `asynchronous`: the same for tasks, with the feature `async`.
 //! - [`sysv`]: every System V call itself, safely.
 //! - [`shmem`]: what channels are made of.
@@ -57,6 +58,8 @@ mod lane;
 pub mod mailbox;
 #[cfg(not(loom))]
 mod mailbox_inside;
+#[cfg_attr(loom, allow(dead_code, reason = "loom models parts of it"))]
+pub mod mailbox_lane;
 #[cfg(not(loom))]
 mod mailbox_layout;
 #[cfg(not(loom))]
@@ -172,14 +175,17 @@ pub const MAILBOX_LAYOUTS: [&shmem::layout::Layout; 2] = [
     &mailbox_layout::seat::LAYOUT,
 ];
 
-/// The layouts of [`mailbox_store`], for `docs/layout.md`.
+/// The layouts of [`mailbox_store`] and [`mailbox_lane`], for `docs/layout.md`.
 #[cfg(not(loom))]
-pub const STORE_LAYOUTS: [&shmem::layout::Layout; 5] = [
+pub const STORE_LAYOUTS: [&shmem::layout::Layout; 8] = [
     &mailbox_store::layout::LAYOUT,
     &mailbox_store::message::LAYOUT,
     &mailbox_store::run::LAYOUT,
     &mailbox_store::kind::LAYOUT,
     &mailbox_store::node::LAYOUT,
+    &mailbox_lane::layout::LAYOUT,
+    &mailbox_lane::side::LAYOUT,
+    &mailbox_lane::record::LAYOUT,
 ];
 
 /// The layouts that this crate puts into segments, for `docs/layout.md`.

@@ -1,13 +1,14 @@
 //! What stands where in the registry.
 //!
 //! ```text
-//!   header │ shm │ msg │ sem │ processes │ journals │ slots │ heaps │ pages of segments
+//!   header │ shm │ msg │ sem │ processes │ journals │ slots │ lanes │ heaps │ pages of segments
 //! ```
 //!
 //! The file is sparse: only what was touched takes memory.
 
 use shmem::journal::{self, Journal};
 use shmem::layout::{FNV_START, Layout};
+use tombolo::mailbox_lane;
 
 /// What `MAGIC` holds.
 pub const MAGIC_WORD: u64 = u64::from_le_bytes(*b"tombolo\x01");
@@ -117,6 +118,7 @@ pub mod queue {
         RECEIVERS: 16 @ 144, "msg's lock, by journal", "calls that wait for a message: first and last";
         SENDERS: 16 @ 160, "msg's lock, by journal", "calls that wait for room: first and last";
         MOVES: 8 @ 176, "msg's lock", "how often a message was put in or taken out: a hint for who looks without the lock";
+        LANE: 8 @ 192, "msg's lock, by journal", "1: the kernel has found memory for its lane";
     }
 }
 
@@ -237,7 +239,8 @@ const JOURNALS_AT: usize = PROCESSES_AT + PROCESSES * process::LAYOUT.size;
 const JOURNAL: usize = journal::size(NOTES).next_multiple_of(4096);
 const SLOTS_AT: usize = JOURNALS_AT + 3 * JOURNAL;
 const TABLE: usize = SLOTS * slot::LAYOUT.size;
-const HEAPS_AT: usize = (SLOTS_AT + 3 * TABLE).next_multiple_of(4096);
+const LANES_AT: usize = (SLOTS_AT + 3 * TABLE).next_multiple_of(4096);
+const HEAPS_AT: usize = LANES_AT + SLOTS * mailbox_lane::SIZE;
 const GIB: usize = 1 << 30;
 /// Bytes of the heaps of shm, msg and sem.
 const HEAPS: [usize; 3] = [4 * GIB, 256 * GIB, 16 * GIB];
@@ -296,4 +299,9 @@ impl Facility {
 /// Where the slot of a process stands.
 pub const fn process_at(index: usize) -> usize {
     PROCESSES_AT + index * process::LAYOUT.size
+}
+
+/// Where the lane of the queue at an index stands.
+pub const fn lane_at(index: usize) -> usize {
+    LANES_AT + index * mailbox_lane::SIZE
 }

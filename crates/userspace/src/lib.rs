@@ -16,14 +16,16 @@
 //! - [`process`] who takes part, who has died, what `fork` and `exec` leave
 //! - [`caller`] credentials and permissions
 //! - `shm`, `attaches`, `shm_control` segments
-//! - `msg`, `msg_wait`, `msg_control` queues, on [`tombolo::mailbox_store`]
+//! - `msg`, `msg_wait`, `msg_control` queues, on [`tombolo::mailbox_store`]; `msg_lane` the
+//!   short way between two that are awake, on [`tombolo::mailbox_lane`]
 //! - `sem`, `sem_perform`, `sem_undo`, `sem_control` sets
 //! - [`cancel`] threads that are cancelled while they sleep
 //! - `spin`, `sleepers` calls that have to wait: how they look first, sleep, and are served; `left`
 //!   those that a handler leaves
 //! - [`trace`] a ring of the calls that were made, apart from all this
 //!
-//! **Protocol.** Each of the three kinds has one robust lock. A call takes it, makes its changes as
+//! **Protocol.** Each of the three kinds has one robust lock. A call takes it (or, for a short message
+//! between two that are awake, one of the two of the queue's lane), makes its changes as
 //! one transaction ([`shmem::journal`]), commits, lets go, and wakes those who are concerned. Bytes
 //! of the caller are never touched under the lock; they are copied before or after. A thread that
 //! holds a lock takes no signals.
@@ -37,6 +39,7 @@
 //! | --- | --- | --- |
 //! | before the lock | a claimed slot | the table is full and somebody looks |
 //! | under the lock, before the commit | the lock, and notes of what to put back | the next call of that kind, 50 ms if it waits already |
+//! | in a lane, before the mark is moved | the lock of a side | a call of that queue goes the long way |
 //! | after the commit | sleepers that can go on and were not woken | their slice ends, 100 ms |
 //! | while giving a segment's pages back | a slot that is marked as dying | the next who inherits the lock |
 //! | between mapping and counting (`shmat`) | nothing: the mapping went with it | |
@@ -58,6 +61,7 @@ pub mod list;
 mod msg;
 mod msg_control;
 mod msg_hand;
+mod msg_lane;
 mod msg_wait;
 pub mod process;
 mod sem;

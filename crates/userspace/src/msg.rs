@@ -3,12 +3,14 @@
 use crate::caller::{self, Caller, READ, WRITE};
 use crate::layout::{Facility, header, queue};
 use crate::msg_hand::Ask;
+use crate::msg_lane::{End, Quick};
 use crate::msg_wait::Sleeper;
 use crate::sleepers::Woken;
 use crate::space::{Inside, Space, now};
 use crate::table::{self, Found};
 use shmem::Bytes;
 use shmem::journal::Tx;
+use shmem::signals::Blocked;
 use shmem::sync::Ordering;
 use shmem::wait::Patience;
 use sysv::abi::*;
@@ -94,12 +96,26 @@ impl Space {
         flags: i32,
     ) -> Result<()> {
         self.check_message(id, message_type, text.len())?;
+        let me = self.identity()?;
         let mut turn = self.spin[0].turn();
-        let mut inside = self.enter(MSG)?;
+        let mut blocked = Blocked::handlers();
         loop {
-            let tx = &mut inside.tx;
-            let index = table::by_id(tx, MSG, id)?;
-            let at = MSG.slot(index);
+            match self.send_by_lane(me, caller, id, message_type as u64, text)? {
+                Quick::Done(()) => {
+                    turn.succeed();
+                    return Ok(());
+                }
+                Quick::Wait(_) if flags & IPC_NOWAIT != 0 => return Err(Errno::AGAIN),
+                Quick::Wait(watch) if !turn.is_over() => {
+                    self.look_at(&mut turn, &watch);
+                    continue;
+                }
+                Quick::Full(watch) if self.look_for_room(&watch) => continue,
+                Quick::Wait(_) | Quick::Full(_) | Quick::Closed => {}
+            }
+            let mut inside = self.enter_blocked(MSG, blocked)?;
+            let index = self.queue(&mut inside, id)?;
+            let (at, tx) = (MSG.slot(index), &mut inside.tx);
             caller::allow(tx, at, caller, WRITE, self.user_space)?;
             expect_writes(tx, at);
             let room = fits(tx, at, text.len())?;
@@ -107,7 +123,9 @@ impl Space {
                 return Err(Errno::AGAIN);
             }
             if !room && !turn.is_over() {
-                inside = self.look(inside, &mut turn, MSG, at + queue::MOVES)?;
+                let watch = self.watch(index, End::Sending);
+                blocked = inside.finish_blocked();
+                self.look_at(&mut turn, &watch);
                 continue;
             }
             let message = Message::new(tx, &MSG.heap(), message_type as u64, text)?;
@@ -200,10 +218,25 @@ impl Space {
             return self.copy(caller, id, size, message_type, flags, deliver);
         }
         let wanted = wanted(message_type, flags);
+        let me = self.identity()?;
         let mut turn = self.spin[0].turn();
-        let mut inside = self.enter(MSG)?;
-        let (index, at) = loop {
-            let index = table::by_id(&inside.tx, MSG, id)?;
+        let mut blocked = Blocked::handlers();
+        let (mut inside, index, at) = loop {
+            let quick = self.receive_by_lane(me, caller, id, wanted, (size, flags), deliver)?;
+            match quick {
+                Quick::Done(number) => {
+                    turn.succeed();
+                    return Ok(number);
+                }
+                Quick::Wait(_) if flags & IPC_NOWAIT != 0 => return Err(Errno::NOMSG),
+                Quick::Wait(watch) if !turn.is_over() => {
+                    self.look_at(&mut turn, &watch);
+                    continue;
+                }
+                Quick::Wait(_) | Quick::Full(_) | Quick::Closed => {}
+            }
+            let mut inside = self.enter_blocked(MSG, blocked)?;
+            let index = self.queue(&mut inside, id)?;
             let at = MSG.slot(index);
             caller::allow(&inside.tx, at, caller, READ, self.user_space)?;
             expect_writes(&inside.tx, at);
@@ -212,12 +245,15 @@ impl Space {
                 return self.receive(inside, at, found, size, flags, deliver);
             }
             if flags & IPC_NOWAIT != 0 {
+                inside.finish();
                 return Err(Errno::NOMSG);
             }
             if turn.is_over() {
-                break (index, at);
+                break (inside, index, at);
             }
-            inside = self.look(inside, &mut turn, MSG, at + queue::MOVES)?;
+            let watch = self.watch(index, End::Receiving);
+            blocked = inside.finish_blocked();
+            self.look_at(&mut turn, &watch);
         };
         turn.fail();
         let room = if flags & MSG_NOERROR != 0 {
@@ -230,6 +266,7 @@ impl Space {
         loop {
             let woken;
             (inside, woken) = self.sleep(MSG, inside, node, Patience::FOREVER)?;
+            inside.queue = Some(index);
             let tx = &mut inside.tx;
             let answer = match woken {
                 Woken::Served => {
@@ -297,9 +334,9 @@ impl Space {
         if flags & MSG_EXCEPT != 0 || flags & IPC_NOWAIT == 0 {
             return Err(Errno::INVAL);
         }
-        let inside = self.enter(MSG)?;
+        let mut inside = self.enter(MSG)?;
+        let at = MSG.slot(self.queue(&mut inside, id)?);
         let tx = &inside.tx;
-        let at = MSG.slot(table::by_id(tx, MSG, id)?);
         caller::allow(tx, at, caller, READ, self.user_space)?;
         let position = u64::try_from(position).map_err(|_| Errno::NOMSG)?;
         let found = store(at).at(tx, position)?.ok_or(Errno::NOMSG)?.message();

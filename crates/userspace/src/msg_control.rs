@@ -18,9 +18,10 @@ impl Space {
     /// # Errors
     /// `EINVAL` if there is no such queue, `EACCES` without read permission.
     pub fn msg_status(&self, caller: &dyn Caller, whose: Whose) -> Result<(i32, msqid_ds)> {
-        let inside = self.enter(MSG)?;
+        let mut inside = self.enter(MSG)?;
+        let index = table::whose(&inside.tx, MSG, whose)?;
+        self.close_lane(&mut inside, index)?;
         let tx = &inside.tx;
-        let index = table::whose(tx, MSG, whose)?;
         if !matches!(whose, Whose::Any(_)) {
             caller::allow(tx, MSG.slot(index), caller, READ, self.user_space)?;
         }
@@ -35,8 +36,8 @@ impl Space {
     /// `EINVAL`; `EPERM`, also for a capacity above MSGMNB.
     pub fn msg_set(&self, caller: &dyn Caller, id: i32, new: &msqid_ds) -> Result<()> {
         let mut inside = self.enter(MSG)?;
+        let at = MSG.slot(self.queue(&mut inside, id)?);
         let tx = &mut inside.tx;
-        let at = MSG.slot(table::by_id(tx, MSG, id)?);
         caller::allow_change(tx, at, caller, self.user_space)?;
         let above = new.msg_qbytes > self.limits().msgmnb;
         if above && !caller.is_capable(Capability::SysResource, self.user_space) {
@@ -56,7 +57,7 @@ impl Space {
     /// `EINVAL`, `EPERM`.
     pub fn msg_remove(&self, caller: &dyn Caller, id: i32) -> Result<()> {
         let mut inside = self.enter(MSG)?;
-        let index = table::by_id(&inside.tx, MSG, id)?;
+        let index = self.queue(&mut inside, id)?;
         let at = MSG.slot(index);
         caller::allow_change(&inside.tx, at, caller, self.user_space)?;
         self.send_all_away(&mut inside, at)?;
@@ -102,11 +103,11 @@ impl Space {
     /// # Errors
     /// `EUCLEAN` if the registry is damaged.
     pub fn msg_usage(&self) -> Result<(i32, msginfo)> {
-        let inside = self.enter(MSG)?;
-        let tx = &inside.tx;
+        let mut inside = self.enter(MSG)?;
         let (mut queues, mut messages, mut bytes) = (0, 0u64, 0u64);
-        for index in table::in_use(tx, MSG)? {
-            let (count, length) = store(MSG.slot(index)).contents(tx)?;
+        for index in table::in_use(&inside.tx, MSG)? {
+            self.close_lane(&mut inside, index)?;
+            let (count, length) = store(MSG.slot(index)).contents(&inside.tx)?;
             queues += 1;
             messages = messages.saturating_add(count);
             bytes = bytes.saturating_add(length);
@@ -118,7 +119,7 @@ impl Space {
             msgtql: int(bytes),
             ..self.msg_numbers()
         };
-        let highest = table::highest(tx, MSG)? as i32;
+        let highest = table::highest(&inside.tx, MSG)? as i32;
         inside.finish();
         Ok((highest, info))
     }

@@ -23,7 +23,6 @@ use crate::list::nodes;
 use crate::msg_wait::Sleeper;
 use crate::sleepers::{self, AGAIN, SERVED};
 use crate::space::{Inside, Space, now};
-use crate::table;
 use shmem::journal::Tx;
 use shmem::sleep;
 use sysv::{Errno, Result};
@@ -114,11 +113,13 @@ impl Space {
             return Ok(());
         }
         let mut inside = self.enter_blocked(MSG, blocked)?;
+        // Before anything else: it makes final what was done.
+        let queue = self.queue(&mut inside, id);
         let Some(message) = self.take_back(&mut inside, handed)? else {
             inside.finish();
             return Ok(());
         };
-        match table::by_id(&inside.tx, MSG, id) {
+        match queue {
             // It would have gone with the queue.
             Err(_) => message.free(&mut inside.tx, &MSG.heap())?,
             Ok(index) => {

@@ -19,6 +19,7 @@ use crate::spin::Turn;
 use crate::{cancel, left, under_way};
 use shmem::journal::Tx;
 use shmem::sleep;
+use shmem::sync::Ordering;
 use shmem::wait::Patience;
 use std::time::Duration;
 use sysv::{Errno, Result};
@@ -138,7 +139,8 @@ impl Space {
     ) -> Result<Inside<'s>> {
         let seen = before.tx.get(word)?;
         let blocked = before.finish_blocked();
-        turn.look(self.region(), word, seen);
+        // Relaxed: whoever sees a change looks again under the lock.
+        turn.look(|| self.region().load_u64(word, Ordering::Relaxed) != seen);
         self.enter_blocked(kind, blocked)
     }
 

@@ -2,6 +2,7 @@
 
 use crate::layout::{Facility, HASH, HEAD, MAGIC_WORD, PAGES, facility, header};
 use crate::msg_hand::Handed;
+use crate::msg_lane;
 use crate::spin::Spin;
 use rustix::thread::sched_getaffinity;
 use rustix::time::{ClockId, clock_gettime};
@@ -23,7 +24,7 @@ pub const FILE: &str = "registry";
 
 /// How long a caller waits for a lock whose holder lives: long enough for a holder that was
 /// stopped for a moment, and an end for one that a lying peer names.
-const LOCK_PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const LOCK_PATIENCE: Duration = Duration::from_secs(20);
 
 /// The limits of a name space, by the names that the kernel has for them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,7 +112,7 @@ pub struct Space {
     /// What looking has been good for, before calls slept on queues and on sets.
     pub(crate) spin: [Spin; 2],
     /// Whether the holder of a lock may run while this process looks whether it is free.
-    several: bool,
+    pub(crate) several: bool,
 }
 
 impl Space {
@@ -260,6 +261,7 @@ impl Space {
             tx: kind.journal().begin(self.region()),
             wakes: Vec::new(),
             handed: None,
+            queue: None,
             held,
             blocked,
         };
@@ -320,6 +322,8 @@ pub(crate) struct Inside<'s> {
     pub(crate) wakes: Vec<usize>,
     /// Who is to be woken beside by who asks then whether he lives.
     pub(crate) handed: Option<Handed>,
+    /// The index of a queue whose lane may be opened when everything is done.
+    pub(crate) queue: Option<usize>,
     held: Held<'s>,
     blocked: Blocked,
 }
@@ -341,12 +345,18 @@ impl<'s> Inside<'s> {
         let Self {
             mut tx,
             wakes,
+            queue,
             held,
             blocked,
             ..
         } = self;
         let region = tx.region();
+        // A damaged queue stays as it is.
+        let opens = queue.map(|index| (index, msg_lane::may_open(&mut tx, index)));
         tx.commit();
+        if let Some((index, Ok(Some(id)))) = opens {
+            msg_lane::open(region, index, id);
+        }
         drop(held);
         for word in wakes {
             shmem::sleep::wake(region, word);

@@ -28,7 +28,6 @@
 //! begins.
 
 use rustix::thread::sched_yield;
-use shmem::Region;
 use shmem::sync::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -194,12 +193,10 @@ impl Turn<'_> {
         self.is_over
     }
 
-    /// Looks until the word at an offset is no longer `seen`, or the time is over.
-    pub(crate) fn look(&mut self, region: &Region, offset: usize, seen: u64) {
-        // Relaxed: whoever sees a change looks again under the lock.
-        let has_changed = || region.load_u64(offset, Ordering::Relaxed) != seen;
+    /// Looks until something has changed, or the time is over.
+    pub(crate) fn look(&mut self, has_changed: impl Fn() -> bool) {
         let start = *self.start.get_or_insert_with(Instant::now);
-        if spin(start, self.time, has_changed) {
+        if spin(start, self.time, &has_changed) {
             self.answer = Answer::Spinning;
             return;
         }
@@ -293,6 +290,7 @@ fn spin(start: Instant, until: Duration, has_changed: impl Fn() -> bool) -> bool
 #[cfg(test)]
 mod tests {
     use super::*;
+    use shmem::Region;
 
     /// A call that looks and sees nothing. Not in real time.
     fn look_in_vain(spin: &Spin, region: &Region) -> bool {
@@ -300,7 +298,7 @@ mod tests {
         let is_trial = turn.is_trial;
         turn.limit(Duration::from_nanos(1));
         if !turn.is_over() {
-            turn.look(region, 0, 0);
+            turn.look(|| region.load_u64(0, Ordering::Relaxed) != 0);
         }
         assert!(turn.is_over());
         turn.fail();
@@ -318,7 +316,7 @@ mod tests {
         // One success, and it is as it was.
         let mut turn = spin.turn();
         turn.time = Duration::from_secs(10);
-        turn.look(&region, 0, 1);
+        turn.look(|| region.load_u64(0, Ordering::Relaxed) != 1);
         turn.succeed();
         assert_eq!(spin.turn().time, Duration::from_nanos(LONGEST.into()));
     }
@@ -349,7 +347,7 @@ mod tests {
         let mut turn = spin.turn();
         let mut looks = 0;
         while !turn.is_over() {
-            turn.look(&region, 0, 1);
+            turn.look(|| region.load_u64(0, Ordering::Relaxed) != 1);
             looks += 1;
         }
         // How many depends on what else runs; that there is an end is the point.
@@ -363,7 +361,8 @@ mod tests {
         std::thread::scope(|scope| {
             scope.spawn(|| region.u64(8).store(1, Ordering::Relaxed));
             while region.load_u64(8, Ordering::Relaxed) == 0 {
-                spin.turn().look(&region, 8, 0);
+                spin.turn()
+                    .look(|| region.load_u64(8, Ordering::Relaxed) != 0);
             }
         });
     }

@@ -2,13 +2,17 @@
 //!
 //! To spin is right if the answer comes before a sleep and a wake-up would be over, some 5 to 60 µs,
 //! and if the one who is to answer has a processor meanwhile. Neither can be known, so an adaptive
-//! waiter goes by its experience: it spins for a *budget* of 1 to 20 µs, which doubles when
+//! waiter goes by its experience: it spins for a *budget* of 1 to 100 µs, which doubles when
 //! spinning was rewarded and halves when a sleep followed. Who waits for something rare thus spins
 //! for 1 µs each time; two who answer each other within a microsecond never sleep.
 //!
+//! More than 20 µs are for those only whom each wait rewards: who hands long messages to and fro,
+//! 30 to 70 µs for 1 MiB, to which a sleep and a wake-up would add 20. One sleep takes what is above
+//! away.
+//!
 //! Both could get stuck in sleeping: each takes longer to wake than the other spins. So each
-//! sixteenth time one that has a small budget spins for 60 µs, longer than a wake-up takes. If the
-//! other answers by then, both are back at spinning.
+//! sixteenth time one that has a small budget spins for 100 µs, longer than such an answer and a
+//! wake-up take. If the other answers by then, both are back at spinning.
 //!
 //! Who was away for 100 µs between two looks had its processor taken by others; what spins then only
 //! takes the time of the one it waits for, so it sleeps at once for the next 8 waits, and for twice as
@@ -47,12 +51,13 @@ const EAGER: u32 = 64;
 const LOOKS: u32 = 16;
 /// Readings of the clock between two times when others may have the processor: some 50 µs.
 const YIELD: u32 = 64;
-/// Largest and smallest budget, in nanoseconds.
-const LONGEST: u32 = 20_000;
+/// Largest and smallest budget, in nanoseconds, and the largest for whom the last wait was a sleep.
+const LONGEST: u32 = 100_000;
 const SHORTEST: u32 = 1_000;
+const USUAL: u32 = 20_000;
 /// How long one spins that tries whether spinning is good for something again, in nanoseconds, and
 /// how often.
-const TRIAL: u32 = 60_000;
+const TRIAL: u32 = LONGEST;
 const TRIALS: u32 = 16;
 /// Who was away for so long between two readings of the clock had its processor taken by others;
 /// after that it does not spin in some waits: the first time in a few, again and again in more.
@@ -96,7 +101,7 @@ impl Waiter {
     pub fn judging_by(is_dead: fn(u64) -> bool) -> Self {
         Self {
             waiting: Waiting::default(),
-            budget: LONGEST,
+            budget: USUAL,
             failures: 0,
             crowded: 0,
             crowd: 0,
@@ -215,16 +220,22 @@ impl Waiter {
         let is_trial = self.failures % TRIALS == TRIALS - 1;
         let time = if is_trial { TRIAL } else { self.budget };
         let found = self.spin_for(Duration::from_nanos(time.into()), ready);
-        if let Some((found, took)) = found {
-            let took = took.as_nanos().min(LONGEST.into()) as u32;
-            self.budget = (self.budget * 2).max(took * 2).min(LONGEST);
-            self.failures = 0;
-            self.crowd = self.crowd.saturating_sub(1);
-            return Some(found);
-        }
-        self.budget = (self.budget / 2).max(SHORTEST);
-        self.failures = self.failures.wrapping_add(1);
-        None
+        self.learn(found.as_ref().map(|(_, took)| *took));
+        found.map(|(found, _)| found)
+    }
+
+    /// Spinning was rewarded after some time, or for nothing.
+    fn learn(&mut self, rewarded: Option<Duration>) {
+        let Some(took) = rewarded else {
+            self.budget = (self.budget / 2).clamp(SHORTEST, USUAL);
+            self.failures = self.failures.wrapping_add(1);
+            return;
+        };
+        let took = took.as_nanos().min(LONGEST.into()) as u32;
+        let doubled = (self.budget * 2).min(USUAL).max(self.budget);
+        self.budget = doubled.max(took * 2).min(LONGEST);
+        self.failures = 0;
+        self.crowd = self.crowd.saturating_sub(1);
     }
 
     /// Looks for that time; answers what was found, and after which time.
@@ -335,6 +346,30 @@ mod tests {
             assert_eq!(found, None);
             assert!(start.elapsed() >= time * 2);
         }
+    }
+
+    #[test]
+    fn a_budget_goes_by_what_spinning_was_good_for() {
+        let mut waiter = Waiter::new();
+        let reward = |micros| Some(Duration::from_micros(micros));
+        let budgets = |waiter: &mut Waiter, rewards: &[Option<Duration>]| -> Vec<u32> {
+            let learn = |reward: &Option<Duration>| {
+                waiter.learn(*reward);
+                waiter.budget / 1000
+            };
+            rewards.iter().map(learn).collect()
+        };
+        // Who waits for something rare.
+        assert_eq!(budgets(&mut waiter, &[None; 6]), [10, 5, 2, 1, 1, 1]);
+        assert_eq!(waiter.failures, 6);
+        // What comes soon, again and again.
+        let soon = [reward(0), reward(1), reward(3), reward(3), reward(1)];
+        assert_eq!(budgets(&mut waiter, &soon), [2, 4, 8, 16, 20]);
+        assert_eq!(waiter.failures, 0);
+        // What takes longer, as long as it always comes.
+        let long = [reward(15), reward(1), reward(40), reward(30), reward(99)];
+        assert_eq!(budgets(&mut waiter, &long), [30, 30, 80, 80, 100]);
+        assert_eq!(budgets(&mut waiter, &[None, None]), [20, 10]);
     }
 
     #[test]

@@ -68,11 +68,11 @@ impl Sender for QueueSender {
                 let length = payload.length();
                 let mut loan = producer.loan(length, Patience::FOREVER)?;
                 let mut place = loan.bytes();
-                let mut fits = Ok(());
+                let mut fits = true;
                 payload.write(number, |offset, bytes| {
-                    fits = fits.and(place.copy_in(offset, bytes));
+                    fits &= place.copy_in(offset, bytes).is_ok();
                 });
-                fits?;
+                ensure!(fits, "the loan is too short");
                 loan.publish();
             }
             _ => producer.send(payload.bytes(number))?,

@@ -46,11 +46,12 @@ impl Sender for TopicSender {
         }
         let length = payload.length();
         let mut loan = self.publisher.loan(length, Patience::FOREVER)?;
-        let mut fits = Ok(());
+        let mut place = loan.bytes();
+        let mut fits = true;
         payload.write(number, |offset, bytes| {
-            fits = fits.and(loan.copy_in(offset, bytes));
+            fits &= place.copy_in(offset, bytes).is_ok();
         });
-        fits?;
+        ensure!(fits, "the loan is too short");
         loan.publish();
         Ok(())
     }

@@ -4,8 +4,10 @@
 //! would promise the compiler that it does not. Whoever trusts the peers says so with `unsafe` and
 //! gets the slice.
 
+use crate::memory::write;
 use crate::region::{OutOfBounds, Region, View};
 use std::io;
+use std::marker::PhantomData;
 use std::os::fd::{AsFd, AsRawFd};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -222,14 +224,22 @@ impl<'a> Bytes<'a> {
 
 /// Some bytes of a region, for writing: a message that is not sent yet.
 ///
+/// Where they begin is known once and for all: looked up in the region, it would be loaded again after
+/// each store, which could have changed it for all that the compiler knows.
+///
 /// # Invariants
-/// They lie inside the region.
+/// They lie inside the region, which is writable: from `start` on, `length` bytes.
 #[derive(Debug)]
 pub struct BytesMut<'a> {
-    region: &'a Region,
-    offset: usize,
+    start: *mut u8,
     length: usize,
+    _region: PhantomData<&'a Region>,
 }
+
+// SAFETY: as a reference to the region, which any thread may use to write.
+unsafe impl Send for BytesMut<'_> {}
+// SAFETY: as for `Send`; shared, it offers its length only.
+unsafe impl Sync for BytesMut<'_> {}
 
 impl<'a> BytesMut<'a> {
     /// `length` bytes from `offset` on.
@@ -238,12 +248,14 @@ impl<'a> BytesMut<'a> {
     /// If they are not all inside the region.
     #[inline]
     pub fn new(region: &'a Region, offset: usize, length: usize) -> Result<Self, OutOfBounds> {
-        // INVARIANT: as just checked.
         region.check(offset, length)?;
+        // SAFETY: as just checked.
+        let start = unsafe { region.at(offset) };
+        // INVARIANT: as just checked; a region is writable.
         Ok(Self {
-            region,
-            offset,
+            start,
             length,
+            _region: PhantomData,
         })
     }
 
@@ -265,7 +277,9 @@ impl<'a> BytesMut<'a> {
     pub fn copy_in(&mut self, offset: usize, part: &[u8]) -> Result<(), OutOfBounds> {
         inside(offset, part.len(), self.length)?;
         // SAFETY: as just checked, and inside the region by the type's invariant.
-        unsafe { self.region.copy_in_unchecked(self.offset + offset, part) };
+        let to = unsafe { self.start.add(offset) };
+        // SAFETY: as before; `part` is memory of this process that nobody writes.
+        unsafe { write(to, part.as_ptr(), part.len()) };
         Ok(())
     }
 
@@ -291,7 +305,7 @@ impl<'a> BytesMut<'a> {
         let outside = |error| io::Error::new(io::ErrorKind::InvalidInput, error);
         inside(offset, 0, self.length).map_err(outside)?;
         // SAFETY: inside the region by the type's invariant and the check just made.
-        let start = unsafe { self.region.at(self.offset + offset) };
+        let start = unsafe { self.start.add(offset) };
         let from = from.as_fd().as_raw_fd();
         // SAFETY: the kernel writes no more than the bytes from there to the end of this part of
         // the region, which is writable and mapped as long as the region; no reference to any of
@@ -309,7 +323,7 @@ impl<'a> BytesMut<'a> {
     pub unsafe fn as_mut_slice(&mut self) -> &mut [u8] {
         // SAFETY: inside the region by the type's invariant; that nobody else touches them is the
         // caller's promise, and this borrow is exclusive.
-        unsafe { self.region.slice_mut(self.offset, self.length) }
+        unsafe { std::slice::from_raw_parts_mut(self.start, self.length) }
     }
 }
 

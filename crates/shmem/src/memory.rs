@@ -200,26 +200,37 @@ impl Memory {
     pub(crate) unsafe fn write(&self, offset: usize, from: *const u8, length: usize) {
         // SAFETY: the caller's promise.
         let to = unsafe { self.at(offset) };
-        // SAFETY: both sides are valid for `length` bytes and apart, by the caller's promise. A
-        // peer that reads meanwhile gets a mixture, which its protocol must recognise.
-        #[cfg(not(miri))]
-        unsafe {
-            crate::copy::copy(from, to, length);
-        }
-        #[cfg(miri)]
-        for i in 0..length {
-            let address = to as usize + i;
-            let shift = (address % 8) * 8;
-            // SAFETY: the aligned word around a byte of this memory, whose block is whole words.
-            let word = unsafe { AtomicU64::from_ptr(to.add(i).sub(address % 8).cast()) };
-            // SAFETY: the caller's promise about `from`.
-            let byte = u64::from(unsafe { from.add(i).read() }) << shift;
-            let mask = !(0xff << shift);
-            let _ = word.fetch_update(
-                crate::sync::Ordering::Relaxed,
-                crate::sync::Ordering::Relaxed,
-                |old| Some(old & mask | byte),
-            );
-        }
+        // SAFETY: the caller's promise.
+        unsafe { write(to, from, length) };
+    }
+}
+
+/// Copies bytes to an address in some memory.
+///
+/// # Safety
+/// From there on that memory is writable for `length` bytes, and `from` is valid for reading as many,
+/// none of them in that memory.
+#[inline]
+pub(crate) unsafe fn write(to: *mut u8, from: *const u8, length: usize) {
+    // SAFETY: both sides are valid for `length` bytes and apart, by the caller's promise. A
+    // peer that reads meanwhile gets a mixture, which its protocol must recognise.
+    #[cfg(not(miri))]
+    unsafe {
+        crate::copy::copy(from, to, length);
+    }
+    #[cfg(miri)]
+    for i in 0..length {
+        let address = to as usize + i;
+        let shift = (address % 8) * 8;
+        // SAFETY: the aligned word around a byte of this memory, whose block is whole words.
+        let word = unsafe { AtomicU64::from_ptr(to.add(i).sub(address % 8).cast()) };
+        // SAFETY: the caller's promise about `from`.
+        let byte = u64::from(unsafe { from.add(i).read() }) << shift;
+        let mask = !(0xff << shift);
+        let _ = word.fetch_update(
+            crate::sync::Ordering::Relaxed,
+            crate::sync::Ordering::Relaxed,
+            |old| Some(old & mask | byte),
+        );
     }
 }

@@ -364,23 +364,6 @@ impl Region {
     }
 }
 
-#[cfg(not(loom))]
-impl Region {
-    /// The bytes as a slice for writing.
-    ///
-    /// # Safety
-    /// They are inside the region, and nobody else reads or writes them while the slice lives.
-    #[inline]
-    #[expect(clippy::mut_from_ref, reason = "who asks promises to be the only one")]
-    pub(crate) unsafe fn slice_mut(&self, offset: usize, length: usize) -> &mut [u8] {
-        // SAFETY: the caller's promise.
-        let start = unsafe { self.memory.at(offset) };
-        // SAFETY: writable by the type's invariant, valid for `length` bytes as long as the memory,
-        // which the borrow keeps; not shared, by the caller's promise.
-        unsafe { std::slice::from_raw_parts_mut(start, length) }
-    }
-}
-
 impl Deref for Region {
     type Target = View;
 

@@ -1,7 +1,6 @@
 //! The server's side of `service`: taking requests, and replying.
 
 use crate::channel::Channel;
-use crate::glance::glance;
 use crate::queue::Watch;
 use crate::service::{self, MANY, Options, ServeError};
 use crate::service_layout::Shape;
@@ -263,7 +262,7 @@ impl Round {
         found
     }
 
-    /// Looks for some tenths of a microsecond whether a request comes, if there is one slot only.
+    /// Looks for a moment whether a request comes, if there is one slot only.
     #[inline]
     fn glance(&self, channel: &Channel<Shape>) -> bool {
         let (shape, region, slot) = (&channel.shape, channel.region(), 0);
@@ -272,7 +271,7 @@ impl Round {
             region,
             slot,
         };
-        shape.used(region) == 1 && glance(|| only.is_waiting())
+        shape.used(region) == 1 && only.glance()
     }
 
     /// Takes a request, `None` if there is none that nobody else has.

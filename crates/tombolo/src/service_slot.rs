@@ -55,6 +55,7 @@
 //! about them yields wrong messages, calls that are executed again, or a wait to the end of the
 //! caller's patience.
 
+use crate::glance::glance;
 use crate::service_layout::{Shape, reply, request, slot};
 use crate::service_members::had_others;
 use shmem::Region;
@@ -325,6 +326,15 @@ impl Slot<'_> {
             .region
             .load_u64(self.at(slot::TAKEN), Ordering::Relaxed);
         self.last() != taken
+    }
+
+    /// Looks for a moment whether a call comes.
+    #[inline(always)]
+    pub fn glance(&self) -> bool {
+        let at = self.at(slot::TAKEN);
+        // Relaxed: as in `is_waiting`.
+        let taken = self.region.load_u64(at, Ordering::Relaxed);
+        glance(|| self.last() != taken)
     }
 
     /// Takes the call that waits, `None` if there is none, or somebody has it.

@@ -21,32 +21,29 @@ pub struct WrongSize {
     pub found: usize,
 }
 
-/// Bytes that are still to be appended to a buffer.
+/// Bytes that are still to be copied into a buffer, instead of what it has.
 ///
 /// # Invariants
-/// They lie inside the view; from `end`, the end of the buffer's bytes, on there is room for them.
+/// They lie inside the view, and the buffer has room for them.
 #[derive(Debug)]
-pub struct Appending<'a, 'b> {
+pub struct Replacing<'a, 'b> {
     bytes: Bytes<'a>,
     to: &'b mut Vec<u8>,
-    end: *mut u8,
-    /// How many bytes the buffer will have.
-    length: usize,
 }
 
-impl Appending<'_, '_> {
-    /// Appends them. A peer that writes meanwhile leaves a mixture.
+impl Replacing<'_, '_> {
+    /// Copies them. A peer that writes meanwhile leaves a mixture.
     #[inline(always)]
-    pub fn append(self) {
+    pub fn replace(self) {
         let Bytes {
             view,
             offset,
             length,
         } = self.bytes;
         // SAFETY: inside the view, and there is room, by the invariant.
-        unsafe { view.read_unchecked(offset, self.end, length) };
+        unsafe { view.read_unchecked(offset, self.to.as_mut_ptr(), length) };
         // SAFETY: there is room, and the bytes were just written.
-        unsafe { self.to.set_len(self.length) };
+        unsafe { self.to.set_len(length) };
     }
 }
 
@@ -134,23 +131,11 @@ impl<'a> Bytes<'a> {
         unsafe { self.view.append_unchecked(self.offset, self.length, to) };
     }
 
-    /// [`append_to`](Self::append_to) for later, all checks made now: `None` if the buffer has no
-    /// room for them.
+    /// Makes them what a buffer has, later, all checks made now: `None` if it has no room for them.
     #[inline(always)]
-    pub fn appending<'b>(self, to: &'b mut Vec<u8>) -> Option<Appending<'a, 'b>> {
-        let old = to.len();
-        if self.length > to.capacity() - old {
-            return None;
-        }
-        // SAFETY: no further than the bytes that there are.
-        let end = unsafe { to.as_mut_ptr().add(old) };
-        // INVARIANT: as just checked, and by that of `Bytes`.
-        Some(Appending {
-            length: old + self.length,
-            bytes: self,
-            to,
-            end,
-        })
+    pub fn replacing<'b>(self, to: &'b mut Vec<u8>) -> Option<Replacing<'a, 'b>> {
+        // INVARIANT: as checked here, and by that of `Bytes`.
+        (self.length <= to.capacity()).then_some(Replacing { bytes: self, to })
     }
 
     /// A copy of the value that stands at `offset`: a field.

@@ -108,10 +108,10 @@ impl Consumer {
     /// See [`RecvError`]; the buffer is left empty.
     #[inline]
     pub fn recv(&mut self, to: &mut Vec<u8>) -> Result<Received, RecvError> {
-        to.clear();
         if self.recv_short(to, true) {
             return Ok(Received { redelivered: false });
         }
+        to.clear();
         self.recv_slowly(to)
     }
 
@@ -151,10 +151,10 @@ impl Consumer {
         wait: Wait<'_>,
         to: &mut Vec<u8>,
     ) -> Result<Option<Received>, RecvError> {
-        to.clear();
         if self.recv_short(to, matches!(wait, Wait::While(_))) {
             return Ok(Some(Received { redelivered: false }));
         }
+        to.clear();
         self.copy_slowly(wait, to)
     }
 

@@ -16,8 +16,10 @@ impl Taking {
     #[inline]
     pub(crate) fn go_in(&mut self, region: &Region, lane: usize, end: u64) -> bool {
         let mine = &self.lanes[lane];
-        let is_in = mine.go_in(barrier::light, self.busy(), end.max(mine.again));
-        if !is_in {
+        let is_in = mine.go_in(barrier::light, self.busy());
+        if is_in {
+            mine.hand_out(end);
+        } else {
             self.go_out(region, lane);
         }
         is_in
@@ -194,18 +196,17 @@ impl Taking {
             self.ring(region, lane);
             return record.err().map(Err);
         };
-        // Relaxed: as in `go_in`.
+        // Relaxed: as in `Lane::hand_out`.
         words
             .u64(lane::HAND)
             .store(record.end.max(again), Ordering::Relaxed);
         if hold.is_kept() {
-            let (released, received) = (load(lane::RELEASED), load(lane::RECEIVED));
+            let released = load(lane::RELEASED);
             let mine = &mut self.lanes[lane];
             mine.hold = hold;
             self.alike = Alike::NONE;
             mine.progress = progress;
             mine.released = released;
-            mine.received = received;
             mine.again = again;
         }
         self.hold(lane, record, again, hold);

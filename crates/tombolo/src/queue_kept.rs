@@ -25,7 +25,6 @@ pub(crate) struct Lane {
     /// What nobody else changes while it is kept.
     pub progress: u64,
     pub released: u64,
-    pub received: u64,
     /// What lies before this position was handed out to a consumer that died.
     pub again: u64,
     /// So much room is given back at a time.
@@ -33,8 +32,8 @@ pub(crate) struct Lane {
 }
 
 impl Taking {
-    /// Receives the next message of the lane where this consumer is into `to`, if it keeps that and
-    /// there is one: one like the last, which was short, and for which there is room in `to`. False if
+    /// Receives the next message of the lane where this consumer is instead of what `to` has, if it keeps
+    /// that lane and there is one: one like the last, which was short, and for which there is room in `to`. False if
     /// there is none such. Who `waits` looks for a moment whether it comes: here, where all is ready for
     /// it, and not on the way of those that come seldom.
     #[cfg(not(loom))]
@@ -62,16 +61,16 @@ impl Taking {
         if found != header || length > COPIED_HERE as u64 {
             return false;
         }
-        let Some(message) = place.bytes(length).and_then(|bytes| bytes.appending(to)) else {
+        let Some(message) = place.bytes(length).and_then(|bytes| bytes.replacing(to)) else {
             return false;
         };
         let end = Ring::end_of_plain(lane.progress, length);
         let busy = self.seat_words.u32(seat::BUSY);
-        if !lane.go_in(|| registered.light(), busy, end) {
+        if !lane.go_in(|| registered.light(), busy) {
             self.go_out(region, self.lane);
             return false;
         }
-        message.append();
+        message.replace();
         lane.finish(end, 1);
         let usual = lane.go_out(|| registered.light(), busy);
         // None may be left: a message that was taken in hand counts too.
@@ -122,8 +121,8 @@ impl Taking {
         let (end, redelivered) = (record.end, lane.again >= record.end);
         let short = record.length <= COPIED_HERE && Ring::is_plain(header) && lane.again <= end;
         let length = record.length as u64;
-        let (busy, hand) = (self.seat_words.u32(seat::BUSY), end.max(lane.again));
-        if !lane.go_in(|| registered.light(), busy, hand) {
+        let busy = self.seat_words.u32(seat::BUSY);
+        if !lane.go_in(|| registered.light(), busy) {
             self.go_out(region, self.lane);
             return None;
         }
@@ -180,7 +179,6 @@ impl Lane {
             hold: Hold::default(),
             progress: 0,
             released: 0,
-            received: 0,
             again: 0,
             quarter: shape.capacity() / 4,
         }
@@ -192,21 +190,25 @@ impl Lane {
         self.ring.message(&self.headers, self.progress)
     }
 
-    /// Into the lane, past a `light` fence, to hand out what lies before a position; false if it is kept
-    /// no more, and then who called goes out again.
+    /// Into the lane, past a `light` fence; false if it is kept no more, and then who called goes out
+    /// again.
     #[inline(always)]
-    pub(crate) fn go_in(&self, light: impl FnOnce(), busy: &AtomicU32, hand: u64) -> bool {
+    pub(crate) fn go_in(&self, light: impl FnOnce(), busy: &AtomicU32) -> bool {
         // Relaxed: ordered by the fence.
         busy.store(self.number as u32 + 1, Ordering::Relaxed);
         // [QUEUE_KEEP]
         light();
-        if !self.is_kept() {
-            return false;
-        }
+        self.is_kept()
+    }
+
+    /// Tells, before it is, that what ends at a position is handed out. What is copied is not: it is
+    /// finished before anybody sees the copy.
+    #[inline(always)]
+    pub(crate) fn hand_out(&self, end: u64) {
         // Relaxed: whatever the message leads to is seen by others through a system call or a
         // release, which is later.
-        self.words.u64(lane::HAND).store(hand, Ordering::Relaxed);
-        true
+        let hand = self.words.u64(lane::HAND);
+        hand.store(end.max(self.again), Ordering::Relaxed);
     }
 
     /// Finishes so many messages, up to a position.
@@ -216,10 +218,10 @@ impl Lane {
         // [LANE_RELEASE] release, for a producer that looks closer. It goes on to the next holder
         // with BUSY.
         self.words.u64(lane::PROGRESS).store(end, Ordering::Release);
-        self.received = self.received.wrapping_add(count);
-        // Relaxed: for who looks from outside; only who holds the lane stores it.
+        // Relaxed, both: for who looks from outside; only who holds the lane stores it.
         let received = self.words.u64(lane::RECEIVED);
-        received.store(self.received, Ordering::Relaxed);
+        let count = received.load(Ordering::Relaxed).wrapping_add(count);
+        received.store(count, Ordering::Relaxed);
     }
 
     /// Out of the lane. Whether nothing else is to be done: it is still kept, its producer does not

@@ -45,6 +45,9 @@
 //! | HAND | PROGRESS < HAND | it may have seen what lies between: delivered again, marked |
 //! | PROGRESS | HAND ≤ PROGRESS | it was done: not delivered again |
 //!
+//! A message that is copied, and not taken in hand, is finished before its receiver gets the copy: HAND
+//! stays as it is then.
+//!
 //! Who takes over gives all room back that is free, which the dead one may have failed to do. One
 //! that dies after it unkept a lane leaves it to the next who looks, and to the keeper.
 //!
@@ -296,7 +299,7 @@ impl Taking {
         let Some(record) = record else {
             return false;
         };
-        // Relaxed: as in `Lane::go_in`.
+        // Relaxed: as in `Lane::hand_out`.
         let hand = lane.words.u64(lane::HAND);
         hand.store(record.end.max(again), Ordering::Relaxed);
         self.held.record.offset = record.offset;

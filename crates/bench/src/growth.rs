@@ -112,7 +112,8 @@ pub fn growth(
 ) -> Result<Vec<Chart>> {
     let wanted = |name: &str| only.is_empty() || only.iter().any(|it| it == name);
     let repetitions = if quick { 1 } else { 5 };
-    let duration = Duration::from_millis(if quick { 20 } else { 100 });
+    // A crowd takes turns at the processors in slices of milliseconds: of these it needs a few.
+    let duration = Duration::from_millis(if quick { 20 } else { 400 });
     let mut charts = Vec::new();
     let mut take = |chart: Chart, what: &str, series: &[&str], tasks: &[(u64, Task)]| {
         let mut rounds = Rounds::new(chart, runners, processors);

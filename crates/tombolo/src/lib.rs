@@ -105,6 +105,7 @@ mod queue_producer;
 mod queue_taker;
 #[cfg(test)]
 mod queue_tests;
+mod queue_turn;
 #[cfg_attr(loom, allow(dead_code, reason = "loom models parts of it"))]
 mod ring;
 #[cfg(not(loom))]

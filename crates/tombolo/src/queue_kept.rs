@@ -95,7 +95,7 @@ impl Taking {
     fn renew(&mut self, region: &Region) {
         if self.shape.used(region) == 1 && self.look_around_in > QUOTA {
             self.look_around_in -= QUOTA;
-            self.left = QUOTA;
+            (self.left, self.quota) = (QUOTA, QUOTA);
         } else {
             self.alike = Alike::NONE;
         }

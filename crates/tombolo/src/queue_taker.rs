@@ -5,10 +5,10 @@
 //! seat, and BUSY in its seat names the lane while it has a message in hand. PROGRESS tells where
 //! the next message is; HAND is stored behind it, and the message handed out. When the consumer is
 //! done with it, it stores PROGRESS, and gives room back to the producer (RELEASED) in quarters of the
-//! ring, or when the producer sleeps. It does not look at what comes next before it is asked: that
+//! ring, or when the lane is empty. It does not look at what comes next before it is asked: that
 //! line may still be with the producer, and what this process stores next, an answer perhaps, would
 //! wait for it. Before it takes a lane it looks whether there is anything, so lanes without messages
-//! cost two loads.
+//! cost two loads. Which lane comes next is told in `queue_turn`.
 //!
 //! While other consumers are there, a lane is held for one receipt: BUSY, a compare-exchange of
 //! TAKER, the receipt, a store that frees TAKER, BUSY back.
@@ -59,12 +59,15 @@ use crate::glance::glance;
 use crate::queue_hold::Hold;
 use crate::queue_kept::{Alike, Lane};
 use crate::queue_layout::{Shape, lane, seat};
+use crate::queue_turn::Turn;
 use crate::ring::{Damaged, Record, WORD};
 use shmem::sync::Ordering;
 use shmem::{Region, Window, barrier};
 
-/// How many receipts a consumer stays on a lane that always has messages.
-pub(crate) const QUOTA: u32 = if cfg!(loom) { 1 } else { 64 };
+/// How many receipts a consumer stays on a lane that always has messages, or fewer for so many bytes
+/// of them.
+pub(crate) const QUOTA: u32 = if cfg!(loom) { 1 } else { 256 };
+const QUOTA_BYTES: usize = 64 * 1024;
 /// After how many receipts a consumer looks again whether it is alone.
 pub(crate) const LOOK_AROUND: u32 = 4096;
 
@@ -95,12 +98,15 @@ pub struct Taking {
     pub(crate) seat: usize,
     pub(crate) lane: usize,
     pub(crate) left: u32,
+    /// What `left` was when this lane's quota began, at most.
+    pub(crate) quota: u32,
     pub(crate) lanes: Vec<Lane>,
     pub(crate) alike: Alike,
     pub(crate) seat_words: Window<{ seat::LAYOUT.size }>,
     pub(crate) held: Held,
     pub(crate) alone: bool,
     pub(crate) look_around_in: u32,
+    pub(crate) turn: Turn,
 }
 
 /// Whether a message is in hand now; `None` if there was none.
@@ -127,6 +133,8 @@ impl Taking {
             seat,
             lane: seat % shape.lanes(),
             left: QUOTA,
+            quota: QUOTA,
+            turn: Turn::default(),
             lanes: (0..shape.lanes())
                 .map(|lane| Lane::new(&shape, region, lane))
                 .collect(),
@@ -193,33 +201,56 @@ impl Taking {
             self.look_around(region, &mut is_dead);
         }
         let used = self.shape.used(region);
+        if self.left == 0 {
+            self.count_turn(region, used);
+        }
         // A quota that ran out: first the others.
         let first = self.lane + usize::from(self.left == 0);
         let first = if first < used { first } else { 0 };
+        let mut passed_over = false;
         for lane in (first..used).chain(0..first) {
-            let found = if self.still_keeps(region, lane) {
-                self.take_kept(region, lane)
-            } else {
-                self.take(region, lane, &mut is_dead)
-            };
-            if found.is_none() {
-                continue;
+            if self.is_not_its_turn(lane) {
+                passed_over = true;
+            } else if let found @ Some(_) = self.find_in(region, lane, &mut is_dead) {
+                return found;
             }
-            if lane != self.lane || self.left == 0 {
-                let spent = QUOTA - self.left;
-                self.look_around_in = self.look_around_in.saturating_sub(spent);
-                (self.lane, self.left) = (lane, QUOTA);
-                self.alike = Alike::NONE;
+        }
+        if !passed_over {
+            return None;
+        }
+        // Of all, for those that were passed over may wait no more.
+        for lane in self.turn.others(used) {
+            if let found @ Some(_) = self.find_in(region, lane, &mut is_dead) {
+                self.turn.pass_to(lane);
+                return found;
             }
-            // A damaged lane does not keep a consumer from the others.
-            self.left = if found == Some(Ok(())) {
-                self.left - 1
-            } else {
-                0
-            };
-            return found;
         }
         None
+    }
+
+    /// Takes the next message of one lane in hand.
+    fn find_in(
+        &mut self,
+        region: &Region,
+        lane: usize,
+        is_dead: &mut impl FnMut(u64) -> bool,
+    ) -> Found {
+        let found = if self.still_keeps(region, lane) {
+            self.take_kept(region, lane)
+        } else {
+            self.take(region, lane, is_dead)
+        }?;
+        if lane != self.lane || self.left == 0 {
+            let spent = self.quota - self.left;
+            self.look_around_in = self.look_around_in.saturating_sub(spent);
+            let length = found.map_or(0, |()| self.held.record.length);
+            self.quota = QUOTA.min((QUOTA_BYTES / length.max(1)).max(1) as u32);
+            (self.lane, self.left) = (lane, self.quota);
+            self.alike = Alike::NONE;
+        }
+        // A damaged lane does not keep a consumer from the others.
+        self.left = if found.is_ok() { self.left - 1 } else { 0 };
+        Some(found)
     }
 
     #[cold]
@@ -315,6 +346,11 @@ impl Taking {
     pub fn finish(&mut self, region: &Region) {
         let (lane, end, hold) = (self.held.lane, self.held.record.end, self.held.hold);
         let count = self.held.count;
+        if count > 1 && self.shape.used(region) > 1 {
+            // All of a batch, not only its first, if others may want their quota too.
+            let rest = u32::try_from(count - 1).unwrap_or(u32::MAX);
+            self.left = self.left.saturating_sub(rest);
+        }
         if hold.is_kept() {
             self.lanes[lane].finish(end, count);
             self.go_out(region, lane);
@@ -357,11 +393,15 @@ impl Taking {
 
     /// Whether to give room back: seldom while there is more to come, so that a producer that waits
     /// for room does not get it by the line; but nothing is kept back from one that sleeps while its
-    /// lane is empty.
+    /// lane is empty. One of many is woken for half a lane, not for a quarter.
     pub(crate) fn is_time(&self, region: &Region, lane: usize, released: u64, end: u64) -> bool {
-        let quarter = self.shape.capacity() / 4;
+        let part = if self.is_parked(lane) && self.shape.used(region) > 1 {
+            self.shape.capacity() / 2
+        } else {
+            self.shape.capacity() / 4
+        };
         let is_last = || matches!(self.lanes[lane].ring.record(region, end), Ok(None) | Err(_));
-        end.wrapping_sub(released) >= quarter || end != released && is_last()
+        end.wrapping_sub(released) >= part || end != released && is_last()
     }
 }
 

@@ -335,6 +335,18 @@ impl Arena {
         permitted
     }
 
+    /// Whether a mapping of these pages, and of no others, begins at an address. False also where
+    /// the kernel can't be asked for single mappings.
+    pub fn is_mapped(&self, mapped: &Mapped) -> bool {
+        let expected = maps::Line {
+            start: mapped.start,
+            end: mapped.start.saturating_add(mapped.length),
+            offset: self.head.saturating_add(mapped.offset),
+            file: self.known_as,
+        };
+        !self.is_own(mapped.start) && maps::at(mapped.start) == Ok(Some(expected))
+    }
+
     /// The mappings of pages in this process, by address, as the kernel has them.
     ///
     /// # Errors
@@ -523,6 +535,17 @@ mod tests {
         });
         expected.sort_by_key(|mapped| mapped.start);
         assert_eq!(mapped, expected);
+        // Where single mappings can be asked for.
+        if maps::at(base) != Err(Errno::NOTTY) {
+            let [whole, longer, other] =
+                [(0, 0), (0, PAGE), (PAGE, 0)].map(|(offset, more)| Mapped {
+                    start: base,
+                    length: length + more,
+                    offset: 16 * PAGE + offset,
+                });
+            assert!(arena.is_mapped(&whole));
+            assert!(!arena.is_mapped(&longer) && !arena.is_mapped(&other));
+        }
 
         // SAFETY: nothing in it is used again.
         unsafe { detach(base, length) }.unwrap();

@@ -55,6 +55,18 @@ pub fn for_each_shared(mut what: impl FnMut(Line)) -> Result<()> {
     })
 }
 
+/// The mapping in which an address is, if there is one and the file can be asked for it.
+///
+/// # Errors
+/// Those of opening the file; `ENOTTY` if it can't be asked.
+pub fn at(address: usize) -> Result<Option<Line>> {
+    match ask_once(open()?.as_fd(), 0, address) {
+        Ok(line) => Ok(Some(line)),
+        Err(Errno::NOENT) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 fn open() -> Result<OwnedFd> {
     let path = c"/proc/self/maps";
     rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
@@ -96,35 +108,46 @@ const _: () = assert!(size_of::<Query>() == 0x68);
 fn ask(file: BorrowedFd<'_>, flags: u64, what: &mut impl FnMut(Line)) -> Result<bool> {
     let mut address = 0;
     loop {
-        let mut query = Query {
-            size: size_of::<Query>() as u64,
-            flags: flags | query::OR_NEXT,
-            address,
-            ..Query::default()
-        };
+        match ask_once(file, flags | query::OR_NEXT, address) {
+            Ok(line) => {
+                what(line);
+                address = line.end;
+            }
+            Err(Errno::NOENT) => return Ok(true),
+            // Nothing was told yet, so that the text can be read in its place.
+            Err(_) if address == 0 => return Ok(false),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn ask_once(file: BorrowedFd<'_>, flags: u64, address: usize) -> Result<Line> {
+    let mut query = Query {
+        size: size_of::<Query>() as u64,
+        flags,
+        address: address as u64,
+        ..Query::default()
+    };
+    loop {
         // SAFETY: the number belongs to that structure, of which the kernel is told the size, and no
         // name and no build id are asked for.
         let request = unsafe { Updater::<{ query::OPCODE }, Query>::new(&mut query) };
         // SAFETY: as above; it changes nothing but the structure.
         match unsafe { ioctl(file, request) } {
-            Ok(()) => {}
-            Err(Errno::NOENT) => return Ok(true),
-            Err(Errno::INTR | Errno::AGAIN) => continue,
-            // Nothing was told yet, so that the text can be read in its place.
-            Err(_) if address == 0 => return Ok(false),
+            Ok(()) => break,
+            Err(Errno::INTR | Errno::AGAIN) => {}
             Err(error) => return Err(error),
         }
-        what(Line {
-            start: query.start as usize,
-            end: query.end as usize,
-            offset: query.offset as usize,
-            file: (
-                u64::from(query.device_major) << 32 | u64::from(query.device_minor),
-                query.inode,
-            ),
-        });
-        address = query.end;
     }
+    Ok(Line {
+        start: query.start as usize,
+        end: query.end as usize,
+        offset: query.offset as usize,
+        file: (
+            u64::from(query.device_major) << 32 | u64::from(query.device_minor),
+            query.inode,
+        ),
+    })
 }
 
 /// Reads line by line, without memory from the heap: the program break is not to move because a
@@ -219,6 +242,12 @@ mod tests {
             let order = all.is_sorted_by(|a, b| a.end <= b.start);
             assert!(order, "each once, in order");
         }
+        // One by one.
+        let first = expected[0];
+        for address in [first.start, first.end - 1] {
+            assert_eq!(at(address), Ok(Some(first)));
+        }
+        assert_eq!(at(0), Ok(None));
         // What no file of processes is can't be asked.
         let null = std::fs::File::open("/dev/null").unwrap();
         let mut told = 0;

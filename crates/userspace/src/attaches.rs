@@ -44,6 +44,15 @@ impl Attach {
         })
     }
 
+    /// All of it, mapped where it was attached.
+    pub(crate) fn whole(&self) -> Mapped {
+        Mapped {
+            start: self.address,
+            length: self.length,
+            offset: self.offset,
+        }
+    }
+
     /// The part of the attach that a mapping is, if it is one.
     fn part(&self, mapped: &Mapped) -> bool {
         mapped.start.wrapping_sub(mapped.offset) == self.address.wrapping_sub(self.offset)

@@ -176,9 +176,23 @@ impl Space {
         }
         let mut inside = self.enter(SHM)?;
         let tx = &mut inside.tx;
-        let map = self.compare_with_map(tx)?;
-        let own = Self::attaches(tx, index_of(self.mine.load()))?;
-        let attach = own.into_iter().find(|attach| attach.address == address);
+        let me = index_of(self.mine.load());
+        let at_address = |tx: &Tx| {
+            let own = Self::attaches(tx, me)?.into_iter();
+            let mut there = own.filter(|attach| attach.address == address);
+            Ok::<_, Errno>(there.next())
+        };
+        let mut attach = at_address(tx)?;
+        // The whole of it is there, nearly always; what became of others does not matter now.
+        let whole = attach.map(|attach| attach.whole());
+        let map = match whole {
+            Some(whole) if self.arena.is_mapped(&whole) => Some(vec![whole]),
+            _ => {
+                let map = self.compare_with_map(tx)?;
+                attach = at_address(tx)?;
+                map
+            }
+        };
         let Some(attach) = attach else {
             // What was found missing has been detached all the same.
             self.finish_dying(tx)?;

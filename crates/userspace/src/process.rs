@@ -24,7 +24,7 @@
 use crate::layout::{Facility, PROCESSES, attach, header, process, process_at};
 use crate::list;
 use crate::space::{Inside, Space};
-use shmem::anchor::{Hold, Process};
+use shmem::anchor::{Hold, Look, Process};
 use shmem::journal::Tx;
 use shmem::sync::Ordering;
 use std::time::{Duration, Instant};
@@ -218,6 +218,11 @@ impl Space {
 
     /// Whether the image with an identity lives.
     pub(crate) fn image_lives(&self, identity: u64) -> bool {
+        self.lives(identity, &mut None)
+    }
+
+    /// [`image_lives`](Self::image_lives), with a look that serves for others too.
+    fn lives(&self, identity: u64, look: &mut Option<Look>) -> bool {
         if identity == self.mine.load() {
             return true;
         }
@@ -225,10 +230,14 @@ impl Space {
         if identity == 0 || self.process_word(index, process::IDENTITY) != identity {
             return false;
         }
-        if identity & UNLOCKED == 0
-            && let Ok(held) = self.arena.file().is_held(LOCKED_BYTES + index as u64)
-        {
-            return held;
+        if identity & UNLOCKED == 0 {
+            if look.is_none() {
+                *look = self.arena.file().look().ok();
+            }
+            let byte = LOCKED_BYTES + index as u64;
+            if let Some(Ok(held)) = look.as_ref().map(|look| look.is_held(byte)) {
+                return held;
+            }
         }
         // Nothing to look with, or nothing to look at: then as long as the process.
         self.pid_of(index) == 0 || self.runs(index)
@@ -381,8 +390,9 @@ impl Space {
     /// Settles the attaches of those who have died among a segment's users.
     pub(crate) fn settle_users(&self, tx: &mut Tx, slot_at: usize) -> Result<()> {
         let ends = slot_at + crate::layout::segment::ATTACHES;
+        let mut look = None;
         for index in Self::owners(tx, ends, attach::OF_SEGMENT, attach::PROCESS)? {
-            if self.is_gone(index) {
+            if !self.lives(self.identity_of(index), &mut look) {
                 self.settle_attaches(tx, index)?;
                 self.release(index);
             }

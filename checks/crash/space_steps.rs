@@ -58,6 +58,12 @@ pub const CASES: &[Case] = &[
     case("space::msgrcv_opens_lane", || {
         every(&Op::new(Facility::Msg, msgrcv_opens_lane))
     }),
+    case("space::msgsnd_behind_store", || {
+        every(&Op::new(Facility::Msg, msgsnd_behind_store))
+    }),
+    case("space::msgrcv_before_lane", || {
+        every(&Op::new(Facility::Msg, msgrcv_before_lane))
+    }),
     case("space::msg_remove_with_lane", || {
         every(&Op::new(Facility::Msg, msg_remove_with_lane))
     }),
@@ -520,6 +526,28 @@ fn msgrcv_opens_lane() -> Plan {
     receive(id, 2, 0).expect("msgrcv");
     Plan::new(begin, move || {
         receive(id, 0, 0).expect("msgrcv");
+    })
+}
+
+/// A queue whose store has a message of type 2, and whose lane is open for a newer one, of type 5.
+fn behind_store() -> i32 {
+    let id = open_queue(&[2, 3]);
+    // From behind the first one, so both go into the store.
+    receive(id, 3, 0).expect("msgrcv");
+    send(id, 5, 40, IPC_NOWAIT);
+    id
+}
+
+fn msgsnd_behind_store() -> Plan {
+    let id = behind_store();
+    Plan::new(begin, move || send(id, 6, 100, 0))
+}
+
+/// The store's last message is taken while the lane has one.
+fn msgrcv_before_lane() -> Plan {
+    let id = behind_store();
+    Plan::new(begin, move || {
+        assert_eq!(receive(id, 0, 0).map(|got| got.0), Ok(2));
     })
 }
 

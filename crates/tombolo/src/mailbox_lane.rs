@@ -17,10 +17,11 @@
 //! and which of two words says who was there last and when. So to send is one store, and so is to
 //! receive.
 //!
-//! All this only while the *gate* is open: the lane says for the senders and for the receivers which
-//! queue's it is, by its id. Whoever holds the lock of the whole opens it when the queue has nothing but
-//! the lane; to close it he takes the two locks of the lane as well, and empties it in the same
-//! transaction. While it is closed the lane is empty, and the lock of the whole guards everything.
+//! All this only while a side's *gate* is open: it says which queue's lane this is, by its id. Whoever
+//! holds the lock of the whole may open it; to close both he takes the two locks of the lane as well, and
+//! empties it in the same transaction. While both are closed the lane is empty, and the lock of the
+//! whole guards everything. The senders' gate may be open alone: what there is beside the lane is then
+//! older than what is in it.
 //!
 //! - `[SIDE_LOCK]` What the last holder of a side stored is seen by the next: released by the store of
 //!   0, acquired by the compare-exchange that takes it. Weaker, and a holder builds on an old mark.
@@ -253,14 +254,12 @@ impl<'s> Lane<'s> {
         self.region.load_u64(side + side::GATE, Ordering::Acquire)
     }
 
-    /// Opens the gate. Under the lock of the whole, when everything else is final.
-    pub fn open(&self, id: i32) {
-        for side in [self.senders(), self.receivers()] {
-            // [SIDE_GATE] release.
-            self.region
-                .u64(side + side::GATE)
-                .store(id as u64 + 1, Ordering::Release);
-        }
+    /// Opens the gate on a side. Under the lock of the whole, when everything else is final.
+    pub fn open(&self, side: usize, id: i32) {
+        // [SIDE_GATE] release.
+        self.region
+            .u64(side + side::GATE)
+            .store(id as u64 + 1, Ordering::Release);
     }
 
     /// Takes the lock of a side if it is free, or soon so when another processor may be at work.

@@ -119,7 +119,7 @@ mod models {
             };
             let lane = Lane::new(&region, 0);
             region.u64(WHOLE).store(7, Ordering::Relaxed);
-            lane.open(0);
+            lane.open(lane.senders(), 0);
             let senders = until(|| lane.take(lane.senders(), 2, false));
             let receivers = until(|| lane.take(lane.receivers(), 2, false));
             for side in [lane.senders(), lane.receivers()] {

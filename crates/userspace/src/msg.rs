@@ -236,11 +236,11 @@ impl Space {
                 Quick::Wait(_) | Quick::Full(_) | Quick::Closed => {}
             }
             let mut inside = self.enter_blocked(MSG, blocked)?;
-            let index = self.queue(&mut inside, id)?;
+            let index = table::by_id(&inside.tx, MSG, id)?;
             let at = MSG.slot(index);
             caller::allow(&inside.tx, at, caller, READ, self.user_space)?;
             expect_writes(&inside.tx, at);
-            if let Some(found) = store(at).find(&inside.tx, wanted)? {
+            if let Some(found) = self.find_oldest(&mut inside, index, wanted)? {
                 turn.succeed();
                 return self.receive(inside, at, found, size, flags, deliver);
             }

@@ -5,12 +5,16 @@
 //!                        │ no, or something that only the store can do
 //!                        ▼
 //!                      facility's lock ──► close the gate: what is in the lane goes into the store
-//!                                      ──► the call ──► nothing in the store, nobody asleep? open it
+//!                                      ──► the call ──► nobody asleep? open it, for receivers
+//!                                                       if nothing is in the store
 //! ```
 //!
-//! The gate is open only while nobody sleeps on the queue and the store is empty. So who sends by the
-//! lane has nobody to wake, and what stands in it is all there is. What it can't do goes the long way:
-//! a long text, a message from behind others, the lowest type, sleeping, every `msgctl`.
+//! The gates are open only while nobody sleeps on the queue, so who sends by the lane has nobody to
+//! wake. What is in the store is older than what is in the lane: as long as there is anything, the gate
+//! is open for senders only, and receivers take from the store, under the facility's lock, which then
+//! is theirs alone. What the lane can't do goes the long way: a long text, a message from behind others,
+//! the lowest type, sleeping, every `msgctl`; and so does a sender who finds the ring full and not
+//! emptied, which makes room for the next few hundred messages.
 //!
 //! A queue gets its lane when it has seen [`WARM`] moves, since it takes memory.
 //!
@@ -30,7 +34,7 @@ use std::time::{Duration, Instant};
 use sysv::abi::*;
 use sysv::{Errno, Result};
 use tombolo::mailbox_lane::{LINES, LONGEST, Lane, Mark, Record, SIZE, Sent, Side, Who, side};
-use tombolo::mailbox_store::{Message, Wanted};
+use tombolo::mailbox_store::{Message, Place, Wanted};
 
 const MSG: Facility = Facility::Msg;
 
@@ -118,7 +122,9 @@ impl Space {
         };
         let tx = Tx::read_only(self.region());
         caller::allow(&tx, at, caller, WRITE, self.user_space)?;
-        let capacity = tx.get(at + queue::CAPACITY)?;
+        // What the store has becomes only less while the gate is open.
+        let (_, in_store) = store(at).contents(&tx)?;
+        let capacity = tx.get(at + queue::CAPACITY)?.saturating_sub(in_store);
         let who = Who::new(self.pid(), now());
         let watch = |head: Mark| Watch {
             words: [
@@ -223,7 +229,26 @@ impl Space {
         Ok(index)
     }
 
-    /// Closes the gate of the lane of the queue at an index, and notes that it can be opened at the end.
+    /// The message that is wanted, in the store. What stands there is older than what is in the lane,
+    /// so only who does not find it, or wants the lowest type, has to have both in one place.
+    pub(crate) fn find_oldest(
+        &self,
+        inside: &mut Inside,
+        index: usize,
+        wanted: Wanted,
+    ) -> Result<Option<Place>> {
+        let store = store(MSG.slot(index));
+        if !matches!(wanted, Wanted::UpTo(_))
+            && let Some(found) = store.find(&inside.tx, wanted)?
+        {
+            inside.queue = Some(index);
+            return Ok(Some(found));
+        }
+        self.close_lane(inside, index)?;
+        store.find(&inside.tx, wanted)
+    }
+
+    /// Closes the gates of the lane of the queue at an index, and notes that they can be opened at the end.
     /// Makes everything before final.
     pub(crate) fn close_lane(&self, inside: &mut Inside, index: usize) -> Result<()> {
         inside.queue = Some(index);
@@ -317,14 +342,34 @@ fn empty(tx: &mut Tx, index: usize, lane: Lane, senders: &Side, receivers: &Side
     Ok(())
 }
 
-/// Whether the gate of a queue can be opened when all that was done is final: its id.
-pub(crate) fn may_open(tx: &mut Tx, index: usize) -> Result<Option<i32>> {
+/// Which gates of a queue's lane can be opened when all that was done is final.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Opening {
+    index: usize,
+    id: i32,
+    /// Nothing is in the store, so that receivers find everything in the lane.
+    for_receivers: bool,
+}
+
+impl Opening {
+    /// Opens them. Under the facility's lock.
+    pub(crate) fn open(self, region: &Region) {
+        let lane = Lane::new(region, lane_at(self.index));
+        lane.open(lane.senders(), self.id);
+        if self.for_receivers {
+            lane.open(lane.receivers(), self.id);
+        }
+    }
+}
+
+/// Which gates of the lane of the queue at an index can be opened, if any.
+pub(crate) fn may_open(tx: &mut Tx, index: usize) -> Result<Option<Opening>> {
     let at = MSG.slot(index);
     let (count, _) = store(at).contents(tx)?;
-    let is_quiet =
-        count == 0 && tx.get(at + queue::RECEIVERS)? == 0 && tx.get(at + queue::SENDERS)? == 0;
-    // There are never more messages than bytes: fewer bytes than lines, and they would have to be counted.
-    let is_large = tx.get(at + queue::CAPACITY)? >= LINES as u64;
+    let is_quiet = tx.get(at + queue::RECEIVERS)? == 0 && tx.get(at + queue::SENDERS)? == 0;
+    // There may be no more messages than bytes. So few that they would have to be counted: no lane.
+    let most = count.saturating_add(LINES as u64);
+    let is_large = tx.get(at + queue::CAPACITY)? >= most;
     if !is_quiet || !is_large || table::by_index(tx, MSG, index).is_err() {
         return Ok(None);
     }
@@ -335,10 +380,9 @@ pub(crate) fn may_open(tx: &mut Tx, index: usize) -> Result<Option<i32>> {
         }
         tx.set(at + queue::LANE, 1)?;
     }
-    table::id(tx, MSG, index).map(Some)
-}
-
-/// Opens the gate of the lane of the queue at an index, whose id that is.
-pub(crate) fn open(region: &Region, index: usize, id: i32) {
-    Lane::new(region, lane_at(index)).open(id);
+    Ok(Some(Opening {
+        index,
+        id: table::id(tx, MSG, index)?,
+        for_receivers: count == 0,
+    }))
 }

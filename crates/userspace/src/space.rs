@@ -352,10 +352,10 @@ impl<'s> Inside<'s> {
         } = self;
         let region = tx.region();
         // A damaged queue stays as it is.
-        let opens = queue.map(|index| (index, msg_lane::may_open(&mut tx, index)));
+        let opens = queue.map(|index| msg_lane::may_open(&mut tx, index));
         tx.commit();
-        if let Some((index, Ok(Some(id)))) = opens {
-            msg_lane::open(region, index, id);
+        if let Some(Ok(Some(opening))) = opens {
+            opening.open(region);
         }
         drop(held);
         for word in wakes {

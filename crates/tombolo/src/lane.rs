@@ -12,8 +12,7 @@
 //! `position mod capacity` of the ring, a power of two. A record is a header word and the message;
 //! one that does not fit before the ring's end is preceded by padding up to there.
 //!
-//! A message of [`LONG`] bytes or more begins on a line of its own, behind that of its header: copied
-//! with the widest stores, it would be split at every line otherwise (measured: half the speed).
+//! A message of [`LONG`] bytes or more begins on a line of its own, behind that of its header.
 //!
 //! Short messages of one batch form a *group*: their records stand close together, each at the next
 //! multiple of eight bytes, and all are published by the header of the first. A header says whether
@@ -43,7 +42,7 @@
 //! A producer that dies leaves a claimed record without a header: its successor finds the tail by
 //! walking the headers, and clears ahead anew. What the consumer side leaves is told in `queue`.
 
-use crate::ring::{APART, Damaged, HEADER, LINE, MORE, PADDING, PUBLISHED, Ring, WORD};
+use crate::ring::{Damaged, HEADER, LINE, LONG, MORE, PADDING, PUBLISHED, Ring, WORD};
 use shmem::Circle;
 use shmem::region::Region;
 use shmem::sync::Ordering;
@@ -56,8 +55,6 @@ const GROUP: u64 = 2048;
 /// matter.
 pub const SHORT: usize = 256;
 
-/// Shortest message that begins on a line of its own, in bytes.
-const LONG: usize = 512;
 /// No lane's positions come near this in the life of a machine.
 pub const POSITION_MAX: u64 = 1 << 62;
 
@@ -119,7 +116,7 @@ impl Claim {
     /// Bytes of its record, in a `queue`.
     #[inline(always)]
     fn size(&self) -> u64 {
-        Ring::skip(self.flags).wrapping_add(self.length as u64 + LINE - 1) & !(LINE - 1)
+        Ring::size(self.flags, self.length)
     }
 }
 
@@ -201,7 +198,7 @@ impl Tail {
     /// Finds a place for a message of `length` bytes.
     #[inline(always)]
     pub fn claim(&mut self, region: &Region, length: usize) -> Result<Claim, Full> {
-        let flags = if length < LONG { 0 } else { APART };
+        let flags = Ring::flags(length);
         let mut claim = Claim {
             offset: 0,
             length,

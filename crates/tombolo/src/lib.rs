@@ -190,7 +190,7 @@ pub const STORE_LAYOUTS: [&shmem::layout::Layout; 8] = [
 ];
 
 /// The layouts that this crate puts into segments, for `docs/layout.md`.
-pub const LAYOUTS: [&shmem::layout::Layout; 16] = [
+pub const LAYOUTS: [&shmem::layout::Layout; 17] = [
     &participant::layout::LAYOUT,
     &value_slots::layout::LAYOUT,
     &value_slots::slot::LAYOUT,
@@ -207,4 +207,5 @@ pub const LAYOUTS: [&shmem::layout::Layout; 16] = [
     &topic_layout::lane::LAYOUT,
     &topic_layout::seat::LAYOUT,
     &topic_layout::cursor::LAYOUT,
+    &topic_layout::record::LAYOUT,
 ];

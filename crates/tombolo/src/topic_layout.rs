@@ -3,7 +3,7 @@
 #[cfg(not(loom))]
 use crate::channel;
 use crate::participant::{PARTICIPANT_SIZE, Place, layout as participant};
-use crate::ring::{LINE, RingOf};
+use crate::ring::{LINE, LONG, RingOf};
 use crate::topic_policy::Policy;
 #[cfg(not(loom))]
 use shmem::header::Kind;
@@ -68,17 +68,27 @@ pub mod cursor {
     }
 }
 
+/// What stands before each message.
+pub mod record {
+    shmem::layout! {
+        "topic record", 16;
+        HEADER: 8 @ 0, "the publisher [LANE_PUBLISH]", "0: nothing yet; otherwise bit 63 and the bytes of the message; bit 62: padding up to the ring's end; bit 60: the message begins on the next line and not right behind NUMBER";
+        NUMBER: 8 @ 8, "the publisher, before HEADER", "number of the message, from 0; right before the message, so at the end of the line where bit 60 is set";
+    }
+}
+
 /// Hash over everything above.
 pub const LAYOUT_HASH: u64 = shmem::header::layout_hash(&[
     &layout::LAYOUT,
     &lane::LAYOUT,
     &seat::LAYOUT,
     &cursor::LAYOUT,
+    &record::LAYOUT,
     &participant::LAYOUT,
 ]);
 
 /// Bytes before each message: the header word, and the message's number.
-pub const HEADER: u64 = 16;
+pub const HEADER: u64 = record::LAYOUT.size as u64;
 /// A lane's ring.
 pub type Ring = RingOf<HEADER>;
 
@@ -178,7 +188,12 @@ impl Shape {
     /// Longest message, in bytes: a quarter of a ring, so that while one is written at least one
     /// can be read.
     pub fn longest(&self) -> usize {
-        (self.capacity / 4 - HEADER) as usize
+        let quarter = (self.capacity / 4) as usize;
+        match quarter - HEADER as usize {
+            // It has a line of its own, and its header one too.
+            LONG.. => quarter - LINE as usize,
+            short => short,
+        }
     }
 
     /// Bytes of the part of a ring that has one mark, and that a publisher claims at a time.
@@ -321,6 +336,17 @@ mod tests {
         assert_eq!(Shape::plan(0, 1, 256, Policy::Overrun), None);
         assert_eq!(Shape::plan(1, MOST + 1, 256, Policy::Overrun), None);
         assert_eq!(Shape::plan(1, 1, usize::MAX, Policy::Overrun), None);
+    }
+
+    #[test]
+    fn the_longest_record_is_no_more_than_a_quarter_of_its_ring() {
+        for capacity in (8..20).map(|power| 1 << power) {
+            let (shape, _) = Shape::plan(1, 1, capacity, Policy::Overrun).unwrap();
+            let size = |length| Ring::size(Ring::flags(length), length);
+            let (longest, quarter) = (shape.longest(), shape.capacity() / 4);
+            assert_eq!(size(longest), quarter, "{capacity}");
+            assert!(size(longest + 1) > quarter, "{capacity}");
+        }
     }
 
     #[test]

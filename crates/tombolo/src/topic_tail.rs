@@ -9,7 +9,8 @@
 //! ```
 //!
 //! Records, and how they are published, are those of `lane`; before each message stand its header
-//! word and its number, which counts the messages of the lane from 0, whoever publishes.
+//! word and its number, which counts the messages of the lane from 0, whoever publishes. Where the
+//! message has a line of its own, the number stands at the end of the header's.
 //!
 //! # Protocol
 //! CLAIMED is announced **before** anything is written beyond it, clearing ahead included. So what
@@ -57,7 +58,7 @@
 //! The publisher believes nothing but the cursors, and those only hold it back.
 
 use crate::lane::{CLEAR_STEP, Claim, Full, POSITION_MAX};
-use crate::ring::{Damaged, LINE, PADDING, PUBLISHED};
+use crate::ring::{Damaged, LINE, PADDING, PUBLISHED, WORD};
 use crate::topic_head::{End, Point, end_of};
 use crate::topic_layout::{HEADER, Ring, Shape, lane, layout};
 use crate::topic_policy::Policy;
@@ -125,7 +126,8 @@ impl Tail {
     /// Finds a place for a message of `length` bytes, no more than [`Shape::longest`].
     #[inline(always)]
     pub fn claim(&mut self, region: &Region, length: usize) -> Result<Claim, Full> {
-        let size = Ring::record_size(length as u64);
+        let flags = Ring::flags(length);
+        let size = Ring::size(flags, length);
         let to_end = self.ring.left_behind(self.tail);
         let padding = if size > to_end { to_end } else { 0 };
         // One line more, where the next header will be polled.
@@ -142,21 +144,21 @@ impl Tail {
             self.publish_header(PADDING | (padding - HEADER), padding);
         }
         Ok(Claim {
-            offset: self.ring.at(self.tail) + HEADER as usize,
+            offset: self.ring.at(self.tail) + Ring::skip(flags) as usize,
             length,
-            flags: 0,
+            flags,
         })
     }
 
     /// Publishes what was written at the claim, the last one made.
     #[inline(always)]
     pub fn publish(&mut self, region: &Region, claim: Claim) {
-        let (position, length) = (self.tail, claim.length as u64);
+        let (position, Claim { length, flags, .. }) = (self.tail, claim);
         // Relaxed: published by the header.
         self.headers
-            .word(position + 8)
+            .word(position + Ring::skip(flags) - WORD)
             .store(self.number, Ordering::Relaxed);
-        self.publish_header(length, Ring::record_size(length));
+        self.publish_header(flags | length as u64, Ring::size(flags, length));
         self.open = false;
         // A lie about the last number must not stop it.
         self.number = self.number.wrapping_add(1);
@@ -214,7 +216,7 @@ impl Tail {
     /// The seats whose subscribers leave no room for a message of `length` bytes.
     pub fn held_by(&self, region: &Region, length: usize) -> impl Iterator<Item = usize> {
         // As in `claim`, with as much padding as there may be.
-        let size = Ring::record_size(length as u64);
+        let size = Ring::size(Ring::flags(length), length);
         let needed = (self.tail + 2 * size + LINE).saturating_sub(self.shape.capacity());
         let seats = 0..seated(&self.shape, region);
         seats.filter(move |seat| self.held(region, *seat).is_some_and(|held| held < needed))

@@ -1,7 +1,7 @@
 //! Tests of a `topic` on memory of one process.
 
 use crate::lane::Full;
-use crate::ring::PUBLISHED;
+use crate::ring::{APART, PUBLISHED};
 use crate::topic_head::{Head, Unfit};
 use crate::topic_layout::{Shape, lane, layout};
 use crate::topic_members::{Ended, ended, free_seat, hold, leave_lane, leave_seat};
@@ -300,6 +300,25 @@ fn the_end_comes_when_all_have_left() {
 }
 
 #[test]
+fn a_long_message_begins_on_a_line_and_has_its_number() {
+    let (shape, region) = topic(1, 1, 8192, Policy::WaitForSlowest);
+    let mut tail = Tail::open(shape, &region, 0).unwrap();
+    let head = || Head::seek(shape, &region, 0, Start::Now, 0).unwrap();
+    let mut reader = Reader::new(head());
+    for (number, length) in (0..).zip([511, 512, 0, 513, 1984, 496, 2000, 64].repeat(9)) {
+        let number: u64 = number;
+        let length = length.min(shape.longest());
+        let bytes = message(0, number, length);
+        let at = tail.claim(&region, length).unwrap().offset;
+        assert_eq!(at.is_multiple_of(64), length >= 512, "{length}");
+        tail.send(&region, &bytes).unwrap();
+        assert_eq!(reader.recv(&region), Got::Message(number, 0, bytes));
+        // Who comes walks over it, and finds the next number.
+        assert_eq!(head().point().number, number + 1);
+    }
+}
+
+#[test]
 fn what_a_dropped_claim_held_is_never_a_header() {
     let (shape, region) = topic(1, 1, 8192, Policy::Overrun);
     let mut tail = Tail::open(shape, &region, 0).unwrap();
@@ -336,7 +355,7 @@ fn hostile_words_are_errors_or_wrong_data() {
     }
 }
 
-fn hostile(state: &mut u64) -> [u64; 12] {
+fn hostile(state: &mut u64) -> [u64; 13] {
     let near = (1 << 62) - 64 + random(state) % 128;
     [
         0,
@@ -349,6 +368,7 @@ fn hostile(state: &mut u64) -> [u64; 12] {
         u64::MAX,
         u64::MAX - 63,
         PUBLISHED | (random(state) % 300),
+        PUBLISHED | APART | (random(state) % 300),
         near,
         random(state),
     ]

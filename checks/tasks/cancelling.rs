@@ -1,4 +1,7 @@
 //! Waits that are given up while messages flow: nothing is lost, nothing comes twice.
+//!
+//! However busy the machine is, some waits are given up: the other side stops before each
+//! [`STRETCH`] of messages until one was.
 
 use crate::stage::{consumer, on_tokio, producer};
 use checks::message::{check, message};
@@ -13,6 +16,9 @@ pub const CASES: &[Case] = &[
     case("cancelling::sends", sends),
     case("cancelling::dropped_handles", dropped),
 ];
+
+/// Messages between two stops.
+const STRETCH: u64 = 100;
 
 /// A sequence of small numbers that looks like chance.
 fn chance(state: &mut u64) -> u64 {
@@ -36,12 +42,14 @@ async fn a_moment(state: &mut u64) {
 
 fn receipts() -> Outcome {
     let count = quick_or_long(20_000u64, 1_000_000);
-    let ready = Gate::new();
+    let given_one_up = Gate::new();
     let sender = child(|| {
         let mut producer = producer(0);
-        ready.wait();
         let mut state = 88_172_645_463_325_252;
         for number in 0..count {
+            if number.is_multiple_of(STRETCH) {
+                given_one_up.wait();
+            }
             producer.send(&message(number, 30)).expect("send");
             if chance(&mut state).is_multiple_of(16) {
                 // So that the receiver has to wait now and then.
@@ -50,9 +58,8 @@ fn receipts() -> Outcome {
         }
     });
     let mut consumer = consumer(0).into_async();
-    ready.open();
     let given_up = on_tokio(async {
-        let (mut expected, mut given_up) = (0u64, 0u64);
+        let (mut expected, mut given_up, mut stops) = (0u64, 0u64, 0u64);
         let mut state = 11;
         let mut bytes = vec![];
         loop {
@@ -61,6 +68,10 @@ fn receipts() -> Outcome {
                 received = consumer.recv(&mut bytes) => received,
                 () = a_moment(&mut state) => {
                     given_up += 1;
+                    if expected == stops * STRETCH {
+                        stops += 1;
+                        given_one_up.open();
+                    }
                     continue;
                 }
             };
@@ -79,7 +90,7 @@ fn receipts() -> Outcome {
     drop(consumer);
     assert_nothing_left("at the end");
     assert!(
-        given_up > count / 100,
+        given_up >= count / STRETCH,
         "only {given_up} waits were given up"
     );
     Outcome::Pass(format!("{count} messages, {given_up} waits given up"))
@@ -87,10 +98,14 @@ fn receipts() -> Outcome {
 
 fn sends() -> Outcome {
     let count = quick_or_long(5_000u64, 500_000);
+    let given_one_up = Gate::new();
     let receiver = child(|| {
         let mut consumer = consumer(0);
         let mut bytes = vec![];
         for number in 0..count {
+            if number.is_multiple_of(STRETCH) {
+                given_one_up.wait();
+            }
             consumer.recv(&mut bytes).expect("recv");
             assert_eq!(check(&bytes), Ok(number));
         }
@@ -98,7 +113,7 @@ fn sends() -> Outcome {
     });
     let mut producer = producer(0).into_async();
     let given_up = on_tokio(async {
-        let mut given_up = 0u64;
+        let (mut given_up, mut stops) = (0u64, 0u64);
         let mut state = 12;
         for number in 0..count {
             let bytes = message(number, 1000);
@@ -106,7 +121,14 @@ fn sends() -> Outcome {
                 tokio::select! {
                     biased;
                     sent = producer.send(&bytes) => break sent.expect("send"),
-                    () = a_moment(&mut state) => given_up += 1,
+                    () = a_moment(&mut state) => {
+                        given_up += 1;
+                        // The lane is full behind the message where the receiver stops.
+                        if number > stops * STRETCH {
+                            stops += 1;
+                            given_one_up.open();
+                        }
+                    }
                 }
             }
         }
@@ -116,7 +138,7 @@ fn sends() -> Outcome {
     receiver.join();
     assert_nothing_left("at the end");
     assert!(
-        given_up > count / 100,
+        given_up >= count / STRETCH,
         "only {given_up} waits were given up"
     );
     Outcome::Pass(format!("{count} messages, {given_up} waits given up"))

@@ -378,9 +378,12 @@ impl Subscriber {
 
     #[cold]
     fn find_slowly(&mut self, wait: Wait<'_>) -> Result<Option<Found>, RecvError> {
-        // Nothing is kept back from a publisher whose messages are all received.
-        for lane in 0..self.channel.shape.used(self.channel.view()) {
-            self.release(lane);
+        // Nothing is kept back from publishers while this one waits; but while there is more to come,
+        // no publisher is woken for what a quota makes room for.
+        let view = self.channel.view();
+        let used = self.channel.shape.used(view);
+        if !self.heads[..used].iter().any(|head| head.has_next(view)) {
+            (0..used).for_each(|lane| self.release(lane));
         }
         let Self {
             follow,

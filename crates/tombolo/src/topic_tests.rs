@@ -469,3 +469,35 @@ fn a_lane_without_an_end_is_damaged_at_once() {
         assert!(Tail::open(shape, &region, 0).is_err());
     }
 }
+
+/// While a subscriber goes from lane to lane, a publisher that waits for room does not get it by the
+/// quota; when there is nothing more, all of it.
+#[test]
+fn room_is_not_given_back_by_the_quota() {
+    use crate::channel::{Channel, Shape as _};
+    use crate::topic::{PublishError, Publisher, Subscriber};
+
+    let (shape, length) = Shape::plan(2, 1, 1 << 15, Policy::WaitForSlowest).unwrap();
+    let region = crate::fuzzing::region(&Shape::EXPECTED, length);
+    shape.format(&region).unwrap();
+    let publisher = || Publisher::of(Channel::on(&region).unwrap()).unwrap();
+    let (mut full, mut other) = (publisher(), publisher());
+    let (channel, door) = Channel::<Shape>::on(&region).unwrap().into_reader();
+    let mut subscriber = Subscriber::through(channel, Some(door), Start::Now).unwrap();
+    let fill = |publisher: &mut Publisher| {
+        let sent = (0..).take_while(|_| publisher.try_publish(&[1; 8]).is_ok());
+        sent.count()
+    };
+    let all = fill(&mut full);
+    other.try_publish(&[2]).unwrap();
+    let (mut bytes, mut lanes) = (vec![], vec![]);
+    // Less than a quarter, through the lane, the other one, and the lane again.
+    for _ in 0..all / 5 {
+        subscriber.try_recv(&mut bytes).unwrap().unwrap();
+        lanes.push(bytes.len());
+    }
+    assert_eq!(lanes.iter().filter(|length| **length == 1).count(), 1);
+    assert_eq!(full.try_publish(&[1; 8]), Err(PublishError::Full));
+    while subscriber.try_recv(&mut bytes).unwrap().is_some() {}
+    assert_eq!(fill(&mut full), all);
+}

@@ -45,6 +45,7 @@ mod scene;
 mod service_crowd;
 mod service_deaths;
 mod service_steps;
+mod space_lanes;
 mod space_steps;
 mod stopped;
 mod topic_crowd;

@@ -4,6 +4,7 @@
 //! be seen is what a process leaves that is killed just before the call, or just after it. And
 //! those who are left go on at once.
 
+use crate::space_lanes;
 use checks::process::{Child, child};
 use checks::seen;
 use checks::space::Prompt;
@@ -11,12 +12,10 @@ use checks::step::{Change, Grain, Stepped};
 use checks::suite::{Case, Outcome, case, is_long};
 use checks::user_space::{self, Folder, enter};
 use preload::InSpace;
-use shmem::sync::Ordering;
 use std::collections::BTreeSet;
 use std::ptr;
 use sysv::abi::*;
 use sysv::{Calls, Errno};
-use tombolo::mailbox_lane;
 use userspace::Facility;
 use userspace::layout::{lane_at, process_at};
 
@@ -47,25 +46,25 @@ pub const CASES: &[Case] = &[
         every(&Op::new(Facility::Msg, msg_remove))
     }),
     case("space::msgsnd_by_lane", || {
-        every(&Op::new(Facility::Msg, msgsnd_by_lane))
+        every(&Op::new(Facility::Msg, space_lanes::msgsnd_by_lane))
     }),
     case("space::msgrcv_by_lane", || {
-        every(&Op::new(Facility::Msg, msgrcv_by_lane))
+        every(&Op::new(Facility::Msg, space_lanes::msgrcv_by_lane))
     }),
     case("space::msgrcv_closes_lane", || {
-        every(&Op::new(Facility::Msg, msgrcv_closes_lane))
+        every(&Op::new(Facility::Msg, space_lanes::msgrcv_closes_lane))
     }),
     case("space::msgrcv_opens_lane", || {
-        every(&Op::new(Facility::Msg, msgrcv_opens_lane))
+        every(&Op::new(Facility::Msg, space_lanes::msgrcv_opens_lane))
     }),
     case("space::msgsnd_behind_store", || {
-        every(&Op::new(Facility::Msg, msgsnd_behind_store))
+        every(&Op::new(Facility::Msg, space_lanes::msgsnd_behind_store))
     }),
     case("space::msgrcv_before_lane", || {
-        every(&Op::new(Facility::Msg, msgrcv_before_lane))
+        every(&Op::new(Facility::Msg, space_lanes::msgrcv_before_lane))
     }),
     case("space::msg_remove_with_lane", || {
-        every(&Op::new(Facility::Msg, msg_remove_with_lane))
+        every(&Op::new(Facility::Msg, space_lanes::msg_remove_with_lane))
     }),
     case("space::semget", || every(&Op::new(Facility::Sem, semget))),
     case("space::semop", || every(&Op::new(Facility::Sem, semop))),
@@ -84,7 +83,7 @@ pub const CASES: &[Case] = &[
 ];
 
 /// What is killed: what its process does before, what it does, and who sleeps meanwhile.
-struct Plan {
+pub struct Plan {
     before: Box<dyn Fn()>,
     act: Box<dyn Fn()>,
     sleeper: Option<Box<dyn Fn()>>,
@@ -93,7 +92,7 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(before: impl Fn() + 'static, act: impl Fn() + 'static) -> Self {
+    pub fn new(before: impl Fn() + 'static, act: impl Fn() + 'static) -> Self {
         Self {
             before: Box::new(before),
             act: Box::new(act),
@@ -248,7 +247,7 @@ fn go_on(kind: Facility) {
     }
 }
 
-fn remove(kind: Facility, id: i32) {
+pub fn remove(kind: Facility, id: i32) {
     let calls = calls();
     let removed = match kind {
         // SAFETY: IPC_RMID takes no buffer, here and in the next two.
@@ -348,14 +347,14 @@ fn operate(id: i32, list: &[(u16, i16, i16)]) -> sysv::Result<()> {
     unsafe { calls().semop(id, list.as_ptr(), list.len()) }
 }
 
-fn send(id: i32, message_type: i64, length: usize, flags: i32) {
+pub fn send(id: i32, message_type: i64, length: usize, flags: i32) {
     let mut message = message_type.to_ne_bytes().to_vec();
     message.resize(8 + length, 7);
     // SAFETY: a type and as many bytes.
     unsafe { calls().msgsnd(id, message.as_ptr().cast(), length, flags) }.expect("msgsnd");
 }
 
-fn receive(id: i32, wanted: i64, flags: i32) -> sysv::Result<(i64, usize)> {
+pub fn receive(id: i32, wanted: i64, flags: i32) -> sysv::Result<(i64, usize)> {
     let mut room = [0i64; 1100];
     let to = room.as_mut_ptr().cast();
     // SAFETY: room for a type and 8192 bytes.
@@ -378,7 +377,7 @@ fn detach(base: *const std::ffi::c_void) {
 }
 
 /// So that the process has an identity before.
-fn begin() {
+pub fn begin() {
     let found = at_index(Facility::Shm, 0);
     assert!(matches!(found, Ok(_) | Err(Errno::INVAL)), "{found:?}");
 }
@@ -456,7 +455,7 @@ fn msgget() -> Plan {
     })
 }
 
-fn queue(messages: &[i64]) -> i32 {
+pub fn queue(messages: &[i64]) -> i32 {
     let id = calls().msgget(IPC_PRIVATE, 0o600).expect("msgget");
     for message_type in messages {
         send(id, *message_type, 40, IPC_NOWAIT);
@@ -482,78 +481,6 @@ fn msgrcv() -> Plan {
     Plan::new(begin, move || {
         receive(id, 2, 0).expect("msgrcv");
     })
-}
-
-/// A queue whose lane is open, and has messages of these types.
-fn open_queue(messages: &[i64]) -> i32 {
-    let id = queue(&[]);
-    for _ in 0..8 {
-        send(id, 1, 40, IPC_NOWAIT);
-        receive(id, 0, IPC_NOWAIT).expect("msgrcv");
-    }
-    let gate = lane_at(0) + mailbox_lane::layout::SENDERS + mailbox_lane::side::GATE;
-    let region = user_space::space().arena().region();
-    assert_ne!(region.load_u64(gate, Ordering::Relaxed), 0, "it is closed");
-    for message_type in messages {
-        send(id, *message_type, 40, IPC_NOWAIT);
-    }
-    id
-}
-
-fn msgsnd_by_lane() -> Plan {
-    let id = open_queue(&[1, 2]);
-    Plan::new(begin, move || send(id, 3, 100, 0))
-}
-
-fn msgrcv_by_lane() -> Plan {
-    let id = open_queue(&[1, 2, 1]);
-    Plan::new(begin, move || {
-        receive(id, 1, 0).expect("msgrcv");
-    })
-}
-
-/// What stands behind others is found only in the store.
-fn msgrcv_closes_lane() -> Plan {
-    let id = open_queue(&[1, 2]);
-    Plan::new(begin, move || {
-        receive(id, 2, 0).expect("msgrcv");
-    })
-}
-
-/// When the store's last message is taken, the lane is opened.
-fn msgrcv_opens_lane() -> Plan {
-    let id = open_queue(&[1, 2]);
-    receive(id, 2, 0).expect("msgrcv");
-    Plan::new(begin, move || {
-        receive(id, 0, 0).expect("msgrcv");
-    })
-}
-
-/// A queue whose store has a message of type 2, and whose lane is open for a newer one, of type 5.
-fn behind_store() -> i32 {
-    let id = open_queue(&[2, 3]);
-    // From behind the first one, so both go into the store.
-    receive(id, 3, 0).expect("msgrcv");
-    send(id, 5, 40, IPC_NOWAIT);
-    id
-}
-
-fn msgsnd_behind_store() -> Plan {
-    let id = behind_store();
-    Plan::new(begin, move || send(id, 6, 100, 0))
-}
-
-/// The store's last message is taken while the lane has one.
-fn msgrcv_before_lane() -> Plan {
-    let id = behind_store();
-    Plan::new(begin, move || {
-        assert_eq!(receive(id, 0, 0).map(|got| got.0), Ok(2));
-    })
-}
-
-fn msg_remove_with_lane() -> Plan {
-    let id = open_queue(&[1]);
-    Plan::new(begin, move || remove(Facility::Msg, id))
 }
 
 fn msgrcv_for_sender() -> Plan {

@@ -152,6 +152,14 @@ fn expected(number: u64, offset: usize) -> u64 {
     number.wrapping_add(((offset / LINE) as u64).wrapping_mul(STEP))
 }
 
+/// The bits in which any word of a message is not as it should be.
+#[cold]
+#[inline(never)]
+fn differences(number: u64, length: usize, word: impl Fn(usize) -> u64) -> u64 {
+    let offsets = (0..length).step_by(WORD);
+    offsets.fold(0, |wrong, at| wrong | word(at) ^ expected(number, at))
+}
+
 /// A short message that owns its bytes.
 #[inline]
 pub fn array<const N: usize>(number: u64) -> [u8; N] {
@@ -302,11 +310,10 @@ impl Verifier {
             _ => self.unusual(number)?,
         }
         self.latest = number;
-        // Two loops: what is timed has nothing in it that the other needs.
         let wrong = if self.thorough {
-            let offsets = (0..length).step_by(WORD);
-            offsets.fold(0, |wrong, at| wrong | word(at) ^ expected(number, at))
+            differences(number, length, &word)
         } else {
+            // What is timed has nothing in it that the other needs.
             let (mut wrong, mut expected, mut offset) = (0, number, 0);
             while offset < length {
                 wrong |= word(offset) ^ expected;

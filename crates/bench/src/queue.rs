@@ -111,52 +111,67 @@ pub struct QueueReceiver {
     buffer: Vec<u8>,
 }
 
-impl Receiver for QueueReceiver {
-    #[inline]
-    fn recv(&mut self, verifier: &mut Verifier) -> Result<bool> {
+impl QueueReceiver {
+    // Not inlined, these two, and so no price for what is received in the other ways.
+    #[inline(never)]
+    fn recv_batch(&mut self, verifier: &mut Verifier) -> Result<bool> {
         let Self {
             consumer, buffer, ..
         } = self;
-        let result = match self.transport.way {
-            Way::Batch => {
-                let mut fault = Ok(());
-                let check = |message: queue::Message<'_>| {
-                    let result = if message.len() > IN_PLACE {
-                        buffer.clear();
-                        message.append_to(buffer);
-                        verifier.check(buffer)
-                    } else {
-                        verifier.check_words(message.len(), |offset| word(&message, offset))
-                    };
-                    fault = fault.and(result);
-                };
-                let result = consumer.recv_batch(BATCH, Patience::FOREVER, check);
-                fault?;
-                result.map(|_| ())
-            }
-            Way::ReadInPlace | Way::InPlace => match consumer.receive(Patience::FOREVER) {
-                Ok(Some(delivery)) => {
-                    let message = delivery.message();
-                    verifier.check_words(message.len(), |offset| word(&message, offset))?;
-                    return Ok(true);
-                }
-                Ok(None) => return Ok(true),
-                Err(error) => Err(error),
-            },
-            Way::OneByOne => {
-                let result = consumer.recv(buffer);
-                if let Ok(received) = &result {
-                    ensure!(!received.redelivered, "a message came twice");
-                    verifier.check(buffer)?;
-                }
-                result.map(|_| ())
-            }
+        let mut fault = Ok(());
+        let check = |message: queue::Message<'_>| {
+            let result = if message.len() > IN_PLACE {
+                buffer.clear();
+                message.append_to(buffer);
+                verifier.check(buffer)
+            } else {
+                verifier.check_words(message.len(), |offset| word(&message, offset))
+            };
+            fault = fault.and(result);
         };
-        match result {
-            Ok(()) => Ok(true),
-            Err(RecvError::Closed) => Ok(false),
-            Err(error) => Err(error.into()),
+        let result = consumer.recv_batch(BATCH, Patience::FOREVER, check);
+        fault?;
+        goes_on(result)
+    }
+
+    #[inline(never)]
+    fn recv_in_place(&mut self, verifier: &mut Verifier) -> Result<bool> {
+        match self.consumer.receive(Patience::FOREVER) {
+            Ok(Some(delivery)) => {
+                let message = delivery.message();
+                verifier.check_words(message.len(), |offset| word(&message, offset))?;
+                Ok(true)
+            }
+            result => goes_on(result),
         }
+    }
+}
+
+impl Receiver for QueueReceiver {
+    #[inline]
+    fn recv(&mut self, verifier: &mut Verifier) -> Result<bool> {
+        match self.transport.way {
+            Way::OneByOne => {}
+            Way::Batch => return self.recv_batch(verifier),
+            Way::ReadInPlace | Way::InPlace => return self.recv_in_place(verifier),
+        }
+        match self.consumer.recv(&mut self.buffer) {
+            Ok(received) => {
+                ensure!(!received.redelivered, "a message came twice");
+                verifier.check(&self.buffer)?;
+                Ok(true)
+            }
+            end => goes_on(end),
+        }
+    }
+}
+
+/// Whether more messages may come.
+fn goes_on<T>(result: Result<T, RecvError>) -> Result<bool> {
+    match result {
+        Ok(_) => Ok(true),
+        Err(RecvError::Closed) => Ok(false),
+        Err(error) => Err(error.into()),
     }
 }
 

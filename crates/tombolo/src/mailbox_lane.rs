@@ -414,8 +414,8 @@ impl<'s> Side<'s> {
     pub fn move_to(&self, behind: Mark, who: Who) {
         let region = self.lane.region;
         let word = self.at + side::WHO + 8 * behind.parity();
-        // Release: before the mark, also for who takes over from a dead one.
-        region.u64(word).store(who.0, Ordering::Release);
+        // Relaxed: the mark orders it, and nobody looks at it before.
+        region.u64(word).store(who.0, Ordering::Relaxed);
         // [SIDE_TAIL] [SIDE_HEAD] release.
         region
             .u64(self.at + side::MARK)
@@ -424,8 +424,8 @@ impl<'s> Side<'s> {
 
     /// The mark of this side, and where it is said who was there last.
     pub fn state(&self) -> (Mark, usize) {
-        // Relaxed: the lock orders it.
-        let mark = self.lane.mark(self.at, Ordering::Relaxed);
+        // [SIDE_TAIL] [SIDE_HEAD] acquire: the lock says nothing if it was taken over from a dead one.
+        let mark = self.lane.mark(self.at, Ordering::Acquire);
         (mark, self.at + side::WHO + 8 * mark.parity())
     }
 }

@@ -8,7 +8,7 @@ use crate::bytes::Bytes;
 #[cfg(not(loom))]
 use crate::region::OutOfBounds;
 use crate::region::Region;
-use crate::sync::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::{AtomicU32, AtomicU64};
 use std::fmt;
 #[cfg(not(loom))]
 use std::ptr::NonNull;
@@ -199,23 +199,6 @@ impl Circle {
         }
         #[cfg(loom)]
         self.region.u64(self.offset + at as usize)
-    }
-
-    /// Zeroes the first words of the `N` lines of 64 bytes from that of a position on; false if they are
-    /// not all before the ring's end.
-    #[inline]
-    pub fn zero_lines<const N: u64>(&self, position: u64) -> bool {
-        let at = position & self.mask & !63;
-        let fits = at + 64 * N <= self.mask + 1;
-        if fits {
-            for line in 0..N {
-                // SAFETY: on a line, and before the ring's end, as just checked.
-                let word = unsafe { self.inside(at + 64 * line) };
-                // Relaxed: ordered by what the caller stores next.
-                word.store(0, Ordering::Relaxed);
-            }
-        }
-        fits
     }
 
     /// The word in which the byte of a position is, and what is behind it.

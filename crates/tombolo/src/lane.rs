@@ -1,34 +1,31 @@
 //! A lane: records of any length from one producer, in a ring.
 //!
 //! ```text
-//! position  tail & mask ──┐        every record begins on a cache line
-//!   ┌──────────┬──────────▼┬─────────┬──────────────┬─────────────────┐
-//!   │ released │ published │ claimed │ cleared ahead│ stale           │
-//!   └──────────┴───────────┴─────────┴──────────────┴─────────────────┘
+//! position  tail & mask ──┐        records begin at multiples of eight bytes
+//!   ┌──────────┬──────────▼┬──┬──────────────┬─────────────────────────┐
+//!   │ released │ published │ 0│ claimed      │ stale                   │
+//!   └──────────┴───────────┴──┴──────────────┴─────────────────────────┘
 //!     head ────►
 //! ```
 //!
 //! Positions count bytes from the lane's beginning and never wrap; the byte of a position stands at
 //! `position mod capacity` of the ring, a power of two. A record is a header word and the message;
-//! one that does not fit before the ring's end is preceded by padding up to there.
+//! one that does not fit before the ring's end is preceded by padding up to there. The next begins
+//! right behind it, at a multiple of eight bytes: the fewer lines there are, the fewer have to move.
 //!
 //! A message of [`LONG`] bytes or more begins on a line of its own, behind that of its header.
 //!
-//! Short messages of one batch form a *group*: their records stand close together, each at the next
-//! multiple of eight bytes, and all are published by the header of the first. A header says whether
-//! another record of its group follows it; behind the last one the next line begins.
-//!
 //! # Protocol
 //! Publication is in-band: the header word is the flag, so a small message is one cache line that
-//! moves from one core to the other. What the consumer polls must be zero until it is published,
-//! and no stale byte may be taken for a header. Headers stand at the beginnings of lines only, so
-//! it is those words that the producer clears: in steps of [`CLEAR_STEP`] ahead of what it
-//! publishes, beyond the line that is being polled, and rather after a message is published than
-//! before, where its consumer would wait for it. The lines inside a long message are never cleared,
-//! they are jumped over.
+//! moves from one core to the other. The word where the next header will be, which the consumer polls
+//! then, is zero from the moment that it can be found: it is zeroed before the header in front of it is
+//! stored. So no stale byte is taken for a header, whatever the ring held there.
 //!
-//! - `[LANE_PUBLISH]` Who sees a header sees its message, and sees the word where the next header
-//!   will be as zero: released by the store of the header, acquired by the load that polls it.
+//! Short messages of one batch form a *group*: the header of the first is stored last, and publishes
+//! them all.
+//!
+//! - `[LANE_PUBLISH]` Who sees a header sees its message, and the word where the next header will be
+//!   as zero: released by the store of the header, acquired by the load that polls it.
 //!   Weaker, stale bytes are taken for a message, or for a header.
 //! - `[LANE_RELEASE]` Who sees a position as released or finished sees that the consumer has read
 //!   everything before it: released by the store, acquired by the producer. Weaker, a message is
@@ -40,15 +37,13 @@
 //!
 //! # Crash
 //! A producer that dies leaves a claimed record without a header: its successor finds the tail by
-//! walking the headers, and clears ahead anew. What the consumer side leaves is told in `queue`.
+//! walking the headers to the word that is zero. What the consumer side leaves is told in `queue`.
 
-use crate::ring::{Damaged, HEADER, LINE, LONG, MORE, PADDING, PUBLISHED, Ring, WORD};
+use crate::ring::{Damaged, LONG, PADDING, PUBLISHED, Ring, WORD};
 use shmem::Circle;
 use shmem::region::Region;
 use shmem::sync::Ordering;
 
-/// How far ahead headers are cleared at a time.
-pub const CLEAR_STEP: u64 = if cfg!(loom) { LINE } else { 1024 };
 /// Longest group, in bytes: its consumer should begin while the next one is written.
 const GROUP: u64 = 2048;
 /// Longest message that goes into a group, in bytes; behind a longer one a line more or less does not
@@ -76,14 +71,9 @@ pub struct Tail {
     tail: u64,
     /// Up to where the consumer is known to be done.
     released: u64,
-    /// The words where headers can stand are zero from `tail` up to here, which is beyond it.
-    cleared: u64,
     /// A record that ends here or before needs nothing else to be done first: it does not go beyond
-    /// the ring's end, there is room for it and for the next header, whose word is zero, and no claim
-    /// is open.
+    /// the ring's end, and there is room for it and for the next header.
     limit: u64,
-    /// A claim was made and not published.
-    open: bool,
     group: Group,
 }
 
@@ -94,8 +84,6 @@ struct Group {
     count: u64,
     /// Length of the first one, whose header is still to be stored.
     first: u64,
-    /// Where the last one stands, and its length.
-    last: (u64, u64),
     /// Where the next one goes, and where it must end.
     next: u64,
     limit: u64,
@@ -112,14 +100,6 @@ pub struct Claim {
     pub flags: u64,
 }
 
-impl Claim {
-    /// Bytes of its record, in a `queue`.
-    #[inline(always)]
-    fn size(&self) -> u64 {
-        Ring::size(self.flags, self.length)
-    }
-}
-
 /// There is no room for the message now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
@@ -134,58 +114,48 @@ impl Tail {
             return Err(Damaged);
         }
         let tail = ring.find_tail(region, released)?;
-        let mut this = Self {
+        Ok(Self {
             ring,
             words: ring.words(region),
             marks,
             tail,
             released,
-            cleared: tail,
             limit: 0,
-            open: false,
             group: Group::default(),
-        };
-        // The predecessor may have written into lines ahead without publishing.
-        this.clear_ahead(tail);
-        Ok(this)
+        })
     }
 
     /// Sends a message, if nothing else is to be done first; false if there is.
     #[inline(always)]
     pub fn push(&mut self, message: &[u8]) -> bool {
         let length = message.len() as u64;
-        let next = self.tail + Ring::record_size(length);
+        let next = self.tail + Ring::size_of_plain(length);
         if length >= LONG as u64
             || next > self.limit
             || !self.words.copy_in_behind(self.tail, message)
         {
             return false;
         }
-        // [LANE_PUBLISH] release: the message, and the zero where the next header will be.
-        self.words
-            .word(self.tail)
-            .store(PUBLISHED | length, Ordering::Release);
-        self.tail = next;
+        self.publish_at(PUBLISHED | length, next);
         true
     }
 
     /// Whether something is to be done before a message of so many bytes can be [pushed](Self::push).
     #[inline(always)]
     pub fn is_short_of(&self, length: usize) -> bool {
-        self.tail + Ring::record_size(length as u64) > self.limit
+        self.tail + Ring::size_of_plain(length as u64) > self.limit
     }
 
-    /// Clears a step more, if there is room.
-    pub fn prepare(&mut self) {
-        if self.cleared < self.tail + CLEAR_STEP {
-            self.clear_ahead(self.cleared);
-        }
+    /// Looks whether there is room for more.
+    pub fn prepare(&mut self, region: &Region) {
+        self.look(region, self.marks.released, |_| true);
+        self.set_limit();
     }
 
     fn set_limit(&mut self) {
         let to_end = self.tail + self.ring.left_behind(self.tail);
-        let cleared = self.cleared - LINE;
-        self.limit = if self.open { 0 } else { to_end.min(cleared) };
+        let room = self.released + self.ring.capacity - WORD;
+        self.limit = to_end.min(room);
     }
 
     /// Position behind the last record.
@@ -199,32 +169,29 @@ impl Tail {
     #[inline(always)]
     pub fn claim(&mut self, region: &Region, length: usize) -> Result<Claim, Full> {
         let flags = Ring::flags(length);
-        let mut claim = Claim {
-            offset: 0,
-            length,
-            flags,
-        };
-        let size = claim.size();
         let to_end = self.ring.left_behind(self.tail);
+        let mut size = Ring::size(self.tail, flags, length);
         let padding = if size > to_end { to_end } else { 0 };
-        // One line more, where the next header will be polled.
-        let end = self.tail + padding + size + LINE;
+        if padding > 0 {
+            size = Ring::size(0, flags, length);
+        }
+        // One word more, where the next header will be polled.
+        let end = self.tail + padding + size + WORD;
         if end - self.released > self.ring.capacity {
             self.look(region, self.marks.released, |_| true);
             if end - self.released > self.ring.capacity {
                 return Err(Full);
             }
         }
-        if self.open {
-            // The claim before was dropped: what was written there may look like headers.
-            self.cleared = self.tail + LINE;
-        }
-        (self.open, self.limit) = (true, 0);
         if padding > 0 {
-            self.publish_header(PADDING | (padding - HEADER), padding);
+            self.publish_at(PUBLISHED | PADDING | (padding - WORD), self.tail + padding);
         }
-        claim.offset = self.ring.at(self.tail) + Ring::skip(flags) as usize;
-        Ok(claim)
+        self.set_limit();
+        Ok(Claim {
+            offset: self.ring.at(self.tail) + Ring::skip(self.tail, flags) as usize,
+            length,
+            flags,
+        })
     }
 
     /// Looks at what is finished, which the consumer stores with each message, after a claim has
@@ -250,11 +217,11 @@ impl Tail {
 
     /// Begins a group with a short message, for which a claim was just made.
     pub fn begin_group(&mut self, region: &Region, message: &[u8]) {
-        let room = self.released + self.ring.capacity - LINE;
+        let room = self.released + self.ring.capacity - WORD;
         let to_end = self.tail + self.ring.left_behind(self.tail);
         self.group = Group {
             next: self.tail,
-            limit: room.min(to_end).min(self.tail + GROUP) & !(LINE - 1),
+            limit: room.min(to_end).min(self.tail + GROUP),
             ..Group::default()
         };
         self.write_next(region, message);
@@ -264,12 +231,12 @@ impl Tail {
     #[inline(always)]
     pub fn add(&mut self, region: &Region, message: &[u8]) -> bool {
         let Group { next, limit, .. } = self.group;
-        let fits = next + HEADER + message.len() as u64 <= limit;
+        let fits = next + Ring::size_of_plain(message.len() as u64) <= limit;
         if fits {
             // Relaxed: published by the first header.
             self.words
                 .word(next)
-                .store(PUBLISHED | MORE | message.len() as u64, Ordering::Relaxed);
+                .store(PUBLISHED | message.len() as u64, Ordering::Relaxed);
             self.write_next(region, message);
         }
         fits
@@ -278,98 +245,52 @@ impl Tail {
     #[inline(always)]
     fn write_next(&mut self, region: &Region, message: &[u8]) {
         let (length, group) = (message.len() as u64, &mut self.group);
-        let at = self.ring.at(group.next) + HEADER as usize;
+        let at = self.ring.at(group.next) + WORD as usize;
         let fits = region.copy_in(at, message);
         // The ring lies inside the region, and the group inside the ring.
         debug_assert!(fits.is_ok(), "{fits:?}");
         if group.count == 0 {
             group.first = length;
         }
-        group.last = (group.next, length);
-        group.next += (HEADER + length).next_multiple_of(WORD);
+        group.next += Ring::size_of_plain(length);
         group.count += 1;
     }
 
     /// Publishes the group; answers how many messages it had.
     pub fn publish_group(&mut self) -> u64 {
         let Group {
-            count,
-            first,
-            last: (at, length),
-            next,
-            ..
+            count, first, next, ..
         } = std::mem::take(&mut self.group);
-        if count == 0 {
-            return 0;
+        if count > 0 {
+            self.publish_at(PUBLISHED | first, next);
         }
-        if count > 1 {
-            // Relaxed: as in `push`. No other follows the last.
-            self.words
-                .word(at)
-                .store(PUBLISHED | length, Ordering::Relaxed);
-        }
-        let more = if count > 1 { MORE } else { 0 };
-        self.open = false;
-        self.publish_header(first | more, (next - self.tail).next_multiple_of(LINE));
         count
     }
 
     /// Publishes what was written at the claim, the last one made.
     #[inline(always)]
     pub fn publish(&mut self, claim: Claim) {
-        self.open = false;
-        self.publish_header(claim.flags | claim.length as u64, claim.size());
+        let size = Ring::size(self.tail, claim.flags, claim.length);
+        self.publish_at(
+            PUBLISHED | claim.flags | claim.length as u64,
+            self.tail + size,
+        );
     }
 
     /// [`publish`](Self::publish) of the first `length` bytes of the claim only.
     pub fn publish_part(&mut self, mut claim: Claim, length: usize) {
-        if length < claim.length {
-            claim.length = length;
-            // What was written behind them may look like headers.
-            self.cleared = self.tail + LINE;
-        }
+        claim.length = claim.length.min(length);
         self.publish(claim);
     }
 
+    /// Publishes the record at the tail, which ends at a position, by its header.
     #[inline(always)]
-    fn publish_header(&mut self, word: u64, size: u64) {
-        let next = self.tail + size;
-        if next >= self.cleared {
-            self.clear_ahead(next);
-        }
+    fn publish_at(&mut self, header: u64, next: u64) {
+        // Relaxed: published by the header.
+        self.words.word(next).store(0, Ordering::Relaxed);
         // [LANE_PUBLISH] release: the message, and the zero where the next header will be.
-        self.words
-            .word(self.tail)
-            .store(PUBLISHED | word, Ordering::Release);
+        self.words.word(self.tail).store(header, Ordering::Release);
         self.tail = next;
-        // For the next one, if it is like this one.
-        if next + size >= self.cleared && size <= CLEAR_STEP {
-            self.clear_ahead(self.cleared);
-        } else {
-            self.set_limit();
-        }
-    }
-
-    /// Clears the words where headers can stand from a position on, as far as a step goes and the
-    /// consumer is done.
-    fn clear_ahead(&mut self, from: u64) {
-        let limit = (self.released + self.ring.capacity) & !(LINE - 1);
-        // Whole steps, if there is room.
-        let to = ((from + CLEAR_STEP) & !(CLEAR_STEP - 1)).min(limit);
-        let mut position = from;
-        // Relaxed, as below.
-        if to.wrapping_sub(from) == CLEAR_STEP
-            && self.words.zero_lines::<{ CLEAR_STEP / LINE }>(from)
-        {
-            position = to;
-        }
-        while position < to {
-            // Relaxed: published by the next header.
-            self.words.word(position).store(0, Ordering::Relaxed);
-            position += LINE;
-        }
-        self.cleared = to.max(from);
-        self.set_limit();
     }
 
     /// Claims, copies and publishes.

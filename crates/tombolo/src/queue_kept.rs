@@ -64,7 +64,7 @@ impl Taking {
         let Some(message) = place.bytes(length).and_then(|bytes| bytes.replacing(to)) else {
             return false;
         };
-        let end = Ring::end_of_plain(lane.progress, length);
+        let end = lane.progress.wrapping_add(Ring::size_of_plain(length));
         let busy = self.seat_words.u32(seat::BUSY);
         if !lane.go_in(|| registered.light(), busy) {
             self.go_out(region, self.lane);

@@ -55,8 +55,8 @@ pub mod lane {
 /// What stands before each message.
 pub mod record {
     shmem::layout! {
-        "queue record, aligned", 8;
-        HEADER: 8 @ 0, "the producer [LANE_PUBLISH]", "0: nothing yet; otherwise bit 63 and the bytes of the message; bit 62: padding up to the ring's end; bit 61: published together with the next record, which begins at the next multiple of eight bytes and not of a line; bit 60: the message begins on the next line and not right behind";
+        "queue record, packed", 8;
+        HEADER: 8 @ 0, "the producer [LANE_PUBLISH]", "0: nothing yet; otherwise bit 63 and the bytes of the message; bit 62: padding up to the ring's end; bit 60: the message begins on the next line and not right behind. The next record begins at the next multiple of eight bytes behind the message";
     }
 }
 

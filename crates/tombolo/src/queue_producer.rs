@@ -187,7 +187,7 @@ impl Producer {
     fn afterwards(&mut self) {
         // It looks itself whether there is somebody to wake.
         self.wake();
-        self.tail.prepare();
+        self.tail.prepare(self.channel.region());
     }
 
     /// Whether there is no need to look closer at what may keep it from sending.

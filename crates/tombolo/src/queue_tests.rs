@@ -122,7 +122,7 @@ mod models {
                 .store(Hold::default().taken(seat, kept).word(), Ordering::Relaxed);
             region.u32(shape.busy(seat)).store(1, Ordering::Relaxed);
             marked = handed_out;
-            let hand = if handed_out { 64 } else { 0 };
+            let hand = if handed_out { 16 } else { 0 };
             region
                 .u64(shape.at(0, lane::HAND))
                 .store(hand, Ordering::Relaxed);

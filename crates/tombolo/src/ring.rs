@@ -8,21 +8,19 @@ use shmem::Circle;
 use shmem::region::{Region, View};
 use shmem::sync::Ordering;
 
-/// Records begin at multiples of this, in bytes.
+/// A cache line, in bytes.
 pub const LINE: u64 = 64;
 
 /// Set in every header, so that none is zero.
 pub const PUBLISHED: u64 = 1 << 63;
 /// The record only fills the ring up to its end.
 pub const PADDING: u64 = 1 << 62;
-/// Another record of the same group follows at the next multiple of eight bytes.
-pub const MORE: u64 = 1 << 61;
 /// The message begins on the line behind that of its header.
 pub const APART: u64 = 1 << 60;
 /// Shortest message that begins there, in bytes: copied with the widest stores, it would be split at
 /// every line otherwise (measured: half the speed).
 pub const LONG: usize = 512;
-/// Records of a group begin at multiples of this, in bytes.
+/// Bytes of a word, and of a bare header.
 pub const WORD: u64 = 8;
 /// The bits of the length of a message.
 pub const LENGTH: u64 = (1 << 48) - 1;
@@ -36,9 +34,7 @@ pub struct RingOf<const HEADER: u64> {
 }
 
 /// A ring whose records have the header word only.
-pub type Ring = RingOf<HEADER>;
-/// Bytes of the header word.
-pub const HEADER: u64 = 8;
+pub type Ring = RingOf<WORD>;
 
 /// A record that a consumer found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,10 +66,16 @@ pub enum Header {
 }
 
 impl<const HEADER: u64> RingOf<HEADER> {
+    /// Records begin at multiples of this, in bytes: those that bear more than a header word on lines.
+    const UNIT: u64 = if HEADER == WORD { WORD } else { LINE };
+
+    /// Least capacity, in bytes. Models have to go round with few messages.
+    const LEAST: u64 = if cfg!(loom) { LINE } else { 4 * LINE };
+
     /// A ring of `capacity` bytes, a power of two and at least four lines, at `offset`, a multiple
     /// of a line. The caller has checked that it lies inside the region.
     pub fn new(offset: usize, capacity: u64) -> Option<Self> {
-        let fits = capacity.is_power_of_two() && (4 * LINE..=1 << 40).contains(&capacity);
+        let fits = capacity.is_power_of_two() && (Self::LEAST..=1 << 40).contains(&capacity);
         (fits && (offset as u64).is_multiple_of(LINE)).then_some(Self { offset, capacity })
     }
 
@@ -109,22 +111,22 @@ impl<const HEADER: u64> RingOf<HEADER> {
             return None;
         }
         Some(Record {
-            offset: self.at(position) + Self::skip(header) as usize,
+            offset: self.at(position) + Self::skip(position, header) as usize,
             length: (header & LENGTH) as usize,
             end: self.end(header, position)?,
         })
     }
 
-    /// Whether a header is of a message behind which a new line begins.
+    /// Whether a header is of a message right behind it.
     #[inline(always)]
     pub fn is_plain(header: u64) -> bool {
-        header & (PUBLISHED | PADDING | MORE | APART) == PUBLISHED
+        header & (PUBLISHED | PADDING | APART) == PUBLISHED
     }
 
-    /// The position behind a record of such a message at a position.
+    /// Bytes of the record of such a message.
     #[inline(always)]
-    pub fn end_of_plain(position: u64, length: u64) -> u64 {
-        position.wrapping_add(length + HEADER + LINE - 1) & !(LINE - 1)
+    pub fn size_of_plain(length: u64) -> u64 {
+        (HEADER + length).next_multiple_of(Self::UNIT)
     }
 
     /// The words of the ring.
@@ -148,7 +150,7 @@ impl<const HEADER: u64> RingOf<HEADER> {
         Ok(if word & PADDING != 0 {
             Header::Padding { end }
         } else {
-            let offset = self.at(position) + Self::skip(word) as usize;
+            let offset = self.at(position) + Self::skip(position, word) as usize;
             Header::Message(Record {
                 offset,
                 length: length as usize,
@@ -181,11 +183,15 @@ impl<const HEADER: u64> RingOf<HEADER> {
         }
     }
 
-    /// From a header to its message, in bytes. What a channel puts between them stands right before the
-    /// message.
+    /// From the header at a position to its message, in bytes. What a channel puts between them stands
+    /// right before the message.
     #[inline(always)]
-    pub fn skip(header: u64) -> u64 {
-        if header & APART != 0 { LINE } else { HEADER }
+    pub fn skip(position: u64, header: u64) -> u64 {
+        if header & APART != 0 {
+            LINE - (position & (LINE - 1))
+        } else {
+            HEADER
+        }
     }
 
     /// What the header of a message of so many bytes says beside that.
@@ -194,27 +200,18 @@ impl<const HEADER: u64> RingOf<HEADER> {
         if length < LONG { 0 } else { APART }
     }
 
-    /// Bytes that the record of a message takes, by its header's flags.
+    /// Bytes that the record of a message takes at a position, by its header's flags.
     #[inline(always)]
-    pub fn size(flags: u64, length: usize) -> u64 {
-        Self::skip(flags).wrapping_add(length as u64 + LINE - 1) & !(LINE - 1)
-    }
-
-    /// Bytes that a record takes that stands alone, its message right behind the header.
-    #[inline]
-    pub fn record_size(length: u64) -> u64 {
-        (length + HEADER + LINE - 1) & !(LINE - 1)
+    pub fn size(position: u64, flags: u64, length: usize) -> u64 {
+        let size = Self::skip(position, flags).wrapping_add(length as u64);
+        size.wrapping_add(Self::UNIT - 1) & !(Self::UNIT - 1)
     }
 
     /// Position behind a record, as its header says; `None` if that is behind the ring's end.
     #[inline(always)]
     fn end(&self, word: u64, position: u64) -> Option<u64> {
-        // Only records of a bare header word come in groups.
-        let more = HEADER == WORD && word & MORE != 0;
-        let unit = if more { WORD } else { LINE };
-        let size = (word & LENGTH) + Self::skip(word);
-        let end = position.wrapping_add(size + unit - 1) & !(unit - 1);
-        (end.wrapping_sub(position) <= self.left_behind(position)).then_some(end)
+        let size = Self::size(position, word, (word & LENGTH) as usize);
+        (size <= self.left_behind(position)).then(|| position.wrapping_add(size))
     }
 
     /// The position behind the last record that is published, walking from `head`.

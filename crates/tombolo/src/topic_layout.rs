@@ -342,7 +342,7 @@ mod tests {
     fn the_longest_record_is_no_more_than_a_quarter_of_its_ring() {
         for capacity in (8..20).map(|power| 1 << power) {
             let (shape, _) = Shape::plan(1, 1, capacity, Policy::Overrun).unwrap();
-            let size = |length| Ring::size(Ring::flags(length), length);
+            let size = |length| Ring::size(0, Ring::flags(length), length);
             let (longest, quarter) = (shape.longest(), shape.capacity() / 4);
             assert_eq!(size(longest), quarter, "{capacity}");
             assert!(size(longest + 1) > quarter, "{capacity}");

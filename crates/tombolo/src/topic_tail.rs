@@ -57,13 +57,16 @@
 //! # Hostile bytes
 //! The publisher believes nothing but the cursors, and those only hold it back.
 
-use crate::lane::{CLEAR_STEP, Claim, Full, POSITION_MAX};
+use crate::lane::{Claim, Full, POSITION_MAX};
 use crate::ring::{Damaged, LINE, PADDING, PUBLISHED, WORD};
 use crate::topic_head::{End, Point, end_of};
 use crate::topic_layout::{HEADER, Ring, Shape, lane, layout};
 use crate::topic_policy::Policy;
 use shmem::sync::{Ordering, fence};
 use shmem::{Circle, Region, Window};
+
+/// How far ahead headers are cleared at a time.
+const CLEAR_STEP: u64 = if cfg!(loom) { LINE } else { 1024 };
 
 /// The publisher's end of a lane.
 #[derive(Debug)]
@@ -127,7 +130,7 @@ impl Tail {
     #[inline(always)]
     pub fn claim(&mut self, region: &Region, length: usize) -> Result<Claim, Full> {
         let flags = Ring::flags(length);
-        let size = Ring::size(flags, length);
+        let size = Ring::size(0, flags, length);
         let to_end = self.ring.left_behind(self.tail);
         let padding = if size > to_end { to_end } else { 0 };
         // One line more, where the next header will be polled.
@@ -144,7 +147,7 @@ impl Tail {
             self.publish_header(PADDING | (padding - HEADER), padding);
         }
         Ok(Claim {
-            offset: self.ring.at(self.tail) + Ring::skip(flags) as usize,
+            offset: self.ring.at(self.tail) + Ring::skip(0, flags) as usize,
             length,
             flags,
         })
@@ -156,9 +159,9 @@ impl Tail {
         let (position, Claim { length, flags, .. }) = (self.tail, claim);
         // Relaxed: published by the header.
         self.headers
-            .word(position + Ring::skip(flags) - WORD)
+            .word(position + Ring::skip(0, flags) - WORD)
             .store(self.number, Ordering::Relaxed);
-        self.publish_header(flags | length as u64, Ring::size(flags, length));
+        self.publish_header(flags | length as u64, Ring::size(0, flags, length));
         self.open = false;
         // A lie about the last number must not stop it.
         self.number = self.number.wrapping_add(1);
@@ -216,7 +219,7 @@ impl Tail {
     /// The seats whose subscribers leave no room for a message of `length` bytes.
     pub fn held_by(&self, region: &Region, length: usize) -> impl Iterator<Item = usize> {
         // As in `claim`, with as much padding as there may be.
-        let size = Ring::size(Ring::flags(length), length);
+        let size = Ring::size(0, Ring::flags(length), length);
         let needed = (self.tail + 2 * size + LINE).saturating_sub(self.shape.capacity());
         let seats = 0..seated(&self.shape, region);
         seats.filter(move |seat| self.held(region, *seat).is_some_and(|held| held < needed))

@@ -2,6 +2,7 @@
 
 use crate::kill::{Operation, Survey, everywhere, killed_after};
 use crate::scene::{After, GROWN, Scene, numbered};
+use checks::step::Stepped;
 use checks::suite::{Case, Outcome, case, quick_or_long};
 use shmem::Region;
 use shmem::sync::Ordering;
@@ -18,6 +19,12 @@ pub const CASES: &[Case] = &[
     case("kill::read", read),
     case("kill::put_parked", put_parked),
     case("kill::put_inherited", put_inherited),
+    case("kill::put_and_keep", put_and_keep),
+    case("kill::put_kept", put_kept),
+    case("kill::put_kept_parked", put_kept_parked),
+    case("kill::put_after_a_keeper", put_after_a_keeper),
+    case("kill::put_after_a_dead_keeper", put_after_a_dead_keeper),
+    case("kill::grow_kept", grow_kept),
     case("kill::grow_old_first", grow_old_first),
     case("kill::grow_again", grow_again),
     case("kill::create_again", create_again),
@@ -33,7 +40,7 @@ fn after(after: After) -> impl Fn(Scene, bool, &mut Survey) {
 }
 
 /// A writer that has put before: it has its presence and the lock's way is trodden.
-fn writer(scene: &Scene) -> Writer {
+pub fn writer(scene: &Scene) -> Writer {
     let mut writer = scene.writer();
     writer.put(&numbered(scene.last)).expect("put");
     writer
@@ -72,7 +79,7 @@ fn open() -> Outcome {
 }
 
 /// The scene for a [`writer`], whose put counts.
-fn one_put_ahead() -> Scene {
+pub fn one_put_ahead() -> Scene {
     let mut scene = Scene::channel();
     scene.last += 1;
     scene
@@ -172,6 +179,137 @@ fn put_inherited() -> Outcome {
         },
         survive: &after(After::GoesOn),
         each: 1,
+    })
+}
+
+/// Offset of the word that says who keeps a value.
+pub const KEEP: usize = 272;
+/// After how many puts in a row a writer keeps it.
+const IN_A_ROW: u64 = 16;
+
+/// The scene for a [`writer_of`] that puts so many messages, all of which count.
+fn puts_ahead(count: u64) -> Scene {
+    let mut scene = Scene::channel();
+    scene.last += count;
+    scene
+}
+
+/// A writer that has put so many, the last of them the scene's last.
+fn writer_of(scene: &Scene, count: u64) -> Writer {
+    shmem::barrier::register();
+    let mut writer = scene.writer();
+    for number in scene.last + 1 - count..=scene.last {
+        assert_eq!(writer.put(&numbered(number)).expect("put"), number);
+    }
+    writer
+}
+
+/// Whether somebody keeps the value of this writer.
+fn is_kept(writer: &Writer) -> bool {
+    let region = Region::attach(writer.id()).expect("attach");
+    region.load_u64(KEEP, Ordering::SeqCst) & 0xffff != 0
+}
+
+/// A writer that keeps the value.
+pub fn keeper(scene: &Scene) -> Writer {
+    let writer = writer_of(scene, IN_A_ROW);
+    assert!(is_kept(&writer), "{IN_A_ROW} puts in a row");
+    writer
+}
+
+/// The scene for a [`keeper`].
+pub fn before_keeper() -> Scene {
+    puts_ahead(IN_A_ROW)
+}
+
+fn put_next(scene: &Scene, mut writer: Writer) {
+    writer.put(&numbered(scene.last + 1)).expect("put");
+}
+
+/// The put with which a writer begins to keep.
+fn put_and_keep() -> Outcome {
+    everywhere(&Operation {
+        scene: &|| puts_ahead(IN_A_ROW - 1),
+        prepare: &|scene| writer_of(scene, IN_A_ROW - 1),
+        act: &|scene, mut writer| {
+            writer.put(&numbered(scene.last + 1)).expect("put");
+            assert!(is_kept(&writer));
+        },
+        survive: &after(After::GoesOn),
+        each: 1,
+    })
+}
+
+/// The put of a keeper.
+fn put_kept() -> Outcome {
+    everywhere(&Operation {
+        scene: &before_keeper,
+        prepare: &keeper,
+        act: &put_next,
+        survive: &after(After::GoesOn),
+        each: 1,
+    })
+}
+
+/// The same, when a reader may sleep.
+fn put_kept_parked() -> Outcome {
+    everywhere(&Operation {
+        scene: &before_keeper,
+        prepare: &|scene| {
+            let writer = keeper(scene);
+            let region = Region::attach(writer.id()).expect("attach");
+            region.u32(PARKED).store(1, Ordering::SeqCst);
+            writer
+        },
+        act: &put_next,
+        survive: &after(After::GoesOn),
+        each: 1,
+    })
+}
+
+/// The put of another, while the keeper lives and is not inside.
+fn put_after_a_keeper() -> Outcome {
+    everywhere(&Operation {
+        scene: &|| {
+            let scene = before_keeper();
+            let keeper = Stepped::new(|| keeper(&scene), |writer| put_next(&scene, writer));
+            let mut keeper = keeper.expect("a stepped process");
+            keeper.leave_stopped();
+            (scene, keeper)
+        },
+        prepare: &|(scene, _)| scene.writer(),
+        act: &|(scene, _), writer| put_next(scene, writer),
+        survive: &|(scene, keeper): (Scene, Stepped), completed, survey| {
+            drop(keeper);
+            scene.survive(After::GoesOn, completed, survey);
+        },
+        each: 1,
+    })
+}
+
+/// The put of one that comes after a keeper that was killed in the middle of its own.
+fn put_after_a_dead_keeper() -> Outcome {
+    everywhere(&Operation {
+        scene: &|| {
+            let scene = before_keeper();
+            killed_after(4, || keeper(&scene), |writer| put_next(&scene, writer));
+            scene
+        },
+        prepare: &Scene::writer,
+        act: &put_next,
+        survive: &after(After::GoesOn),
+        each: 1,
+    })
+}
+
+/// A keeper that makes the channel grow.
+fn grow_kept() -> Outcome {
+    everywhere(&Operation {
+        scene: &before_keeper,
+        prepare: &keeper,
+        act: &|_, mut writer| writer.grow(GROWN).expect("grow"),
+        survive: &after(After::GoesOn),
+        each: 4,
     })
 }
 

@@ -1,10 +1,12 @@
 //! Who counts as alive.
 
+use crate::operations::KEEP;
 use checks::process::{
     BOUND, Child, as_user, can_switch_users, child, exec_and_stay, shared_words, wait_exec,
     wait_until,
 };
 use checks::suite::{Case, Outcome, case};
+use shmem::Region;
 use shmem::presence::{self, Identity};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
@@ -18,6 +20,7 @@ pub const CASES: &[Case] = &[
     case("presence::pid_name_space", pid_name_space),
     case("presence::nobody_attaches", nobody_attaches),
     case("presence::forked_writer", forked_writer),
+    case("presence::forked_keeper", forked_keeper),
 ];
 
 /// Makes this process's identity and tells it.
@@ -222,6 +225,39 @@ fn forked_writer() -> Outcome {
         reader.get().expect("get").expect("a message").bytes,
         b"parent again"
     );
+    value::remove(name).expect("remove");
+    Outcome::Pass(String::new())
+}
+
+/// A child of a writer that keeps the value does not take itself for the keeper, and neither puts nor
+/// leaves in its place.
+fn forked_keeper() -> Outcome {
+    let name = tombolo::Name::mine("forked").expect("a name");
+    shmem::barrier::register();
+    let mut writer = Writer::open_or_create(name.clone(), &Options::default()).expect("open");
+    let region = Region::attach(writer.id()).expect("attach");
+    let keep = || region.load_u64(KEEP, Ordering::SeqCst);
+    for _ in 0..40 {
+        writer.put(b"parent").expect("put");
+    }
+    let mine = keep();
+    assert_ne!(mine & 0xffff, 0, "it keeps the value");
+    // One that only goes.
+    let mut writer = Some(writer);
+    child(|| drop(writer.take())).join();
+    let mut writer = writer.expect("the parent's");
+    assert_eq!(writer.put(b"parent").expect("put"), 41);
+    assert_eq!(keep(), mine);
+    child(|| {
+        assert_eq!(writer.put(b"child").expect("put"), 42);
+        assert_eq!(keep() & 0xffff, 0, "it takes the lock");
+        for _ in 0..40 {
+            writer.put(b"child").expect("put");
+        }
+        assert_ne!(keep() & 0xffff, mine & 0xffff, "a seat of its own");
+    })
+    .join();
+    assert_eq!(writer.put(b"parent again").expect("put"), 83);
     value::remove(name).expect("remove");
     Outcome::Pass(String::new())
 }

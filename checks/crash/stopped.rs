@@ -1,6 +1,7 @@
 //! Writers that are stopped, not dead, in the middle of a put: the others are told, and go on as
 //! soon as it dies.
 
+use crate::operations::{before_keeper, keeper, one_put_ahead, writer};
 use crate::scene::{Scene, numbered};
 use checks::message::check;
 use checks::or_skip;
@@ -13,18 +14,37 @@ use std::time::{Duration, Instant};
 use tombolo::value::{self, PutError, Writer};
 
 pub const CASES: &[Case] = &[
-    case("stopped::another_is_told", another_is_told),
-    case("stopped::a_waiter_goes_on", a_waiter_goes_on),
+    case("stopped::another_is_told", || another_is_told(&HOLDER)),
+    case("stopped::another_is_told_by_a_keeper", || {
+        another_is_told(&KEEPER)
+    }),
+    case("stopped::a_waiter_goes_on", || a_waiter_goes_on(&HOLDER)),
+    case("stopped::a_waiter_goes_on_after_a_keeper", || {
+        a_waiter_goes_on(&KEEPER)
+    }),
 ];
+
+/// Who is stopped: a writer, and the scene before it.
+struct Stopped {
+    scene: fn() -> Scene,
+    writer: fn(&Scene) -> Writer,
+}
+
+/// One that puts with the lock.
+const HOLDER: Stopped = Stopped {
+    scene: one_put_ahead,
+    writer,
+};
+/// One that keeps the value.
+const KEEPER: Stopped = Stopped {
+    scene: before_keeper,
+    writer: keeper,
+};
 
 /// A process in the middle of a put, standing at its change number `changes`; `None` if the put
 /// has fewer.
-fn in_a_put(scene: &Scene, changes: usize) -> Result<Option<Stepped>, String> {
-    let prepare = || {
-        let mut writer = scene.writer();
-        writer.put(&numbered(scene.last)).expect("put");
-        writer
-    };
+fn in_a_put(who: &Stopped, scene: &Scene, changes: usize) -> Result<Option<Stepped>, String> {
+    let prepare = || (who.writer)(scene);
     let put = |mut writer: Writer| drop(writer.put(&numbered(scene.last + 1)));
     let mut stepped = Stepped::new(prepare, put)?;
     for _ in 0..changes {
@@ -49,13 +69,12 @@ fn readable(scene: &mut Scene) {
     }
 }
 
-fn another_is_told() -> Outcome {
+fn another_is_told(who: &Stopped) -> Outcome {
     let mut busy = 0;
     let mut free = 0;
     for changes in 1.. {
-        let mut scene = Scene::channel();
-        scene.last += 1;
-        let Some(stepped) = or_skip!(in_a_put(&scene, changes)) else {
+        let mut scene = (who.scene)();
+        let Some(stepped) = or_skip!(in_a_put(who, &scene, changes)) else {
             value::remove(scene.name.clone()).expect("remove");
             break;
         };
@@ -97,12 +116,11 @@ fn another_is_told() -> Outcome {
     Outcome::Pass(format!("{busy} times busy, {free} times not any more"))
 }
 
-fn a_waiter_goes_on() -> Outcome {
-    let mut scene = Scene::channel();
-    scene.last += 1;
+fn a_waiter_goes_on(who: &Stopped) -> Outcome {
     let mut slowest = Duration::ZERO;
     for round in 0..10 {
-        let stepped = or_skip!(in_a_put(&scene, 4)).expect("a put has four changes");
+        let mut scene = (who.scene)();
+        let stepped = or_skip!(in_a_put(who, &scene, 4)).expect("a put has four changes");
         let done = &shared_words(1)[0];
         let mut writer = scene.writers.pop().expect("a writer");
         let waiter = child(|| {
@@ -126,6 +144,7 @@ fn a_waiter_goes_on() -> Outcome {
             slowest < PROMPT * 3,
             "round {round}: it noticed after {slowest:?}"
         );
+        value::remove(scene.name.clone()).expect("remove");
     }
     Outcome::Pass(format!("slowest {slowest:?}"))
 }

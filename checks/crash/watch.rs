@@ -1,5 +1,6 @@
 //! Readers that watch while writers put, grow and die.
 
+use crate::operations::KEEP;
 use crate::scene::{CAPACITY, name, options};
 use checks::message::{check, message};
 use checks::process::{Child, can_switch_users, child, child_as, shared_words};
@@ -13,7 +14,9 @@ use tombolo::{Name, Patience};
 
 pub const CASES: &[Case] = &[
     case("watch::ten_thousand", ten_thousand),
-    case("watch::random_kills", random_kills),
+    case("watch::random_kills", || random_kills(false)),
+    case("watch::random_kills_of_keepers", || random_kills(true)),
+    case("watch::keepers_in_turns", keepers_in_turns),
 ];
 
 /// Watches until the channel is removed or `last` was seen; answers how many messages it saw.
@@ -104,7 +107,11 @@ fn ten_thousand() -> Outcome {
     ))
 }
 
-fn random_kills() -> Outcome {
+/// Of writers that keep the value when they may, or take its lock for each put.
+fn random_kills(keep: bool) -> Outcome {
+    if keep {
+        shmem::barrier::register();
+    }
     let kills = quick_or_long(500, 20_000);
     let mut writer = Writer::open_or_create(name(), &options()).expect("open");
     writer.put(&message(1, CAPACITY)).expect("put");
@@ -167,6 +174,57 @@ fn random_kills() -> Outcome {
         "{kills} kills, {grown} of them grew; watchers saw {seen:?}; {orphans} presence orphans; \
          the slowest put {:?}",
         prompt.slowest
+    ))
+}
+
+/// Writers that put now many messages and now few, and keep the value when they may: no number is given
+/// twice, and who watches sees whole messages only.
+fn keepers_in_turns() -> Outcome {
+    const WRITERS: u64 = 3;
+    const PUTS: u64 = 60_000;
+    shmem::barrier::register();
+    let mut reader = {
+        let mut writer = Writer::open_or_create(name(), &options()).expect("open");
+        writer.put(&message(1, CAPACITY)).expect("put");
+        Reader::open(name()).expect("open")
+    };
+    let words = shared_words(2);
+    let watcher = child(|| watch(Reader::open(name()).expect("open"), None, &words[0]));
+    let writers: Vec<Child> = (1..=WRITERS)
+        .map(|me| {
+            let kept = &words[1];
+            child(move || {
+                let mut random = Random(me.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+                let mut writer = Writer::open(name()).expect("open");
+                let keep = shmem::Region::attach(writer.id()).expect("attach");
+                let mut number = 0;
+                while number < PUTS {
+                    let most = 1 << random.below(13);
+                    let burst = (1 + random.below(most)).min(PUTS - number);
+                    for _ in 0..burst {
+                        let text = message(number, 24 + number as usize % (CAPACITY - 24));
+                        writer.put(&text).expect("put");
+                        number += 1;
+                    }
+                    let word = keep.load_u64(KEEP, Ordering::Relaxed);
+                    kept.fetch_add(i64::from(word & 0xffff != 0), Ordering::Relaxed);
+                    std::thread::yield_now();
+                }
+            })
+        })
+        .collect();
+    writers.into_iter().for_each(Child::join);
+    assert_eq!(reader.latest(), 1 + WRITERS * PUTS);
+    let last = reader.get().expect("get").expect("a message");
+    assert_eq!(check(&last.bytes), Ok(PUTS - 1));
+    value::remove(name()).expect("remove");
+    watcher.join();
+    drop(reader);
+    assert_nothing_left("keepers in turns");
+    let [seen, kept] = [0, 1].map(|at| words[at].load(Ordering::Relaxed));
+    assert!(kept > 0, "nobody ever kept it");
+    Outcome::Pass(format!(
+        "the watcher saw {seen}; after {kept} bursts somebody kept it"
     ))
 }
 

@@ -15,10 +15,14 @@ pub const CASES: &[Case] = &[
     case("fields::by_key", by_key),
 ];
 
-/// A value with two messages, and its segment.
+/// Where the keepers' seats are.
+const KEEPERS: usize = 448;
+
+/// A value with some messages, which its writer keeps, and its segment.
 fn channel() -> (Writer, Reader, Region) {
     let mut writer = Writer::open_or_create(name(), &options()).expect("open");
-    for length in [3, 200] {
+    shmem::barrier::register();
+    for length in [3, 200].repeat(20) {
         writer.put(&vec![9; length]).expect("put");
     }
     let reader = Reader::open(name()).expect("open");
@@ -26,13 +30,16 @@ fn channel() -> (Writer, Reader, Region) {
     (writer, reader, region)
 }
 
-/// Offset and size of each field: of the header, of the value, and of its first three slots.
+/// Offset and size of each field: of the header, of the value, of its first keeper's seat, and of its
+/// first three slots.
 fn fields() -> Vec<(String, usize, usize)> {
     let mut all = Vec::new();
-    let [_, value, slot, ..] = tombolo::LAYOUTS;
+    let [_, value, slot, keeper, ..] = tombolo::LAYOUTS;
     let stride = (slot.size + options().capacity).next_multiple_of(64);
     let slots = (0..3).map(|i| (value.size + i * stride, slot));
-    let layouts = [(0, &header::LAYOUT), (0, value)].into_iter().chain(slots);
+    let seat = (KEEPERS, keeper);
+    let layouts = [(0, &header::LAYOUT), (0, value), seat];
+    let layouts = layouts.into_iter().chain(slots);
     for (base, layout) in layouts {
         for field in layout.fields {
             let name = format!("{} {} at {base}", layout.name, field.name);
@@ -121,9 +128,12 @@ fn truncated() -> Outcome {
         447,
         448,
         449,
-        464,
         512,
-        700,
+        959,
+        960,
+        961,
+        976,
+        1100,
         4095,
         4096,
         1 << 20,

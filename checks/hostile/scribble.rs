@@ -75,7 +75,7 @@ fn scribbler(seed: u64, way: Way, restores: bool, whole: &[u8], living: u64) -> 
         1 << 20,
     ];
     let places = [
-        0, 256, 264, 320, 328, 384, 392, 448, 456, 704, 712, 960, 968,
+        0, 256, 264, 272, 320, 328, 384, 392, 448, 456, 960, 968, 1216, 1224, 1472, 1480,
     ];
     loop {
         let regions = segments();
@@ -111,6 +111,8 @@ fn scribbler(seed: u64, way: Way, restores: bool, whole: &[u8], living: u64) -> 
 
 fn scribble(seed: u64, way: Way, restores: bool) -> Outcome {
     let living = presence::mine().expect("presence").word();
+    // Then its children are, and keep the value when they may.
+    shmem::barrier::register();
     let long = quick_or_long(Duration::from_secs(5), Duration::from_secs(600));
     let end = Instant::now() + long;
     let counts = shared_words(2);

@@ -160,6 +160,7 @@ impl State {
 }
 
 /// Whether a channel that was ready has been given up: who has it open looks for another.
+#[inline]
 pub fn has_ended(view: &View) -> bool {
     // [HEADER_READY] acquire, as in `State::of`.
     view.load_u64(STATE, Ordering::Acquire) == ENDED

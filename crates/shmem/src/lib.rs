@@ -22,6 +22,7 @@ pub mod heap;
 pub mod journal;
 pub mod layout;
 pub mod lock;
+pub mod part;
 pub mod presence;
 pub mod pulse;
 pub mod region;

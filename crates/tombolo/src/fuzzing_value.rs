@@ -2,7 +2,7 @@
 
 use crate::fuzzing::{ADDRESS, Input, OPERATIONS, Spoiler, opened, region, told};
 use crate::value::{EXPECTED, Reader, Writer};
-use crate::value_slots::{Slots, layout, slot};
+use crate::value_slots::{KEEPERS, Slots, keeper, layout, slot};
 use shmem::{Region, wait::Patience};
 use std::time::Duration;
 
@@ -22,6 +22,10 @@ pub fn value(bytes: &[u8]) {
     let stride = (slot::LAYOUT.size + capacity).next_multiple_of(64);
     let count = (length - layout::LAYOUT.size) / stride;
     let mut layouts = vec![(0, &layout::LAYOUT)];
+    let seat = keeper::LAYOUT.size;
+    layouts.extend((0..KEEPERS).map(|at| (layout::KEEPERS + at * seat, &keeper::LAYOUT)));
+    // So that writers keep the value after some puts.
+    shmem::barrier::register();
     let first = layout::LAYOUT.size;
     layouts.extend((0..count).map(|slot| (first + slot * stride, &slot::LAYOUT)));
     let mut spoiler = Spoiler::new(&region, &layouts, first);
@@ -45,6 +49,10 @@ pub fn value(bytes: &[u8]) {
             14..=22 if !writers.is_empty() => {
                 let at = input.below(writers.len());
                 let writer = &mut writers[at];
+                // Now and then enough to keep it.
+                for _ in 0..input.choose(&[0, 0, 0, 17]) {
+                    told(writer.put_timeout(&[], Duration::ZERO));
+                }
                 let longest = writer.capacity();
                 let length = input.choose(&[0, 1, 40, longest, longest + 1]);
                 told(writer.put_timeout(&vec![7; length], Duration::ZERO));

@@ -51,7 +51,8 @@ use shmem::presence::Identity;
 use shmem::sync::Ordering;
 
 /// Bytes in which every kind of channel has its shape and its counts.
-const HEAD: usize = 512;
+const HEAD: usize = 1024;
+const _: () = assert!(value_slots::layout::LAYOUT.size <= HEAD);
 
 /// Reads the bytes from an offset of the segment on; says whether it could.
 pub type Read<'a> = dyn FnMut(usize, &mut [u8]) -> bool + 'a;

@@ -8,6 +8,7 @@ use crate::mailbox_store;
 use crate::queue_layout::{self, lane as queue_lane};
 use crate::service_layout::{self, request, slot};
 use crate::topic_layout::{self, lane as topic_lane, seat as topic_seat};
+use crate::value_keep;
 use crate::value_slots;
 use shmem::Region;
 use shmem::header::{Header, Kind};
@@ -251,6 +252,7 @@ pub(crate) fn mailbox(
 
 pub(crate) fn value(header: Header, head: &Region) -> Inspection {
     let holder = Lock::new(head, value_slots::layout::LOCK).holder();
+    let holder = value_keep::inside(head).unwrap_or(holder);
     let writer = (holder != 0).then(|| known(Role::Writer, 0, holder, false));
     Inspection {
         kind: Kind::Value,

@@ -155,9 +155,10 @@ mod topic_tail;
 mod topic_tests;
 #[cfg(not(loom))]
 pub mod value;
+#[cfg_attr(loom, expect(dead_code, reason = "loom models the slots alone"))]
+mod value_keep;
 #[cfg(not(loom))]
 mod value_reader;
-#[cfg_attr(loom, expect(dead_code, reason = "loom models the slots alone"))]
 mod value_slots;
 #[cfg(not(loom))]
 mod value_writer;
@@ -190,10 +191,11 @@ pub const STORE_LAYOUTS: [&shmem::layout::Layout; 8] = [
 ];
 
 /// The layouts that this crate puts into segments, for `docs/layout.md`.
-pub const LAYOUTS: [&shmem::layout::Layout; 17] = [
+pub const LAYOUTS: [&shmem::layout::Layout; 18] = [
     &participant::layout::LAYOUT,
     &value_slots::layout::LAYOUT,
     &value_slots::slot::LAYOUT,
+    &value_slots::keeper::LAYOUT,
     &queue_layout::layout::LAYOUT,
     &queue_layout::lane::LAYOUT,
     &queue_layout::seat::LAYOUT,

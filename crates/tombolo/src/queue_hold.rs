@@ -1,4 +1,4 @@
-//! The word that says who takes messages from a lane.
+//! The word that says who takes messages from a lane of a `queue`, or who keeps a `value`.
 //!
 //! ```text
 //! 63                          17  16   15                0
@@ -16,6 +16,9 @@
 //!
 //! The turn makes each word one of its kind, so a compare-exchange from a word that somebody saw
 //! long ago fails, whoever has held the lane meanwhile.
+//!
+//! In a `value`, whose KEEP only the holder of the lock changes, a keeper that is not kept any more has yet
+//! to be waited for.
 
 /// A value of TAKER.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,17 +1,18 @@
 //! `value`: the latest message, readable any number of times.
 //!
 //! ```text
-//! 0        256      320            384       448
-//! ┌────────┬────────┬──────────────┬─────────┬────────────┬────────────┬───
-//! │ header │ lock   │ latest, bell │ shape   │ slot 0     │ slot 1     │ …
-//! └────────┴────────┴──────────────┴─────────┴────────────┴────────────┴───
-//!            writers  written by put  read-only  sequence, length, bytes
+//! 0        256        320            384         448         960
+//! ┌────────┬──────────┬──────────────┬───────────┬───────────┬────────┬────────┬───
+//! │ header │ lock     │ latest, bell │ shape     │ 8 seats   │ slot 0 │ slot 1 │ …
+//! └────────┴──────────┴──────────────┴───────────┴───────────┴────────┴────────┴───
+//!            writers    written by put read-only   keepers     sequence, length, bytes
 //! ```
 //!
 //! A writer [puts](Writer::put) messages of any length up to the capacity; each replaces the one
 //! before. Any number of readers [get](Reader::get) the latest whole message, never half of one,
 //! or [watch](Reader::watch) for a newer one. Readers attach read-only, so a reader can't damage
-//! anything, and never block the writer. Several writers may take turns.
+//! anything, and never block the writer. Several writers may take turns; one that is alone needs no
+//! lock (see `value_keep`).
 //!
 //! The message stays readable after the writer has exited, until the channel is removed. How a
 //! message moves, and what a death leaves, is told in `value_slots`.
@@ -24,6 +25,9 @@
 //! A reader that is slower than the writer goes round all slots gives up after a bounded number of
 //! tries ([`ReadError::Overtaken`]). Waiters that may write to the segment are woken at once;
 //! those that may only read it look in slices of up to 16 ms.
+//!
+//! **Cost.** Putting a short message takes a lone writer 3 to 4 ns after the first ten thousand, with which
+//! it registers for cheap fences; with the lock, 20. Getting one takes 3 ns.
 //!
 //! # Examples
 //! ```

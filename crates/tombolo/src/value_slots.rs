@@ -4,7 +4,7 @@
 //! Messages are numbered from 1. Message *n* goes to slot *n* mod the number of slots, of which
 //! there are at least two, so while it is written the one before it stays readable.
 //!
-//! The writer, holding the lock: mark the slot's sequence odd; copy the bytes; mark it `2n`; store
+//! The writer, holding the lock or keeping the value (see `value_keep`): mark the slot's sequence odd; copy the bytes; mark it `2n`; store
 //! `n` as the latest; ring. A reader: load the latest `n`; check that its slot's sequence is `2n`;
 //! copy the bytes; check the sequence again. If it changed, the writer went round all slots in the
 //! meantime: the copy may be torn and is thrown away, and the reader starts over, a bounded number
@@ -34,12 +34,26 @@ pub mod layout {
     use super::{BELL_SIZE, LOCK_SIZE};
 
     shmem::layout! {
-        "value", 448;
-        LOCK: (LOCK_SIZE) @ 256, "writers", "held for the time of a put; inherited from the dead";
-        LATEST: 8 @ 320, "the writer that holds the lock [VALUE_LATEST]", "number of the latest whole message, 0 for none yet";
+        "value", (448 + super::KEEPERS * super::keeper::LAYOUT.size);
+        LOCK: (LOCK_SIZE) @ 256, "writers", "held for the time of a put by who does not keep the value; inherited from the dead";
+        KEEP: 8 @ 272, "the writer that holds the lock [VALUE_KEEP]", "who keeps the value: seat + 1 in bits 0 to 15, 0 for nobody; bit 16: it may go in without the lock; above: grows with each change";
+        LATEST: 8 @ 320, "the writer that holds the lock or keeps the value [VALUE_LATEST]", "number of the latest whole message, 0 for none yet";
         BELL: (BELL_SIZE) @ 328, "waiters register, writers ring", "rung when there is a newer message";
         CAPACITY: 8 @ 384, "the initialiser", "longest message, in bytes";
         SLOTS: 4 @ 392, "the initialiser", "how many slots there are: 2, 4 or 8";
+        KEEPERS: (super::KEEPERS * super::keeper::LAYOUT.size) @ 448, "keepers", "seats of those who keep the value, or may again: see value keeper";
+    }
+}
+
+/// How many writers can have a keeper's seat: see `value_keep`.
+pub const KEEPERS: usize = if cfg!(loom) { 1 } else { 8 };
+
+/// A keeper's seat, on a line of its own.
+pub mod keeper {
+    shmem::layout! {
+        "value keeper", 64;
+        WHO: 8 @ 0, "who holds the lock takes it, from 0 or from a dead one; 0 by its owner [VALUE_OUT]", "identity of the process whose seat it is; 0 if it is free; a dead one's if it died";
+        INSIDE: 4 @ 8, "its owner [VALUE_KEEP] [VALUE_OUT]", "1 while its owner puts without the lock, or looks whether it may; means nothing if it is dead";
     }
 }
 
@@ -47,13 +61,14 @@ pub mod layout {
 pub mod slot {
     shmem::layout! {
         "value slot", 16;
-        SEQUENCE: 8 @ 0, "the writer that holds the lock [VALUE_TEAR] [VALUE_WHOLE]", "2n: message n is whole; 2n - 1: it is being written";
-        LENGTH: 8 @ 8, "the writer that holds the lock", "bytes of the message, which follow";
+        SEQUENCE: 8 @ 0, "as LATEST [VALUE_TEAR] [VALUE_WHOLE]", "2n: message n is whole; 2n - 1: it is being written";
+        LENGTH: 8 @ 8, "as LATEST", "bytes of the message, which follow";
     }
 }
 
 /// Hash over everything above.
-pub const LAYOUT_HASH: u64 = shmem::header::layout_hash(&[&layout::LAYOUT, &slot::LAYOUT]);
+pub const LAYOUT_HASH: u64 =
+    shmem::header::layout_hash(&[&layout::LAYOUT, &keeper::LAYOUT, &slot::LAYOUT]);
 
 const FIRST_SLOT: usize = layout::LAYOUT.size;
 const LINE: usize = 64;
@@ -135,10 +150,10 @@ impl Slots {
         Lock::new(region, layout::LOCK)
     }
 
-    /// The bell that a writer rings when it is done.
+    /// The bell that a writer rings when it is done: a light one, for keepers.
     #[inline]
     pub fn bell<'a>(&self, region: &'a Region) -> Bell<'a> {
-        Bell::new(region, layout::BELL)
+        Bell::light(region, layout::BELL)
     }
 
     #[inline(always)]
@@ -155,14 +170,14 @@ impl Slots {
         view.load_u64(layout::LATEST, Ordering::Acquire)
     }
 
-    /// Publishes a message and answers its number. The caller holds the lock and has checked the
-    /// length; it rings afterwards.
+    /// Publishes a message and answers its number. The caller holds the lock, or keeps the value, and
+    /// rings afterwards.
     ///
     /// # Errors
     /// If the message is longer than a slot.
     #[inline]
     pub fn put(&self, region: &Region, message: &[u8]) -> Result<u64, OutOfBounds> {
-        // Relaxed: only the holder of the lock stores it.
+        // Relaxed: only who holds the lock, or keeps the value, stores it.
         let number = region
             .load_u64(layout::LATEST, Ordering::Relaxed)
             .wrapping_add(1)
@@ -243,20 +258,22 @@ impl Slots {
         if number == seen || number == 0 {
             return Some(Read::Nothing);
         }
-        let slot = self.slot(number);
         let whole = number.wrapping_mul(2);
+        let Some(slot) = view.part::<{ slot::LAYOUT.size }>(self.slot(number)) else {
+            return Some(Read::Damaged);
+        };
         // [VALUE_WHOLE] acquire.
-        if view.load_u64(slot + slot::SEQUENCE, Ordering::Acquire) != whole {
+        if slot.load_u64(slot::SEQUENCE, Ordering::Acquire) != whole {
             return None;
         }
         // Relaxed: acquired with the mark, and checked by the second look.
-        let length = view.load_u64(slot + slot::LENGTH, Ordering::Relaxed);
-        let fits = usize::try_from(length).is_ok_and(|length| {
-            length <= self.capacity && view.append_to(slot + slot::LAYOUT.size, length, to).is_ok()
-        });
+        let length = slot.load_u64(slot::LENGTH, Ordering::Relaxed);
+        let fits = usize::try_from(length)
+            .is_ok_and(|length| length <= self.capacity && slot.append_behind(length, to));
         // [VALUE_TEAR] acquire: the bytes before the second look.
         fence(Ordering::Acquire);
-        if view.load_u64(slot + slot::SEQUENCE, Ordering::Relaxed) != whole {
+        // Relaxed: ordered by the fence.
+        if slot.load_u64(slot::SEQUENCE, Ordering::Relaxed) != whole {
             return None;
         }
         if fits {

@@ -1,14 +1,15 @@
-//! The writer's side of `value`: taking the lock, putting, growing.
+//! The writer's side of `value`: putting, with the lock or as a keeper; growing.
 
 use crate::value::{EXPECTED, Options, PutError, plan};
+use crate::value_keep::Keeping;
 use crate::value_slots::{Read, Slots};
 use shmem::close::{self, Leaving};
 use shmem::header::{Lifetime, has_ended};
 use shmem::lock::{Held, Taken};
 use shmem::open::{self, Creation, Opened};
-use shmem::presence::{self, Identity};
+use shmem::presence::{Identity, Mine};
 use shmem::wait::Patience;
-use shmem::{Address, OpenError, Reason, Region};
+use shmem::{Address, OpenError, Reason, Region, barrier};
 use sysv::Segment;
 
 /// Puts messages.
@@ -19,11 +20,17 @@ pub struct Writer {
     address: Address,
     slots: Slots,
     opened: Opened<Region>,
-    /// This process's identity when it last put, 0 before.
-    me: u64,
+    /// This process as it was when it last put, `None` before.
+    me: Option<Mine>,
+    keeping: Keeping,
+    /// Puts until this process registers for cheap ones.
+    until_many: u32,
     // Behind the memory: see `Leaving`.
     _leaving: Leaving,
 }
+
+/// After how many puts a process registers for cheap fences, which takes it milliseconds.
+const MANY: u32 = 10_000;
 
 impl Writer {
     /// Opens a value, or creates it as `options` say.
@@ -74,8 +81,10 @@ impl Writer {
         Ok(Self {
             address,
             slots,
+            keeping: Keeping::new(&opened.memory),
             opened,
-            me: 0,
+            me: None,
+            until_many: MANY,
             _leaving: leaving,
         })
     }
@@ -119,9 +128,40 @@ impl Writer {
 
     #[inline]
     fn put_patiently(&mut self, message: &[u8], patience: Patience) -> Result<u64, PutError> {
+        match self.put_kept(message) {
+            Some(number) => Ok(number),
+            None => self.put_slowly(message, patience),
+        }
+    }
+
+    /// Puts if this writer keeps the value.
+    #[inline(always)]
+    fn put_kept(&mut self, message: &[u8]) -> Option<u64> {
+        let registered = self.me?.registered()?;
+        let is_in = message.len() <= self.slots.capacity()
+            && !self.keeping.has_ended()
+            && self.keeping.go_in(|| registered.light());
+        if !is_in {
+            return None;
+        }
+        let number = self.slots.put(&self.opened.memory, message);
+        if !self.keeping.go_out(|| registered.light()) {
+            self.ring();
+        }
+        number.ok()
+    }
+
+    #[cold]
+    fn ring(&mut self) {
+        self.keeping.look_around();
+        self.slots.bell(&self.opened.memory).ring();
+    }
+
+    #[inline(never)]
+    fn put_slowly(&mut self, message: &[u8], patience: Patience) -> Result<u64, PutError> {
         loop {
-            self.me = self.identity()?;
             if let Some(number) = self.put_here(message, patience)? {
+                self.count_down();
                 return Ok(number);
             }
             self.follow()?;
@@ -129,33 +169,66 @@ impl Writer {
     }
 
     #[inline]
-    fn identity(&self) -> Result<u64, PutError> {
-        if self.me != 0 && presence::is_mine(self.me) {
-            return Ok(self.me);
+    fn count_down(&mut self) {
+        if self.until_many > 0 {
+            self.until_many -= 1;
+            if self.until_many == 0 {
+                barrier::register();
+            }
         }
-        Ok(presence::mine().map_err(PutError::Presence)?.word())
+    }
+
+    /// This process, which by a fork may be another than it was.
+    #[inline(always)]
+    fn identity(&mut self) -> Result<Mine, PutError> {
+        match self.me {
+            Some(me) if me.is_mine() => Ok(me),
+            _ => self.renew(),
+        }
+    }
+
+    #[cold]
+    fn renew(&mut self) -> Result<Mine, PutError> {
+        let me = Mine::new().map_err(PutError::Presence)?;
+        // What there is of it is the parent's.
+        (self.me, self.keeping) = (Some(me), Keeping::new(&self.opened.memory));
+        Ok(me)
     }
 
     /// Puts into this generation; `None` if it has ended.
-    #[inline]
-    fn put_here(&self, message: &[u8], patience: Patience) -> Result<Option<u64>, PutError> {
-        let region = &self.opened.memory;
-        let (length, capacity) = (message.len(), self.slots.capacity());
+    #[inline(always)]
+    fn put_here(&mut self, message: &[u8], patience: Patience) -> Result<Option<u64>, PutError> {
+        let me = self.identity()?;
+        let slots = self.slots;
+        let (length, capacity) = (message.len(), slots.capacity());
         if length > capacity {
-            return if has_ended(region) {
+            return if has_ended(&self.opened.memory) {
                 Ok(None)
             } else {
                 Err(PutError::TooLong { length, capacity })
             };
         }
-        let Some(held) = self.lock(region, patience)? else {
+        let Self {
+            address,
+            opened,
+            keeping,
+            ..
+        } = self;
+        let Some(held) = lock(address, opened, slots, keeping, me, patience)? else {
             return Ok(None);
         };
-        let number = self.slots.put(region, message);
+        let region = &opened.memory;
+        let number = slots.put(region, message);
+        if let Ok(number) = number
+            && keeping.is_time(number)
+            && me.registered().is_some()
+        {
+            keeping.keep(me.word(), is_dead);
+        }
         // One full fence for both: the unlock's read-modify-write is the one that the bell needs
         // between the publication and its look.
         drop(held);
-        self.slots.bell(region).ring_after_exchange();
+        slots.bell(region).ring_after_exchange();
         number
             .map(Some)
             .map_err(|_| PutError::TooLong { length, capacity })
@@ -171,77 +244,25 @@ impl Writer {
             if capacity <= self.slots.capacity() && !has_ended(&self.opened.memory) {
                 return Ok(());
             }
-            let region = self.opened.memory.clone();
-            if let Some(held) = self.lock(&region, Patience::FOREVER)? {
-                let new = self.replacement(&region, capacity)?;
+            let me = self.identity()?;
+            let Self {
+                address,
+                opened,
+                slots,
+                keeping,
+                ..
+            } = self;
+            let held = lock(address, opened, *slots, keeping, me, Patience::FOREVER)?;
+            if held.is_some() {
+                let new = replacement(address, opened, *slots, capacity)?;
                 drop(held);
                 // Those who are parked look at the state word.
-                self.slots.bell(&region).ring();
+                slots.bell(&opened.memory).ring();
                 *self = Self::of(self.address.clone(), new)?;
                 return Ok(());
             }
+            drop(held);
             self.follow()?;
-        }
-    }
-
-    /// The next generation, with the latest message in it. The caller holds the lock.
-    fn replacement(&self, region: &Region, capacity: usize) -> Result<Opened<Region>, PutError> {
-        let status = Segment::from_id(self.opened.id)
-            .status_any()
-            .map_err(|_| PutError::Removed)?;
-        let (uid, gid) = (status.perm.uid, status.perm.gid);
-        let changed = (uid, gid) != (status.perm.cuid, status.perm.cgid);
-        let options = Options {
-            capacity,
-            mode: status.perm.mode,
-            lifetime: self.opened.header.lifetime,
-        };
-        let (slots, creation) = plan(&self.address, &options)?;
-        let creation = Creation {
-            owner: changed.then_some((uid, gid)),
-            ..creation
-        };
-        let mut latest = Vec::new();
-        let read = self.slots.read(region, 0, &mut latest);
-        let new = open::replace(&self.address, &self.opened, &EXPECTED, &creation, &|new| {
-            slots.format(new)?;
-            match read {
-                Read::Whole(number) => slots.put_numbered(new, number, &latest),
-                _ => Ok(()),
-            }
-        })?;
-        Ok(new)
-    }
-
-    /// Takes the writers' lock; `None` if the channel has moved on meanwhile.
-    #[inline]
-    fn lock<'a>(
-        &self,
-        region: &'a Region,
-        patience: Patience,
-    ) -> Result<Option<Held<'a>>, PutError> {
-        let me = self.identity()?;
-        let mut holder = None;
-        let held = self.slots.lock(region).take(me, patience, |word| {
-            holder = Identity::from_word(word);
-            holder.is_none_or(|holder| matches!(holder.is_alive(), Ok(false)))
-        });
-        let Some(held) = held else {
-            let pid = holder.and_then(Identity::pid).filter(|pid| *pid > 0);
-            return Err(PutError::Busy(pid));
-        };
-        if held.taken == Taken::Inherited {
-            self.finish_growing();
-        }
-        Ok((!has_ended(region)).then_some(held))
-    }
-
-    /// The writer that died may have made the next generation and not ended this one.
-    #[cold]
-    fn finish_growing(&self) {
-        let newest = open::open_read_only(&self.address, &EXPECTED);
-        if newest.is_ok_and(|new| new.header.generation > self.opened.header.generation) {
-            close::end(&self.opened);
         }
     }
 
@@ -257,5 +278,90 @@ impl Writer {
         // What `drop` does to the old one is nothing: it has ended.
         *self = Self::of(self.address.clone(), opened)?;
         Ok(())
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        // In a child that has it by a fork the seat is still the parent's.
+        if self.me.is_some_and(Mine::is_mine) {
+            self.keeping.leave();
+        }
+    }
+}
+
+fn is_dead(word: u64) -> bool {
+    Identity::from_word(word).is_none_or(|who| matches!(who.is_alive(), Ok(false)))
+}
+
+/// The next generation, with the latest message in it. The caller holds the lock.
+fn replacement(
+    address: &Address,
+    opened: &Opened<Region>,
+    slots: Slots,
+    capacity: usize,
+) -> Result<Opened<Region>, PutError> {
+    let status = Segment::from_id(opened.id)
+        .status_any()
+        .map_err(|_| PutError::Removed)?;
+    let (uid, gid) = (status.perm.uid, status.perm.gid);
+    let changed = (uid, gid) != (status.perm.cuid, status.perm.cgid);
+    let options = Options {
+        capacity,
+        mode: status.perm.mode,
+        lifetime: opened.header.lifetime,
+    };
+    let (larger, creation) = plan(address, &options)?;
+    let creation = Creation {
+        owner: changed.then_some((uid, gid)),
+        ..creation
+    };
+    let mut latest = Vec::new();
+    let read = slots.read(&opened.memory, 0, &mut latest);
+    let new = open::replace(address, opened, &EXPECTED, &creation, &|new| {
+        larger.format(new)?;
+        match read {
+            Read::Whole(number) => larger.put_numbered(new, number, &latest),
+            _ => Ok(()),
+        }
+    })?;
+    Ok(new)
+}
+
+/// Takes the writers' lock and settles with who keeps the value; `None` if the channel has moved on
+/// meanwhile.
+#[inline(always)]
+fn lock<'a>(
+    address: &Address,
+    opened: &'a Opened<Region>,
+    slots: Slots,
+    keeping: &mut Keeping,
+    me: Mine,
+    patience: Patience,
+) -> Result<Option<Held<'a>>, PutError> {
+    let region = &opened.memory;
+    let busy = |word| {
+        let pid = Identity::from_word(word).and_then(Identity::pid);
+        PutError::Busy(pid.filter(|pid| *pid > 0))
+    };
+    let mut holder = 0;
+    let held = slots.lock(region).take(me.word(), patience, |word| {
+        holder = word;
+        is_dead(word)
+    });
+    let held = held.ok_or_else(|| busy(holder))?;
+    keeping.settle(patience, is_dead).map_err(busy)?;
+    if held.taken == Taken::Inherited {
+        finish_growing(address, opened);
+    }
+    Ok((!has_ended(region)).then_some(held))
+}
+
+/// The writer that died may have made the next generation and not ended this one.
+#[cold]
+fn finish_growing(address: &Address, opened: &Opened<Region>) {
+    let newest = open::open_read_only(address, &EXPECTED);
+    if newest.is_ok_and(|new| new.header.generation > opened.header.generation) {
+        close::end(opened);
     }
 }

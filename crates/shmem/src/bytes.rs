@@ -21,32 +21,6 @@ pub struct WrongSize {
     pub found: usize,
 }
 
-/// Bytes that are still to be copied into a buffer, instead of what it has.
-///
-/// # Invariants
-/// They lie inside the view, and the buffer has room for them.
-#[derive(Debug)]
-pub struct Replacing<'a, 'b> {
-    bytes: Bytes<'a>,
-    to: &'b mut Vec<u8>,
-}
-
-impl Replacing<'_, '_> {
-    /// Copies them. A peer that writes meanwhile leaves a mixture.
-    #[inline(always)]
-    pub fn replace(self) {
-        let Bytes {
-            view,
-            offset,
-            length,
-        } = self.bytes;
-        // SAFETY: inside the view, and there is room, by the invariant.
-        unsafe { view.read_unchecked(offset, self.to.as_mut_ptr(), length) };
-        // SAFETY: there is room, and the bytes were just written.
-        unsafe { self.to.set_len(length) };
-    }
-}
-
 /// Some bytes of a region, for reading.
 ///
 /// # Invariants
@@ -72,20 +46,6 @@ impl<'a> Bytes<'a> {
             offset,
             length,
         })
-    }
-
-    /// [`new`](Self::new) for who has checked.
-    ///
-    /// # Safety
-    /// They are all inside the view.
-    #[inline(always)]
-    pub(crate) unsafe fn new_unchecked(view: &'a View, offset: usize, length: usize) -> Self {
-        // INVARIANT: the caller's promise.
-        Self {
-            view,
-            offset,
-            length,
-        }
     }
 
     /// How many there are.
@@ -129,13 +89,6 @@ impl<'a> Bytes<'a> {
     pub fn append_to(&self, to: &mut Vec<u8>) {
         // SAFETY: inside the view by the type's invariant.
         unsafe { self.view.append_unchecked(self.offset, self.length, to) };
-    }
-
-    /// Makes them what a buffer has, later, all checks made now: `None` if it has no room for them.
-    #[inline(always)]
-    pub fn replacing<'b>(self, to: &'b mut Vec<u8>) -> Option<Replacing<'a, 'b>> {
-        // INVARIANT: as checked here, and by that of `Bytes`.
-        (self.length <= to.capacity()).then_some(Replacing { bytes: self, to })
     }
 
     /// A copy of the value that stands at `offset`: a field.

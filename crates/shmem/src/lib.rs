@@ -35,6 +35,7 @@ pub mod solid;
 pub mod sync;
 pub mod wait;
 pub mod waiter;
+pub mod walk;
 pub mod window;
 
 #[cfg(not(loom))]
@@ -88,6 +89,7 @@ pub use open::Address;
 pub use peers::Peers;
 pub use region::{OutOfBounds, Region, View};
 pub use waiter::{Waiter, Waiting};
+pub use walk::{Extent, Walk};
 pub use window::{Circle, Window};
 /// The traits by which messages are values: plain bytes in, plain bytes out.
 pub use zerocopy;

@@ -173,22 +173,8 @@ impl Memory {
     pub(crate) unsafe fn read(&self, offset: usize, to: *mut u8, length: usize) {
         // SAFETY: the caller's promise.
         let from = unsafe { self.at(offset) };
-        // SAFETY: both sides are valid for `length` bytes and apart, by the caller's promise. A
-        // peer that writes meanwhile changes which bytes are copied, not how many or where to.
-        #[cfg(not(miri))]
-        unsafe {
-            crate::copy::copy(from, to, length);
-        }
-        #[cfg(miri)]
-        for i in 0..length {
-            let address = from as usize + i;
-            let shift = (address % 8) * 8;
-            // SAFETY: the aligned word around a byte of this memory, whose block is whole words.
-            let word = unsafe { AtomicU64::from_ptr(from.add(i).sub(address % 8).cast()) };
-            let byte = (word.load(crate::sync::Ordering::Relaxed) >> shift) as u8;
-            // SAFETY: the caller's promise about `to`.
-            unsafe { to.add(i).write(byte) };
-        }
+        // SAFETY: the caller's promise.
+        unsafe { read(from, to, length) };
     }
 
     /// Copies bytes in.
@@ -202,6 +188,31 @@ impl Memory {
         let to = unsafe { self.at(offset) };
         // SAFETY: the caller's promise.
         unsafe { write(to, from, length) };
+    }
+}
+
+/// Copies bytes from an address in some memory.
+///
+/// # Safety
+/// From there on that memory has `length` bytes, and `to` is valid for writing as many, none of them in
+/// that memory.
+#[inline]
+pub(crate) unsafe fn read(from: *const u8, to: *mut u8, length: usize) {
+    // SAFETY: both sides are valid for `length` bytes and apart, by the caller's promise. A
+    // peer that writes meanwhile changes which bytes are copied, not how many or where to.
+    #[cfg(not(miri))]
+    unsafe {
+        crate::copy::copy(from, to, length);
+    }
+    #[cfg(miri)]
+    for i in 0..length {
+        let address = from as usize + i;
+        let shift = (address % 8) * 8;
+        // SAFETY: the aligned word around a byte of this memory, whose block is whole words.
+        let word = unsafe { AtomicU64::from_ptr(from.add(i).sub(address % 8).cast_mut().cast()) };
+        let byte = (word.load(crate::sync::Ordering::Relaxed) >> shift) as u8;
+        // SAFETY: the caller's promise about `to`.
+        unsafe { to.add(i).write(byte) };
     }
 }
 

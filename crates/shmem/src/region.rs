@@ -181,17 +181,6 @@ impl View {
         unsafe { to.set_len(to.len() + length) };
     }
 
-    /// Copies bytes out, for who has checked.
-    ///
-    /// # Safety
-    /// They are all inside the region, and `to` is memory of this process for so many bytes.
-    #[cfg(not(loom))]
-    #[inline(always)]
-    pub(crate) unsafe fn read_unchecked(&self, offset: usize, to: *mut u8, length: usize) {
-        // SAFETY: the caller's promise.
-        unsafe { self.memory.read(offset, to, length) };
-    }
-
     /// Where the byte at `offset` is.
     ///
     /// # Safety

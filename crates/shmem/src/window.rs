@@ -4,8 +4,6 @@
 //! because offsets in it are constants, and so are its bytes.
 
 #[cfg(not(loom))]
-use crate::bytes::Bytes;
-#[cfg(not(loom))]
 use crate::region::OutOfBounds;
 use crate::region::Region;
 use crate::sync::{AtomicU32, AtomicU64};
@@ -131,6 +129,7 @@ pub struct Circle {
     region: Region,
     #[cfg(not(loom))]
     base: NonNull<u8>,
+    #[cfg(loom)]
     offset: usize,
     mask: u64,
 }
@@ -161,12 +160,7 @@ impl Circle {
             let base = unsafe { region.at(offset) };
             let base = NonNull::new(base).expect("an address inside a mapping");
             // INVARIANT: as just checked; the region is writable and aligned.
-            Self {
-                region,
-                base,
-                offset,
-                mask,
-            }
+            Self { region, base, mask }
         }
         #[cfg(loom)]
         Self {
@@ -179,83 +173,43 @@ impl Circle {
     /// The word in which the byte of a position is.
     #[inline(always)]
     pub fn word(&self, position: u64) -> &AtomicU64 {
-        // SAFETY: a multiple of eight and no more than `mask`.
-        unsafe { self.inside(position & self.mask & !7) }
-    }
-
-    /// The word at `at` bytes of the ring.
-    ///
-    /// # Safety
-    /// `at` is a multiple of eight and no more than `mask`.
-    #[inline(always)]
-    unsafe fn inside(&self, at: u64) -> &AtomicU64 {
+        let at = (position & self.mask & !7) as usize;
         #[cfg(not(loom))]
         {
-            // SAFETY: the caller's promise.
-            let word = unsafe { self.base.add(at as usize) };
+            // SAFETY: no more than `mask`.
+            let word = unsafe { self.base.add(at) };
             // SAFETY: a multiple of eight in a ring that is one long, so the word is inside, and
             // aligned as the base is; alive as long as `self`; only atomics reach words.
             unsafe { AtomicU64::from_ptr(word.as_ptr().cast()) }
         }
         #[cfg(loom)]
-        self.region.u64(self.offset + at as usize)
+        self.region.u64(self.offset + at)
     }
 
-    /// The word in which the byte of a position is, and what is behind it.
+    /// How many bytes it has.
+    #[inline(always)]
+    pub(crate) fn capacity(&self) -> u64 {
+        self.mask + 1
+    }
+
+    /// Bytes from that of a position to the ring's end.
+    #[inline(always)]
+    pub(crate) fn left_behind(&self, position: u64) -> u64 {
+        self.capacity() - (position & self.mask)
+    }
+
+    /// Where it begins.
     #[cfg(not(loom))]
     #[inline(always)]
-    pub fn place(&self, position: u64) -> Place<'_> {
-        let at = position & self.mask & !7;
-        Place {
-            word: self.word(position),
-            region: &self.region,
-            behind: self.offset + at as usize + 8,
-            // No overflow: at least eight bytes more than `at`.
-            room: self.mask + 1 - at - 8,
-        }
+    pub(crate) fn start(&self) -> *mut u8 {
+        self.base.as_ptr()
     }
 
-    /// Copies bytes in behind the word in which the byte of a position is; false, and nothing is
-    /// copied, if that would go beyond the ring's end.
-    #[inline(always)]
-    pub fn copy_in_behind(&self, position: u64, from: &[u8]) -> bool {
-        let at = (position & self.mask & !7) + 8;
-        // No overflow on the left: no further than the ring's end.
-        let fits = from.len() as u64 <= self.mask + 1 - at;
-        if fits {
-            // SAFETY: inside the ring, as just checked, and so inside the region.
-            unsafe {
-                self.region
-                    .copy_in_unchecked(self.offset + at as usize, from)
-            };
-        }
-        fits
-    }
-}
-
-/// A word of a ring, and the bytes behind it up to the ring's end.
-///
-/// # Invariants
-/// From `behind` on, `room` bytes are inside the region.
-#[cfg(not(loom))]
-#[derive(Clone, Copy)]
-pub struct Place<'a> {
-    /// The word.
-    pub word: &'a AtomicU64,
-    region: &'a Region,
-    behind: usize,
-    room: u64,
-}
-
-#[cfg(not(loom))]
-impl<'a> Place<'a> {
-    /// The `length` bytes behind the word; `None` if they are not all before the ring's end.
-    #[inline(always)]
-    pub fn bytes(self, length: u64) -> Option<Bytes<'a>> {
-        (length <= self.room).then(|| {
-            // SAFETY: inside the region, by the invariant.
-            unsafe { Bytes::new_unchecked(self.region, self.behind, length as usize) }
-        })
+    /// Copies bytes in from a position on, which must not go beyond the ring's end.
+    #[cfg(loom)]
+    pub(crate) fn copy_in(&self, position: u64, from: &[u8]) {
+        let at = self.offset + (position & self.mask) as usize;
+        self.region.copy_in(at, from).expect("inside the ring");
     }
 }
 

@@ -40,15 +40,18 @@
 //! walking the headers to the word that is zero. What the consumer side leaves is told in `queue`.
 
 use crate::ring::{Damaged, LONG, PADDING, PUBLISHED, Ring, WORD};
-use shmem::Circle;
 use shmem::region::Region;
 use shmem::sync::Ordering;
+use shmem::{Extent, Walk};
 
 /// Longest group, in bytes: its consumer should begin while the next one is written.
 const GROUP: u64 = 2048;
 /// Longest message that goes into a group, in bytes; behind a longer one a line more or less does not
 /// matter.
 pub const SHORT: usize = 256;
+
+/// Longest message right behind its header, in bytes.
+const PLAIN: usize = LONG - 1;
 
 /// No lane's positions come near this in the life of a machine.
 pub const POSITION_MAX: u64 = 1 << 62;
@@ -66,14 +69,12 @@ pub struct Marks {
 #[derive(Debug)]
 pub struct Tail {
     ring: Ring,
-    words: Circle,
+    /// Where the next record goes. What is inside its stretch, with the word behind it, needs nothing
+    /// else to be done first: there is room for it, and it does not go beyond the ring's end.
+    walk: Walk,
     marks: Marks,
-    tail: u64,
     /// Up to where the consumer is known to be done.
     released: u64,
-    /// A record that ends here or before needs nothing else to be done first: it does not go beyond
-    /// the ring's end, and there is room for it and for the next header.
-    limit: u64,
     group: Group,
 }
 
@@ -114,13 +115,13 @@ impl Tail {
             return Err(Damaged);
         }
         let tail = ring.find_tail(region, released)?;
+        let mut walk = Walk::new(ring.words(region));
+        walk.go_to(tail);
         Ok(Self {
             ring,
-            words: ring.words(region),
+            walk,
             marks,
-            tail,
             released,
-            limit: 0,
             group: Group::default(),
         })
     }
@@ -128,67 +129,71 @@ impl Tail {
     /// Sends a message, if nothing else is to be done first; false if there is.
     #[inline(always)]
     pub fn push(&mut self, message: &[u8]) -> bool {
-        let length = message.len() as u64;
-        let next = self.tail + Ring::size_of_plain(length);
-        if length >= LONG as u64
-            || next > self.limit
-            || !self.words.copy_in_behind(self.tail, message)
-        {
+        let extent = Extent::<PLAIN>::of(message.len());
+        let Some(mut ahead) = extent.and_then(|extent| self.walk.ahead_with_next(extent)) else {
             return false;
-        }
-        self.publish_at(PUBLISHED | length, next);
+        };
+        let fits = ahead.write(message);
+        debug_assert!(fits, "the extent is the message's");
+        // Relaxed: published by the header.
+        ahead.next_word().store(0, Ordering::Relaxed);
+        let header = PUBLISHED | message.len() as u64;
+        // [LANE_PUBLISH] release: the message, and the zero where the next header will be.
+        ahead.word().store(header, Ordering::Release);
+        ahead.pass();
         true
     }
 
     /// Whether something is to be done before a message of so many bytes can be [pushed](Self::push).
     #[inline(always)]
-    pub fn is_short_of(&self, length: usize) -> bool {
-        self.tail + Ring::size_of_plain(length as u64) > self.limit
+    pub fn is_short_of(&mut self, length: usize) -> bool {
+        let extent = Extent::<PLAIN>::of(length);
+        extent.is_none_or(|extent| self.walk.ahead_with_next(extent).is_none())
     }
 
     /// Looks whether there is room for more.
     pub fn prepare(&mut self, region: &Region) {
         self.look(region, self.marks.released, |_| true);
-        self.set_limit();
+        self.walk.begin(self.room());
     }
 
-    fn set_limit(&mut self) {
-        let to_end = self.tail + self.ring.left_behind(self.tail);
-        let room = self.released + self.ring.capacity - WORD;
-        self.limit = to_end.min(room);
+    /// Bytes that may be written: none if what a peer wrote made the tail run away.
+    fn room(&self) -> u64 {
+        (self.released + self.ring.capacity).saturating_sub(self.walk.position())
     }
 
     /// Position behind the last record.
     #[inline]
     #[cfg_attr(loom, expect(dead_code, reason = "for who looks from outside"))]
     pub fn position(&self) -> u64 {
-        self.tail
+        self.walk.position()
     }
 
     /// Finds a place for a message of `length` bytes.
     #[inline(always)]
     pub fn claim(&mut self, region: &Region, length: usize) -> Result<Claim, Full> {
         let flags = Ring::flags(length);
-        let to_end = self.ring.left_behind(self.tail);
-        let mut size = Ring::size(self.tail, flags, length);
+        let tail = self.walk.position();
+        let to_end = self.ring.left_behind(tail);
+        let mut size = Ring::size(tail, flags, length);
         let padding = if size > to_end { to_end } else { 0 };
         if padding > 0 {
             size = Ring::size(0, flags, length);
         }
         // One word more, where the next header will be polled.
-        let end = self.tail + padding + size + WORD;
-        if end - self.released > self.ring.capacity {
+        let needed = padding + size + WORD;
+        if needed > self.room() {
             self.look(region, self.marks.released, |_| true);
-            if end - self.released > self.ring.capacity {
+            if needed > self.room() {
                 return Err(Full);
             }
         }
         if padding > 0 {
-            self.publish_at(PUBLISHED | PADDING | (padding - WORD), self.tail + padding);
+            self.publish_header(PUBLISHED | PADDING | (padding - WORD), tail + padding);
         }
-        self.set_limit();
+        let tail = self.walk.position();
         Ok(Claim {
-            offset: self.ring.at(self.tail) + Ring::skip(self.tail, flags) as usize,
+            offset: self.ring.at(tail) + Ring::skip(tail, flags) as usize,
             length,
             flags,
         })
@@ -198,7 +203,7 @@ impl Tail {
     /// failed. While there is more to come, room is not to be had by the line, unless `anyway`.
     #[cold]
     pub fn look_closer(&mut self, region: &Region, anyway: bool) {
-        let tail = self.tail;
+        let tail = self.walk.position();
         self.look(region, self.marks.finished, |finished| {
             anyway || finished == tail
         });
@@ -209,7 +214,7 @@ impl Tail {
         // [LANE_RELEASE] acquire. A peer's lie moves it within what is in use, at most: then
         // messages are spoilt, but no byte outside the ring is touched.
         let mark = region.load_u64(mark, Ordering::Acquire) & !(WORD - 1);
-        let known = self.released..=self.tail;
+        let known = self.released..=self.walk.position();
         if known.contains(&mark) && wanted(mark) {
             self.released = mark;
         }
@@ -217,11 +222,11 @@ impl Tail {
 
     /// Begins a group with a short message, for which a claim was just made.
     pub fn begin_group(&mut self, region: &Region, message: &[u8]) {
-        let room = self.released + self.ring.capacity - WORD;
-        let to_end = self.tail + self.ring.left_behind(self.tail);
+        let tail = self.walk.position();
+        let most = (self.room() - WORD).min(self.ring.left_behind(tail));
         self.group = Group {
-            next: self.tail,
-            limit: room.min(to_end).min(self.tail + GROUP),
+            next: tail,
+            limit: tail + most.min(GROUP),
             ..Group::default()
         };
         self.write_next(region, message);
@@ -234,9 +239,11 @@ impl Tail {
         let fits = next + Ring::size_of_plain(message.len() as u64) <= limit;
         if fits {
             // Relaxed: published by the first header.
-            self.words
+            let header = PUBLISHED | message.len() as u64;
+            self.walk
+                .circle()
                 .word(next)
-                .store(PUBLISHED | message.len() as u64, Ordering::Relaxed);
+                .store(header, Ordering::Relaxed);
             self.write_next(region, message);
         }
         fits
@@ -262,7 +269,7 @@ impl Tail {
             count, first, next, ..
         } = std::mem::take(&mut self.group);
         if count > 0 {
-            self.publish_at(PUBLISHED | first, next);
+            self.publish_header(PUBLISHED | first, next);
         }
         count
     }
@@ -270,11 +277,10 @@ impl Tail {
     /// Publishes what was written at the claim, the last one made.
     #[inline(always)]
     pub fn publish(&mut self, claim: Claim) {
-        let size = Ring::size(self.tail, claim.flags, claim.length);
-        self.publish_at(
-            PUBLISHED | claim.flags | claim.length as u64,
-            self.tail + size,
-        );
+        let tail = self.walk.position();
+        let size = Ring::size(tail, claim.flags, claim.length);
+        let header = PUBLISHED | claim.flags | claim.length as u64;
+        self.publish_header(header, tail + size);
     }
 
     /// [`publish`](Self::publish) of the first `length` bytes of the claim only.
@@ -285,12 +291,16 @@ impl Tail {
 
     /// Publishes the record at the tail, which ends at a position, by its header.
     #[inline(always)]
-    fn publish_at(&mut self, header: u64, next: u64) {
+    fn publish_header(&mut self, header: u64, next: u64) {
+        let words = self.walk.circle();
         // Relaxed: published by the header.
-        self.words.word(next).store(0, Ordering::Relaxed);
-        // [LANE_PUBLISH] release: the message, and the zero where the next header will be.
-        self.words.word(self.tail).store(header, Ordering::Release);
-        self.tail = next;
+        words.word(next).store(0, Ordering::Relaxed);
+        // [LANE_PUBLISH] release: as in `push`.
+        words
+            .word(self.walk.position())
+            .store(header, Ordering::Release);
+        self.walk.go_to(next);
+        self.walk.begin(self.room());
     }
 
     /// Claims, copies and publishes.

@@ -102,6 +102,7 @@ mod queue_members;
 #[cfg(not(loom))]
 mod queue_producer;
 #[cfg_attr(loom, expect(dead_code, reason = "loom models what is raced for"))]
+mod queue_run;
 mod queue_taker;
 #[cfg(test)]
 mod queue_tests;

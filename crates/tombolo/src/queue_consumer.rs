@@ -164,8 +164,9 @@ impl Consumer {
         let Some(registered) = self.channel.registered() else {
             return false;
         };
-        let region = self.channel.region();
-        !self.holds && self.taking.recv_short(region, registered, to, waits)
+        // None while a message is in hand: who takes one ends the run.
+        self.taking
+            .recv_short(self.channel.region(), registered, to, waits)
     }
 
     #[inline(never)]
@@ -175,7 +176,7 @@ impl Consumer {
         to: &mut Vec<u8>,
     ) -> Result<Option<Received>, RecvError> {
         let waits = matches!(wait, Wait::While(_));
-        if waits && !self.holds && !self.taking.alike.is_any() {
+        if waits && !self.holds && !self.taking.run.is_any() {
             self.glance();
         }
         if let Some(registered) = self.channel.registered()

@@ -2,7 +2,7 @@
 //! over and to give it back. The protocol is told in `queue_taker`.
 
 use crate::queue_hold::Hold;
-use crate::queue_kept::{Alike, Lane};
+use crate::queue_kept::Lane;
 use crate::queue_layout::{lane, layout, seat};
 use crate::queue_taker::{Found, LOOK_AROUND, Taking, is_empty};
 use crate::ring::WORD;
@@ -16,7 +16,7 @@ impl Taking {
     #[inline]
     pub(crate) fn go_in(&mut self, region: &Region, lane: usize, end: u64) -> bool {
         let mine = &self.lanes[lane];
-        let is_in = mine.go_in(barrier::light, self.busy());
+        let is_in = mine.door.go_in(barrier::light, self.busy());
         if is_in {
             mine.hand_out(end);
         } else {
@@ -36,10 +36,9 @@ impl Taking {
     /// What is to be done now that this consumer is out.
     #[cold]
     pub(crate) fn go_out_slowly(&mut self, region: &Region, lane: usize) {
-        let &Lane {
-            progress, released, ..
-        } = &self.lanes[lane];
-        if !self.lanes[lane].is_kept() {
+        let mine = &self.lanes[lane];
+        let (progress, released) = (mine.progress, mine.released);
+        if !mine.door.is_kept() {
             return self.give_up(region, lane);
         }
         if !self.is_time(region, lane, released, progress) {
@@ -50,7 +49,7 @@ impl Taking {
         self.busy().store(lane as u32 + 1, Ordering::Relaxed);
         // [QUEUE_KEEP]
         barrier::light();
-        if self.lanes[lane].is_kept() {
+        if self.lanes[lane].door.is_kept() {
             self.lanes[lane].released = progress;
             self.release(region, lane, progress);
         }
@@ -58,7 +57,7 @@ impl Taking {
         self.busy().store(0, Ordering::Release);
         // [QUEUE_KEEP]
         barrier::light();
-        if !self.lanes[lane].is_kept() {
+        if !self.lanes[lane].door.is_kept() {
             self.give_up(region, lane);
         }
     }
@@ -66,8 +65,8 @@ impl Taking {
     /// Frees a lane that is kept, or was, unless another has taken it.
     #[cold]
     pub(crate) fn give_up(&mut self, region: &Region, lane: usize) {
-        self.lanes[lane].hold = Hold::default();
-        self.alike = Alike::NONE;
+        self.end_run();
+        self.lanes[lane].door.hold = Hold::default();
         (self.alone, self.look_around_in) = (false, LOOK_AROUND);
         let taker = self.taker(lane);
         // Relaxed: only the compare-exchange decides.
@@ -84,7 +83,7 @@ impl Taking {
     /// Gives all lanes back that it keeps.
     pub fn leave(&mut self, region: &Region) {
         for lane in 0..self.lanes.len() {
-            if self.lanes[lane].hold.is_kept() {
+            if self.lanes[lane].door.hold.is_kept() {
                 self.give_up(region, lane);
             }
         }
@@ -174,9 +173,8 @@ impl Taking {
 
     /// The first receipt after the lane was taken.
     fn begin(&mut self, region: &Region, lane: usize, hold: Hold, taken_over: bool) -> Found {
-        let Lane {
-            ref words, ring, ..
-        } = self.lanes[lane];
+        let Lane { door, ring, .. } = &self.lanes[lane];
+        let words = &door.words;
         // Relaxed, all: only who holds the lane stores them.
         let load = |word| words.u64(word).load(Ordering::Relaxed);
         let progress = load(lane::PROGRESS) & !(WORD - 1);
@@ -203,8 +201,7 @@ impl Taking {
         if hold.is_kept() {
             let released = load(lane::RELEASED);
             let mine = &mut self.lanes[lane];
-            mine.hold = hold;
-            self.alike = Alike::NONE;
+            mine.door.hold = hold;
             mine.progress = progress;
             mine.released = released;
             mine.again = again;
@@ -214,7 +211,7 @@ impl Taking {
     }
 
     pub(crate) fn release(&self, region: &Region, lane: usize, end: u64) {
-        let words = &self.lanes[lane].words;
+        let words = &self.lanes[lane].door.words;
         // [LANE_RELEASE] release.
         words.u64(lane::RELEASED).store(end, Ordering::Release);
         if is_parked(words.u32(lane::SPACE + bell::PARKED)) {
@@ -253,7 +250,7 @@ impl Taking {
 
     #[inline]
     pub(crate) fn taker(&self, lane: usize) -> &AtomicU64 {
-        self.lanes[lane].words.u64(lane::TAKER)
+        self.lanes[lane].door.words.u64(lane::TAKER)
     }
 
     #[inline]

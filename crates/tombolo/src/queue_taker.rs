@@ -57,8 +57,9 @@
 
 use crate::glance::glance;
 use crate::queue_hold::Hold;
-use crate::queue_kept::{Alike, Lane};
+use crate::queue_kept::Lane;
 use crate::queue_layout::{Shape, lane, seat};
+use crate::queue_run::Run;
 use crate::queue_turn::Turn;
 use crate::ring::{Damaged, Record, WORD};
 use shmem::sync::Ordering;
@@ -101,7 +102,7 @@ pub struct Taking {
     /// What `left` was when this lane's quota began, at most.
     pub(crate) quota: u32,
     pub(crate) lanes: Vec<Lane>,
-    pub(crate) alike: Alike,
+    pub(crate) run: Run,
     pub(crate) seat_words: Window<{ seat::LAYOUT.size }>,
     pub(crate) held: Held,
     pub(crate) alone: bool,
@@ -128,17 +129,19 @@ impl Taking {
             count: 0,
             hold: Hold::default(),
         };
+        let lane = seat % shape.lanes();
+        let lanes: Vec<_> = (0..shape.lanes())
+            .map(|lane| Lane::new(&shape, region, lane))
+            .collect();
         Self {
             shape,
             seat,
-            lane: seat % shape.lanes(),
+            lane,
             left: QUOTA,
             quota: QUOTA,
             turn: Turn::default(),
-            lanes: (0..shape.lanes())
-                .map(|lane| Lane::new(&shape, region, lane))
-                .collect(),
-            alike: Alike::NONE,
+            run: Run::none(&lanes[lane], lane),
+            lanes,
             seat_words: Window::new(region, shape.seat(seat).0),
             held,
             alone: false,
@@ -165,12 +168,13 @@ impl Taking {
     /// somebody else holds.
     #[inline]
     pub fn find(&mut self, region: &Region, is_dead: impl FnMut(u64) -> bool) -> Found {
-        let here = self.lanes.get(self.lane).filter(|lane| lane.hold.is_kept());
+        self.end_run();
+        let here = self.lanes.get(self.lane);
         if self.left > 0
-            && let Some(lane) = here
+            && let Some(lane) = here.filter(|lane| lane.door.hold.is_kept())
             && let Some(record) = lane.next()
         {
-            let (at, again, hold) = (self.lane, lane.again, lane.hold);
+            let (at, again, hold) = (self.lane, lane.again, lane.door.hold);
             if self.go_in(region, at, record.end) {
                 self.left -= 1;
                 self.hold(at, record, again, hold);
@@ -188,11 +192,12 @@ impl Taking {
             .lanes
             .get(self.lane)
             .filter(|_| self.shape.used(region) == 1);
-        here.filter(|lane| lane.hold.is_kept()).is_some_and(|lane| {
-            let header = lane.headers.word(lane.progress);
-            // Relaxed: who takes the message looks again.
-            glance(|| header.load(Ordering::Relaxed) != 0)
-        })
+        here.filter(|lane| lane.door.hold.is_kept())
+            .is_some_and(|lane| {
+                let header = lane.headers.word(lane.progress);
+                // Relaxed: who takes the message looks again.
+                glance(|| header.load(Ordering::Relaxed) != 0)
+            })
     }
 
     #[inline(never)]
@@ -246,7 +251,6 @@ impl Taking {
             let length = found.map_or(0, |()| self.held.record.length);
             self.quota = QUOTA.min((QUOTA_BYTES / length.max(1)).max(1) as u32);
             (self.lane, self.left) = (lane, self.quota);
-            self.alike = Alike::NONE;
         }
         // A damaged lane does not keep a consumer from the others.
         self.left = if found.is_ok() { self.left - 1 } else { 0 };
@@ -266,7 +270,7 @@ impl Taking {
     /// Whether a lane is kept. Once another has taken it, its old position says nothing any more.
     #[inline]
     fn still_keeps(&mut self, region: &Region, lane: usize) -> bool {
-        let hold = self.lanes[lane].hold;
+        let hold = self.lanes[lane].door.hold;
         if !hold.is_kept() {
             return false;
         }
@@ -280,10 +284,16 @@ impl Taking {
     }
 
     fn take_kept(&mut self, region: &Region, lane: usize) -> Found {
-        let Lane { ring, progress, .. } = self.lanes[lane];
-        match ring.record(region, progress) {
+        let Lane {
+            ring,
+            progress,
+            door,
+            again,
+            ..
+        } = &self.lanes[lane];
+        match ring.record(region, *progress) {
             Ok(Some(record)) => {
-                let &Lane { again, hold, .. } = &self.lanes[lane];
+                let (again, hold) = (*again, door.hold);
                 let is_in = self.go_in(region, lane, record.end);
                 is_in.then(|| {
                     self.hold(lane, record, again, hold);
@@ -331,7 +341,7 @@ impl Taking {
             return false;
         };
         // Relaxed: as in `Lane::hand_out`.
-        let hand = lane.words.u64(lane::HAND);
+        let hand = lane.door.words.u64(lane::HAND);
         hand.store(record.end.max(again), Ordering::Relaxed);
         self.held.record.offset = record.offset;
         self.held.record.length = record.length;
@@ -364,8 +374,7 @@ impl Taking {
         let Held { lane, hold, .. } = self.held;
         let mine = &mut self.lanes[lane];
         // Relaxed: only who holds the lane stores it.
-        mine.again = mine.words.u64(lane::HAND).load(Ordering::Relaxed);
-        self.alike = Alike::NONE;
+        mine.again = mine.door.words.u64(lane::HAND).load(Ordering::Relaxed);
         if hold.is_kept() {
             self.go_out(region, lane);
         } else {
@@ -377,13 +386,16 @@ impl Taking {
     fn finish_and_free(&mut self, region: &Region, lane: usize, end: u64, hold: Hold, count: u64) {
         let mine = &self.lanes[lane];
         // [LANE_RELEASE] release, as in `queue_kept`. It goes on to the next holder with TAKER.
-        mine.words.u64(lane::PROGRESS).store(end, Ordering::Release);
+        mine.door
+            .words
+            .u64(lane::PROGRESS)
+            .store(end, Ordering::Release);
         // Relaxed, both: for who looks from outside; only who holds the lane stores it.
-        let received = mine.words.u64(lane::RECEIVED);
+        let received = mine.door.words.u64(lane::RECEIVED);
         let count = received.load(Ordering::Relaxed).wrapping_add(count);
         received.store(count, Ordering::Relaxed);
         // Relaxed: only who holds the lane stores it.
-        let released = mine.words.u64(lane::RELEASED).load(Ordering::Relaxed);
+        let released = mine.door.words.u64(lane::RELEASED).load(Ordering::Relaxed);
         if self.is_time(region, lane, released, end) {
             self.release(region, lane, end);
         }

@@ -72,7 +72,7 @@ impl Taking {
     /// Whether the producer of a lane sleeps until there is room.
     #[inline]
     pub(crate) fn is_parked(&self, lane: usize) -> bool {
-        let parked = self.lanes[lane].words.u32(lane::SPACE + bell::PARKED);
+        let parked = self.lanes[lane].door.words.u32(lane::SPACE + bell::PARKED);
         // Relaxed: a hint.
         parked.load(Ordering::Relaxed) != 0
     }

@@ -1,0 +1,370 @@
+//! A walk along a ring: one record behind the other, each a word and the bytes right behind it.
+//!
+//! How far one may go is checked when a stretch begins. From then on each record costs one comparison,
+//! and where it stands is an addition: no position is masked, and nothing is looked up.
+
+#[cfg(not(loom))]
+use crate::memory;
+use crate::sync::AtomicU64;
+use crate::window::Circle;
+
+/// Bytes of the word that begins a record.
+const WORD: u64 = 8;
+
+/// How long a record is, and the message in it, which has no more than `MOST` bytes.
+///
+/// # Invariants
+/// `size` is a multiple of eight, from `WORD + length` on, and `length` no more than `MOST`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent<const MOST: usize> {
+    size: u64,
+    length: usize,
+}
+
+impl<const MOST: usize> Extent<MOST> {
+    /// Of no record: it fits nowhere.
+    pub const NONE: Self = Self {
+        size: 1 << 62,
+        length: 0,
+    };
+
+    /// Of the record of a message of `length` bytes; `None` if that is more than `MOST`.
+    #[inline(always)]
+    pub fn of(length: usize) -> Option<Self> {
+        const { assert!(MOST <= 1 << 48) };
+        let size = (length as u64).wrapping_add(2 * WORD - 1) & !(WORD - 1);
+        // INVARIANT: as just computed, and it did not overflow.
+        (length <= MOST).then_some(Self { size, length })
+    }
+
+    /// Bytes of the record.
+    #[inline(always)]
+    pub fn size(self) -> u64 {
+        self.size
+    }
+
+    /// Bytes of the message.
+    #[inline(always)]
+    pub fn length(self) -> usize {
+        self.length
+    }
+}
+
+/// Where one is in a ring, and how far one may go without looking.
+///
+/// # Invariants
+/// `position` is a multiple of eight and no more than `end`, and the ring does not end between them. The
+/// byte of each position between them stands at `lap + position`.
+#[derive(Clone, Debug)]
+pub struct Walk {
+    circle: Circle,
+    position: u64,
+    end: u64,
+    #[cfg(not(loom))]
+    lap: Lap,
+}
+
+/// Where the byte of position 0 would stand, if this lap had begun there.
+#[cfg(not(loom))]
+#[derive(Clone, Copy, Debug)]
+struct Lap(*mut u8);
+
+// SAFETY: an address and no more; what may be done with it is told in `Walk`.
+#[cfg(not(loom))]
+unsafe impl Send for Lap {}
+// SAFETY: as for `Send`.
+#[cfg(not(loom))]
+unsafe impl Sync for Lap {}
+
+impl Walk {
+    /// At position 0 of a ring; a stretch of nothing.
+    pub fn new(circle: Circle) -> Self {
+        // INVARIANT: nothing is between them.
+        Self {
+            #[cfg(not(loom))]
+            lap: Lap(circle.start()),
+            circle,
+            position: 0,
+            end: 0,
+        }
+    }
+
+    /// The words of the ring.
+    #[inline(always)]
+    pub fn circle(&self) -> &Circle {
+        &self.circle
+    }
+
+    /// Where one is.
+    #[inline(always)]
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Goes to a position, rounded down to a multiple of eight. A stretch of nothing begins there.
+    #[inline(always)]
+    pub fn go_to(&mut self, position: u64) {
+        // INVARIANT: nothing is between them.
+        self.position = position & !(WORD - 1);
+        self.end = self.position;
+    }
+
+    /// Begins a stretch here, of so many bytes, or up to the ring's end.
+    #[inline]
+    pub fn begin(&mut self, most: u64) {
+        let left = self.circle.left_behind(self.position);
+        #[cfg(not(loom))]
+        {
+            let at = self.circle.capacity() - left;
+            let here = self.circle.start().wrapping_add(at as usize);
+            self.lap = Lap(here.wrapping_sub(self.position as usize));
+        }
+        // INVARIANT: no further than the ring's end; `lap` as just computed.
+        self.end = self.position.saturating_add(most.min(left));
+    }
+
+    /// The record of that extent here, if it is all inside the stretch.
+    #[inline(always)]
+    pub fn ahead<const MOST: usize>(&mut self, extent: Extent<MOST>) -> Option<Ahead<'_, MOST>> {
+        // INVARIANT: as just checked.
+        (extent.size <= self.end - self.position).then_some(Ahead { walk: self, extent })
+    }
+
+    /// The same, if the word behind the record is inside too.
+    #[inline(always)]
+    pub fn ahead_with_next<const MOST: usize>(
+        &mut self,
+        extent: Extent<MOST>,
+    ) -> Option<AheadWithNext<'_, MOST>> {
+        // INVARIANT: as just checked; an extent is too short for an overflow.
+        let fits = extent.size + WORD <= self.end - self.position;
+        fits.then_some(AheadWithNext(Ahead { walk: self, extent }))
+    }
+
+    /// The word at so many bytes from here.
+    ///
+    /// # Safety
+    /// A multiple of eight, and it is inside the stretch.
+    #[inline(always)]
+    unsafe fn word(&self, offset: u64) -> &AtomicU64 {
+        #[cfg(not(loom))]
+        {
+            // SAFETY: in the ring, by the invariant and the caller's promise, and aligned, as the ring
+            // begins at a multiple of eight; alive as long as `self`; only atomics reach words.
+            unsafe { AtomicU64::from_ptr(self.at(offset).cast()) }
+        }
+        #[cfg(loom)]
+        self.circle.word(self.position + offset)
+    }
+
+    #[cfg(not(loom))]
+    #[inline(always)]
+    fn at(&self, offset: u64) -> *mut u8 {
+        self.lap.0.wrapping_add((self.position + offset) as usize)
+    }
+}
+
+/// A record inside the stretch, where one is.
+///
+/// # Invariants
+/// All of it is inside.
+#[derive(Debug)]
+pub struct Ahead<'a, const MOST: usize> {
+    walk: &'a mut Walk,
+    extent: Extent<MOST>,
+}
+
+impl<'a, const MOST: usize> Ahead<'a, MOST> {
+    /// The word that it begins with.
+    #[inline(always)]
+    pub fn word(&self) -> &AtomicU64 {
+        // SAFETY: the record's first, by the invariant.
+        unsafe { self.walk.word(0) }
+    }
+
+    /// Makes its message what a buffer has, later, all checks made now: `None` if that has no room for it.
+    #[cfg(not(loom))]
+    #[inline(always)]
+    pub fn replacing<'b>(self, to: &'b mut Vec<u8>) -> Option<Replacing<'a, 'b, MOST>> {
+        let length = self.extent.length;
+        // INVARIANT: as just checked, and inside the record.
+        (length <= to.capacity()).then(|| Replacing {
+            from: self.walk.at(WORD),
+            place: to.as_mut_ptr(),
+            length,
+            end: self.walk.position + self.extent.size,
+            ahead: self,
+            to,
+        })
+    }
+
+    /// Goes behind it.
+    #[inline(always)]
+    fn pass(self) -> u64 {
+        // INVARIANT: it is inside the stretch.
+        self.walk.position += self.extent.size;
+        self.walk.position
+    }
+}
+
+/// A message that is still to be copied into a buffer, instead of what that has.
+///
+/// What it takes is kept here, and not only where it comes from: that would be loaded again behind each
+/// fence.
+///
+/// # Invariants
+/// From `from` on there are `length` bytes, `MOST` at most, all inside the record, which ends at `end`; `place`
+/// is where the buffer has room for as many.
+#[cfg(not(loom))]
+#[derive(Debug)]
+pub struct Replacing<'a, 'b, const MOST: usize> {
+    ahead: Ahead<'a, MOST>,
+    to: &'b mut Vec<u8>,
+    from: *const u8,
+    place: *mut u8,
+    length: usize,
+    end: u64,
+}
+
+#[cfg(not(loom))]
+impl<const MOST: usize> Replacing<'_, '_, MOST> {
+    /// Copies it, and goes behind its record; answers where that is. A peer that writes meanwhile leaves
+    /// a mixture.
+    #[inline(always)]
+    pub fn replace(self) -> u64 {
+        // SAFETY: by the invariant. The way of longer ones is not even compiled.
+        unsafe { std::hint::assert_unchecked(self.length <= MOST) };
+        // SAFETY: inside the record, and there is room, by the invariants; the buffer is memory of this
+        // process, and exclusively borrowed.
+        unsafe { memory::read(self.from, self.place, self.length) };
+        // SAFETY: there is room, and the bytes were just written.
+        unsafe { self.to.set_len(self.length) };
+        // INVARIANT: the record is inside the stretch.
+        self.ahead.walk.position = self.end;
+        self.end
+    }
+}
+
+/// A record inside the stretch, where one is, and the word behind it.
+///
+/// # Invariants
+/// That word is inside too.
+#[derive(Debug)]
+pub struct AheadWithNext<'a, const MOST: usize>(Ahead<'a, MOST>);
+
+impl<const MOST: usize> AheadWithNext<'_, MOST> {
+    /// The word that the record begins with.
+    #[inline(always)]
+    pub fn word(&self) -> &AtomicU64 {
+        self.0.word()
+    }
+
+    /// The word behind it, where the next one begins.
+    #[inline(always)]
+    pub fn next_word(&self) -> &AtomicU64 {
+        // SAFETY: inside, by the invariant.
+        unsafe { self.0.walk.word(self.0.extent.size) }
+    }
+
+    /// Writes the message; false, and nothing is written, if it has not the length of which the extent
+    /// is.
+    #[inline(always)]
+    pub fn write(&mut self, message: &[u8]) -> bool {
+        let Ahead { walk, extent } = &self.0;
+        let fits = message.len() == extent.length;
+        if fits {
+            #[cfg(not(loom))]
+            {
+                let to = walk.at(WORD);
+                // SAFETY: inside the record, which is of a region that is writable; `message` is memory
+                // of this process that nobody writes.
+                unsafe { memory::write(to, message.as_ptr(), message.len()) };
+            }
+            #[cfg(loom)]
+            walk.circle.copy_in(walk.position + WORD, message);
+        }
+        fits
+    }
+
+    /// Goes behind the record; answers where that is.
+    #[inline(always)]
+    pub fn pass(self) -> u64 {
+        self.0.pass()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::region::Region;
+    use crate::sync::Ordering;
+
+    fn walk(position: u64) -> Walk {
+        let region = Region::heap(8 + 64);
+        let mut walk = Walk::new(Circle::new(&region, 8, 64));
+        walk.go_to(position);
+        walk
+    }
+
+    #[test]
+    fn a_record_comes_back_as_it_was_written() {
+        for position in [0, 8, 64, 1 << 40, u64::MAX - 63] {
+            let extent = Extent::<64>::of(11).unwrap();
+            assert_eq!((extent.size(), extent.length()), (24, 11));
+            let mut walk = walk(position);
+            walk.begin(100);
+            let mut ahead = walk.ahead_with_next(extent).unwrap();
+            assert!(!ahead.write(b"hello") && ahead.write(b"hello there"));
+            ahead.next_word().store(9, Ordering::Relaxed);
+            ahead.word().store(7, Ordering::Relaxed);
+            assert_eq!(ahead.pass(), position + 24);
+            assert!(
+                walk.ahead(Extent::<64>::NONE).is_none()
+                    && walk.ahead_with_next(Extent::<64>::NONE).is_none()
+            );
+            walk.go_to(position);
+            assert!(walk.ahead(extent).is_none());
+            walk.begin(24);
+            assert!(walk.ahead_with_next(extent).is_none());
+            let ahead = walk.ahead(extent).unwrap();
+            assert_eq!(ahead.word().load(Ordering::Relaxed), 7);
+            assert!(ahead.replacing(&mut Vec::with_capacity(10)).is_none());
+            let mut to = b"something else".to_vec();
+            let end = walk
+                .ahead(extent)
+                .unwrap()
+                .replacing(&mut to)
+                .unwrap()
+                .replace();
+            assert_eq!(
+                (&*to, end, walk.position()),
+                (&b"hello there"[..], position + 24, end)
+            );
+            assert!(walk.ahead(Extent::<0>::of(0).unwrap()).is_none());
+        }
+    }
+
+    #[test]
+    fn a_stretch_ends_with_the_ring() {
+        let extent = Extent::<8>::of(8).unwrap();
+        for (position, records) in [
+            (0, 4),
+            (40, 1),
+            (64 + 48, 1),
+            (63, 0),
+            (1 << 63, 4),
+            (u64::MAX, 0),
+        ] {
+            let mut walk = walk(position);
+            walk.begin(u64::MAX);
+            let mut count = 0;
+            while let Some(ahead) = walk.ahead(extent) {
+                ahead.pass();
+                count += 1;
+            }
+            assert_eq!(count, records, "{position}");
+        }
+        assert_eq!(Extent::<8>::of(9), None);
+        assert_eq!(Extent::<8>::of(usize::MAX), None);
+    }
+}

@@ -1,0 +1,150 @@
+//! Runs: the way of most messages of a `queue`, a handful of stores and loads. The protocol is told in
+//! `queue_taker`.
+
+#[cfg(not(loom))]
+use crate::glance::glance;
+use crate::queue_kept::{Door, Lane};
+#[cfg(not(loom))]
+use crate::queue_layout::seat;
+use crate::queue_taker::Taking;
+#[cfg(not(loom))]
+use shmem::barrier::Registered;
+use shmem::copy::SHORT;
+#[cfg(not(loom))]
+use shmem::sync::Ordering;
+use shmem::{Extent, Region, Walk};
+
+/// Messages that are alike, one after the other: short ones of one length, through a lane that is kept,
+/// none of which was handed out before to one that died. Where the next one ends is known before its
+/// header is, and the processor can go on to the one behind it.
+///
+/// What else is to be looked at is looked at when a run begins, which goes no further than is right:
+/// [`walk`](Self::walk) ends where the consumer's quota does, where room is to be given back, and at the
+/// ring's end.
+#[derive(Debug)]
+pub(crate) struct Run {
+    /// The header of each message.
+    header: u64,
+    /// [`Extent::NONE`] if there is no run.
+    extent: Extent<SHORT>,
+    walk: Walk,
+    door: Door,
+    /// Of which lane the two are.
+    lane: usize,
+    /// Where it began.
+    from: u64,
+}
+
+impl Run {
+    /// None. What it has of a lane is as good as that of any other.
+    pub(crate) fn none(lane: &Lane, number: usize) -> Self {
+        Self {
+            header: 0,
+            extent: Extent::NONE,
+            walk: Walk::new(lane.headers.clone()),
+            door: lane.door.clone(),
+            lane: number,
+            from: 0,
+        }
+    }
+
+    /// Whether there is one.
+    #[inline(always)]
+    pub(crate) fn is_any(&self) -> bool {
+        self.extent != Extent::NONE
+    }
+}
+
+impl Taking {
+    /// Receives the next message of a run instead of what `to` has. False if there is none such. Who
+    /// `waits` looks for a moment whether it comes: here, where all is ready for it, and not on the way of
+    /// those that come seldom.
+    #[cfg(not(loom))]
+    #[inline(always)]
+    pub(crate) fn recv_short(
+        &mut self,
+        region: &Region,
+        registered: Registered,
+        to: &mut Vec<u8>,
+        waits: bool,
+    ) -> bool {
+        let Run {
+            header,
+            extent,
+            walk,
+            door,
+            ..
+        } = &mut self.run;
+        let Some(ahead) = walk.ahead(*extent) else {
+            return false;
+        };
+        // [LANE_PUBLISH] acquire, both.
+        let mut found = ahead.word().load(Ordering::Acquire);
+        if found == 0 && waits && self.shape.used(region) == 1 {
+            glance(|| {
+                found = ahead.word().load(Ordering::Acquire);
+                found != 0
+            });
+        }
+        if found != *header {
+            return false;
+        }
+        let Some(message) = ahead.replacing(to) else {
+            return false;
+        };
+        let busy = self.seat_words.u32(seat::BUSY);
+        if !door.go_in(|| registered.light(), busy) {
+            self.recv_unusual(region);
+            return false;
+        }
+        let end = message.replace();
+        door.finish(end, 1);
+        if !door.go_out(|| registered.light(), busy) {
+            self.recv_unusual(region);
+        }
+        true
+    }
+
+    /// Somebody wants the lane, or room in it.
+    #[cold]
+    #[inline(never)]
+    fn recv_unusual(&mut self, region: &Region) {
+        self.end_run();
+        self.go_out(region, self.lane);
+    }
+
+    /// Begins a run of messages like the one that was just received, as far as it may go.
+    pub(crate) fn begin_run(&mut self, header: u64, length: usize) {
+        let lane = &self.lanes[self.lane];
+        let run = &mut self.run;
+        let Some(extent) = Extent::of(length).filter(|_| lane.door.hold.is_kept()) else {
+            return;
+        };
+        if run.lane != self.lane {
+            *run = Run::none(lane, self.lane);
+        }
+        let room = lane
+            .quarter
+            .saturating_sub(lane.progress.wrapping_sub(lane.released));
+        run.walk.go_to(lane.progress);
+        run.walk
+            .begin(room.min(u64::from(self.left) * extent.size()));
+        run.door.hold = lane.door.hold;
+        (run.header, run.extent, run.from) = (header, extent, lane.progress);
+    }
+
+    /// Ends the run, if there is one: what it took counts.
+    #[inline]
+    pub(crate) fn end_run(&mut self) {
+        if self.run.is_any() {
+            self.end_that_run();
+        }
+    }
+
+    fn end_that_run(&mut self) {
+        let extent = std::mem::replace(&mut self.run.extent, Extent::NONE);
+        let taken = self.run.walk.position().wrapping_sub(self.run.from) / extent.size();
+        self.left = self.left.saturating_sub(taken as u32);
+        self.lanes[self.run.lane].progress = self.run.walk.position();
+    }
+}

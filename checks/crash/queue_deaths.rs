@@ -1,10 +1,12 @@
 //! Those who wait for somebody learn of its death by `SIGKILL` in time.
 
+use crate::crowd::random;
 use checks::message::{check, message};
-use checks::process::{BOUND, Child, Gate, child, is_asleep, wait_until};
+use checks::process::{BOUND, Child, Gate, child, is_asleep, shared_words, task_state, wait_until};
 use checks::space::{Prompt, assert_nothing_left};
 use checks::suite::{Case, Outcome, case, quick_or_long};
-use std::time::Instant;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant};
 use tombolo::queue::{Consumer, Options, Producer, RecvError, SendError};
 use tombolo::{Name, Patience};
 
@@ -18,6 +20,8 @@ pub const CASES: &[Case] = &[
         consumer_dies,
     ),
     case("queue::sleeping_consumer_takes_over", taker_dies),
+    case("queue::who_is_woken_dies", woken_dies),
+    case("queue::who_sleeps_is_stopped", sleeper_is_stopped),
     case("queue::forked_handles_are_refused", forked),
 ];
 
@@ -131,6 +135,57 @@ fn taker_dies() -> Outcome {
         });
         ready.wait();
         kill_over(sleeper, victim, prompt);
+    })
+}
+
+/// A consumer that receives one message, tells that it did, and ends.
+fn receives(done: &AtomicI64) -> Child {
+    let child = child(|| {
+        let mut consumer = consumer();
+        let mut bytes = vec![];
+        consumer.recv(&mut bytes).expect("recv");
+        assert_eq!(check(&bytes), Ok(1));
+        done.store(1, Ordering::SeqCst);
+    });
+    child.wait_asleep();
+    child
+}
+
+/// A message wakes one of two that sleep, which is killed at once: the other gets it, or if that one had it
+/// already, the next.
+fn woken_dies() -> Outcome {
+    let mut state = 1;
+    rounds(|prompt| {
+        let mut producer = producer();
+        let done = &shared_words(2);
+        let victim = receives(&done[0]);
+        let sleeper = receives(&done[1]);
+        let delay = Duration::from_nanos(random(&mut state) % 60_000);
+        producer.send(&message(1, 30)).expect("send");
+        let start = Instant::now();
+        while start.elapsed() < delay {}
+        victim.kill();
+        // Nobody may be left.
+        let _ = producer.send(&message(1, 30));
+        prompt.time("the other's receipt", || sleeper.join());
+        // What both have got.
+        while let Ok(Some(_)) = consumer().try_recv(&mut vec![]) {}
+    })
+}
+
+/// One of two that sleep is stopped: the message wakes the other.
+fn sleeper_is_stopped() -> Outcome {
+    rounds(|prompt| {
+        let mut producer = producer();
+        let done = &shared_words(2);
+        let stopped = receives(&done[0]);
+        let sleeper = receives(&done[1]);
+        stopped.signal(libc::SIGSTOP);
+        wait_until(BOUND, || task_state(stopped.pid()) == Some('T'));
+        producer.send(&message(1, 30)).expect("send");
+        prompt.time("the other's receipt", || sleeper.join());
+        assert_eq!(done[0].load(Ordering::SeqCst), 0);
+        stopped.kill();
     })
 }
 

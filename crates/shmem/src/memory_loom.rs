@@ -12,7 +12,8 @@ use loom::sync::{Arc, Condvar, Mutex};
 struct Words {
     narrow: Vec<AtomicU32>,
     wide: Vec<AtomicU64>,
-    parked: Mutex<()>,
+    /// How many have gone to sleep; and who sleeps, in that order: a number, and on which word.
+    parked: Mutex<(u64, Vec<(u64, usize)>)>,
     woken: Condvar,
 }
 
@@ -28,7 +29,7 @@ impl Memory {
         let words = Words {
             narrow: (0..length.div_ceil(4)).map(|_| AtomicU32::new(0)).collect(),
             wide: (0..length.div_ceil(8)).map(|_| AtomicU64::new(0)).collect(),
-            parked: Mutex::new(()),
+            parked: Mutex::new((0, Vec::new())),
             woken: Condvar::new(),
         };
         Self {
@@ -88,14 +89,28 @@ impl Memory {
     }
 
     pub(crate) fn futex_wait(&self, offset: usize, expected: u32) {
-        let parked = self.words.parked.lock().unwrap();
-        if self.u32(offset).load(Ordering::SeqCst) == expected {
-            drop(self.words.woken.wait(parked).unwrap());
+        let mut parked = self.words.parked.lock().unwrap();
+        if self.u32(offset).load(Ordering::SeqCst) != expected {
+            return;
+        }
+        parked.0 += 1;
+        let me = (parked.0, offset);
+        parked.1.push(me);
+        while parked.1.contains(&me) {
+            parked = self.words.woken.wait(parked).unwrap();
         }
     }
 
-    pub(crate) fn futex_wake(&self) {
-        let _parked = self.words.parked.lock().unwrap();
+    /// Wakes one who sleeps on that word, or all, whatever they sleep on: who is woken for nothing looks
+    /// again.
+    pub(crate) fn futex_wake(&self, offset: usize, most: u32) {
+        let mut parked = self.words.parked.lock().unwrap();
+        if most == 1 {
+            let first = parked.1.iter().position(|(_, word)| *word == offset);
+            first.map(|first| parked.1.remove(first));
+        } else {
+            parked.1.clear();
+        }
         self.words.woken.notify_all();
     }
 }

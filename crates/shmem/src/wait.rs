@@ -12,6 +12,9 @@
 //! - `[BELL_RING]` `parked` is taken back *before* `rings` grows. The other way round, a waiter
 //!   that registers between the two would read the grown `rings` and lose its registration.
 //!
+//! **One of many.** Where any of those who are parked can do what there is to do, [`Bell::ring_one`] wakes
+//! one of them. That one then speaks for the others: see there.
+//!
 //! **Crash.** `parked` is a hint without an owner. Left by a waiter that died, it costs the next
 //! publisher one system call, which clears it. A publisher that dies between taking `parked` and
 //! waking leaves waiters asleep until their slice ends, so no sleep is longer than a slice.
@@ -46,6 +49,9 @@ pub const SLICE: Duration = Duration::from_millis(500);
 pub const FIRST_SLICE: Duration = Duration::from_micros(250);
 /// Longest sleep of a waiter that can't register.
 pub const LAST_SLICE: Duration = Duration::from_millis(16);
+
+/// All who sleep.
+const ALL: u32 = i32::MAX as u32;
 
 /// How many times a waiter looks before it parks: a few microseconds.
 const SPINS: u32 = 100;
@@ -183,8 +189,25 @@ impl<'a> Bell<'a> {
         let parked = self.region.u32(self.offset + layout::PARKED);
         // Relaxed: ordered by the fence before.
         if parked.load(Ordering::Relaxed) != 0 && worth() {
-            self.wake();
+            self.wake(ALL);
         }
+    }
+
+    /// [`ring_light`](Self::ring_light) that wakes one of those who sleep. That one must
+    /// [arm](Self::arm) the bell again for the others when it has found what it waited for, and then look
+    /// once more.
+    #[inline]
+    pub fn ring_one(&self, worth: impl FnOnce() -> bool) {
+        debug_assert!(self.light, "its waiters would not force the fence");
+        let parked = self.region.u32(self.offset + layout::PARKED);
+        if is_parked(parked) && worth() {
+            self.wake(1);
+        }
+    }
+
+    /// Says that somebody is parked, for one who has been woken in the place of others.
+    pub fn arm(&self) {
+        self.register();
     }
 
     #[inline]
@@ -192,18 +215,18 @@ impl<'a> Bell<'a> {
         let parked = self.region.u32(self.offset + layout::PARKED);
         // Relaxed: ordered by the fence before.
         if parked.load(Ordering::Relaxed) != 0 {
-            self.wake();
+            self.wake(ALL);
         }
     }
 
     #[cold]
-    fn wake(&self) {
+    fn wake(&self, most: u32) {
         // [BELL_RING] take the registration first.
         self.region
             .u32(self.offset + layout::PARKED)
             .swap(0, Ordering::SeqCst);
         self.region.u32(self.offset).fetch_add(1, Ordering::SeqCst);
-        futex_wake(self.region, self.offset);
+        futex_wake(self.region, self.offset, most);
     }
 
     /// Waits until `ready` answers something, or patience ends.
@@ -333,9 +356,9 @@ pub(crate) fn futex_wait(view: &View, offset: usize, expected: u32, slice: Durat
 }
 
 #[cfg(not(loom))]
-fn futex_wake(view: &View, offset: usize) {
+fn futex_wake(view: &View, offset: usize, most: u32) {
     use rustix::thread::futex;
-    let _ = futex::wake(view.word(offset), futex::Flags::empty(), i32::MAX as u32);
+    let _ = futex::wake(view.word(offset), futex::Flags::empty(), most);
 }
 
 #[cfg(loom)]
@@ -344,8 +367,8 @@ pub(crate) fn futex_wait(view: &View, offset: usize, expected: u32, _slice: Dura
 }
 
 #[cfg(loom)]
-fn futex_wake(view: &View, _offset: usize) {
-    view.memory().futex_wake();
+fn futex_wake(view: &View, offset: usize, most: u32) {
+    view.memory().futex_wake(offset, most);
 }
 
 #[cfg(all(test, loom))]

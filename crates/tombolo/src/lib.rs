@@ -107,6 +107,7 @@ mod queue_taker;
 #[cfg(test)]
 mod queue_tests;
 mod queue_turn;
+mod queue_wakes;
 #[cfg_attr(loom, allow(dead_code, reason = "loom models parts of it"))]
 mod ring;
 #[cfg(not(loom))]

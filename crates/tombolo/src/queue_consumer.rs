@@ -377,6 +377,7 @@ impl Consumer {
         let found = waiter.find(shape.data(region), wait, look);
         if slept && (found.is_some() || !wait.is_task()) {
             shape.seat(seat).set_asleep(region, false);
+            taking.pass_on(region);
         }
         self.holds = found.transpose()?.is_some();
         Ok(self.holds)
@@ -394,6 +395,7 @@ impl Consumer {
         if self.waiter.withdraw() && self.channel.is_mine() {
             let seat = self.channel.shape.seat(self.seat);
             seat.set_asleep(self.channel.region(), false);
+            self.taking.pass_on(self.channel.region());
         }
     }
 

@@ -3,7 +3,7 @@
 
 use crate::queue_hold::Hold;
 use crate::queue_kept::Lane;
-use crate::queue_layout::{lane, layout, seat};
+use crate::queue_layout::{lane, seat};
 use crate::queue_taker::{Found, LOOK_AROUND, Taking, is_empty};
 use crate::ring::WORD;
 use shmem::sync::{AtomicU32, AtomicU64, Ordering};
@@ -236,16 +236,6 @@ impl Taking {
         }
         // Release: who sees me out sees TAKER free.
         self.busy().store(0, Ordering::Release);
-    }
-
-    /// Another consumer may have gone to sleep over what this one held.
-    #[inline]
-    pub(crate) fn ring(&self, region: &Region, lane: usize) {
-        self.shape.data(region).ring_light(|| {
-            let attended = region.load_u64(layout::ATTENDED, Ordering::Relaxed);
-            let owner = self.shape.owner(lane).who(region);
-            attended > 1 && (owner == 0 || !is_empty(&self.shape, region, lane))
-        });
     }
 
     #[inline]

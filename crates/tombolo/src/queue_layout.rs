@@ -14,8 +14,8 @@ use shmem::open::Expected;
 #[cfg(not(loom))]
 use shmem::region::OutOfBounds;
 use shmem::region::{Region, View};
-use shmem::sync::Ordering;
-use shmem::wait::{BELL_SIZE, Bell};
+use shmem::sync::{AtomicU32, Ordering};
+use shmem::wait::{BELL_SIZE, Bell, layout as bell};
 
 /// The channel's own part of the segment, behind the header.
 pub mod layout {
@@ -204,6 +204,12 @@ impl Shape {
     #[inline]
     pub fn data<'a>(&self, region: &'a Region) -> Bell<'a> {
         Bell::light(region, layout::DATA)
+    }
+
+    /// Whether somebody may be parked on that bell.
+    #[inline]
+    pub fn data_parked<'a>(&self, region: &'a Region) -> &'a AtomicU32 {
+        region.u32(layout::DATA + bell::PARKED)
     }
 
     /// The bell for who waits for room in a lane.

@@ -381,7 +381,7 @@ impl Producer {
     #[inline]
     fn wake(&self) {
         let data = self.channel.shape.data(self.channel.region());
-        data.ring_light(|| true);
+        data.ring_one(|| true);
     }
 
     #[inline(always)]

@@ -18,6 +18,13 @@
 //! takes the time of the one it waits for, so it sleeps at once for the next 8 waits, and for twice as
 //! many, up to 256, if that happens again before spinning was good for something as often.
 //!
+//! Before it sleeps an adaptive waiter gives way, up to [`WAYS`] times, as long as it sees that others want the
+//! processor: among them may be the one it waits for, and who has not slept need not be woken. Where there
+//! are more processes than processors each then finds many messages when its turn comes, where one that
+//! sleeps is woken for the first of them, and each message wakes all that sleep. Measured, 64 bytes to
+//! 64 subscribers that are waited for, on two processors: 0.1 million a second without it, 3.2 with it;
+//! to 16, 2.8 and 12. Where nobody else wants the processor it costs one call.
+//!
 //! Measured on two processors that nothing else used, medians: round trips of a word 0.35 µs
 //! (always spinning 0.34, always parking 24), 64 KiB blocks through eight slots 12.7 GB/s (12.9,
 //! 9.2), 1 KiB blocks 2.4 GB/s (2.5, 0.37). On processors that a dozen others used too, round trips
@@ -63,6 +70,9 @@ const TRIALS: u32 = 16;
 /// after that it does not spin in some waits: the first time in a few, again and again in more.
 const AWAY: Duration = Duration::from_micros(100);
 const CROWDED: [u32; 2] = [8, 256];
+/// How often one gives way before it sleeps, and how soon it has the processor back if nobody else wants it.
+const WAYS: u32 = 8;
+const ALONE: Duration = Duration::from_micros(4);
 /// How often one who spins looks for deaths and at the end of its patience.
 const EVERY: Duration = Duration::from_millis(10);
 
@@ -215,13 +225,34 @@ impl Waiter {
     ) -> Option<T> {
         if self.crowded > 0 {
             self.crowded -= 1;
-            return self.look(FEW, ready);
+            return self.look(FEW, ready).or_else(|| self.give_way(ready));
         }
         let is_trial = self.failures % TRIALS == TRIALS - 1;
         let time = if is_trial { TRIAL } else { self.budget };
         let found = self.spin_for(Duration::from_nanos(time.into()), ready);
         self.learn(found.as_ref().map(|(_, took)| *took));
-        found.map(|(found, _)| found)
+        found
+            .map(|(found, _)| found)
+            .or_else(|| self.give_way(ready))
+    }
+
+    /// Lets others have the processor before a sleep, as long as there are any: the one it waits for may be
+    /// among them.
+    fn give_way<T>(
+        &mut self,
+        ready: &mut impl FnMut(Moment, &mut Peers) -> Option<T>,
+    ) -> Option<T> {
+        for _ in 0..WAYS {
+            let start = Instant::now();
+            std::thread::yield_now();
+            if let found @ Some(_) = self.look(FEW, ready) {
+                return found;
+            }
+            if start.elapsed() < ALONE {
+                break;
+            }
+        }
+        None
     }
 
     /// Spinning was rewarded after some time, or for nothing.

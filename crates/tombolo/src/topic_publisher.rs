@@ -194,6 +194,10 @@ impl Publisher {
     ///
     /// # Errors
     /// See [`PublishError`].
+    // Inlined: handed over by memory, the loan would be stored in words and loaded in pairs of them, for
+    // which the processor waits until all stores before are done, those of the last message too (measured
+    // with 1 KiB in place: 12 million a second, 16 without that).
+    #[inline]
     pub fn loan(&mut self, length: usize, patience: Patience) -> Result<Loan<'_>, PublishError> {
         let claim = self.claim(length, Wait::While(patience))?;
         Ok(Loan {
@@ -354,6 +358,7 @@ impl Loan<'_> {
     }
 
     /// Publishes the message.
+    #[inline]
     pub fn publish(self) {
         let Self { publisher, claim } = self;
         publisher.tail.publish(publisher.channel.region(), claim);

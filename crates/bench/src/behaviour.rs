@@ -99,7 +99,7 @@ pub fn behaviour(
     }
     found.idle = Spread::of(shares);
     progress(&Step::of("a further subscriber"));
-    let [asleep, slow] = listeners(&mut found.skipped, processors, if quick { 1 } else { 7 })?;
+    let [asleep, slow] = listeners(&mut found.skipped, processors, if quick { 1 } else { 11 })?;
     (found.asleep, found.slow) = (Spread::of(asleep), Spread::of(slow));
     Ok(found)
 }
@@ -148,7 +148,7 @@ fn by_name(calls: &Calls) -> BTreeMap<String, u64> {
 }
 
 /// Multiples of the rate without a second subscriber: with one asleep, and with a slow one. All
-/// three are taken in turn, and count only if they were taken at one distance.
+/// are taken in turn, the rate without before and after, and count only if they were taken at one distance.
 fn listeners(
     skipped: &mut Vec<String>,
     processors: [usize; 2],
@@ -160,7 +160,9 @@ fn listeners(
             break;
         }
         let mut taken = Vec::new();
-        for audience in audience::ALL {
+        // The one that the others are held against before them and after: rates drift.
+        let alone = audience::ALL[0];
+        for audience in audience::ALL.into_iter().chain([alone]) {
             let task = Task {
                 consumers: audience.subscribers(),
                 ..Task::pair(Topology::Stream, 64, Duration::from_millis(100))
@@ -172,13 +174,21 @@ fn listeners(
                 Err(error) => skipped.push(format!("a further subscriber: {error:#}")),
             }
         }
-        let [(Further::Nobody, alone), (_, sleeping), (_, slowly)] = taken.as_slice() else {
+        let [
+            (Further::Nobody, alone),
+            (_, sleeping),
+            (_, slowly),
+            (_, again),
+        ] = taken.as_slice()
+        else {
             break;
         };
         let class = alone.placement.class();
         let same = |taken: &Taken| class.is_some() && taken.placement.class() == class;
         let rate = |taken: &Taken| taken.senders.iter().find_map(|end| end.rate);
-        if let (true, true, Some(alone)) = (same(sleeping), same(slowly), rate(alone)) {
+        let comparable = [sleeping, slowly, again].into_iter().all(same);
+        if let (true, Some(before), Some(after)) = (comparable, rate(alone), rate(again)) {
+            let alone = (before + after) / 2.0;
             asleep.extend(rate(sleeping).map(|rate| rate / alone));
             slow.extend(rate(slowly).map(|rate| rate / alone));
         }

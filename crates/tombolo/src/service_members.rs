@@ -47,15 +47,9 @@ pub fn take_slot(
         if !taken {
             return false;
         }
-        let (slot, of) = (*slot, *slot);
-        let quiet = Slot {
-            shape,
-            region,
-            slot,
-        }
-        .quieten(me, &mut is_dead);
+        let quiet = Slot::new(shape, region, *slot).quieten(me, &mut is_dead);
         if !quiet {
-            leave_slot(shape, region, of);
+            leave_slot(shape, region, *slot);
         }
         quiet
     })

@@ -26,7 +26,6 @@ pub mod part;
 pub mod presence;
 pub mod pulse;
 pub mod region;
-pub mod room;
 #[cfg(not(loom))]
 pub mod signals;
 #[cfg(not(loom))]
@@ -89,7 +88,6 @@ pub use name::{BadName, Name};
 pub use open::Address;
 pub use peers::Peers;
 pub use region::{OutOfBounds, Region, View};
-pub use room::Room;
 pub use waiter::{Waiter, Waiting};
 pub use walk::{Extent, Walk};
 pub use window::{Circle, Window};

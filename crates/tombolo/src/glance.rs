@@ -30,8 +30,8 @@ pub(crate) fn glance(mut look: impl FnMut() -> bool) -> bool {
 const PATIENT: u32 = 3;
 
 /// [`glance`] of who has just asked or answered: the other side works now, and is left the core for a
-/// moment if it is the other hyper-thread (measured, a call of 64 B: 74 to 80 ns one way without the first
-/// pauses, 63 to 70 with them).
+/// moment if it is the other hyper-thread (measured, a call of 64 B: 66 to 79 ns one way without these
+/// pauses, 67 to 71 with them; far apart as before).
 #[inline(always)]
 pub(crate) fn glance_at_answer(mut look: impl FnMut() -> bool) -> bool {
     (0..LOOKS).any(|at| {

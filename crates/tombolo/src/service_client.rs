@@ -1,13 +1,13 @@
 //! The client's side of `service`: calling, and several calls at a time.
 
 use crate::channel::Channel;
+use crate::glance::glance_at_answer;
 use crate::service::{self, CallError, MANY, Options};
 use crate::service_layout::Shape;
 use crate::service_members::{leave_slot, somebody, take_slot};
 use crate::service_slot::{Fate, Outcome, Slot};
-use shmem::room::Keep;
 use shmem::wait::{Moment, Patience};
-use shmem::{Address, OpenError, Peers, Reason, Region, Wait, Waiter, Waiting, barrier};
+use shmem::{Address, OpenError, Peers, Reason, Wait, Waiter, Waiting, barrier};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 #[cfg(feature = "async")]
 use std::task::Waker;
@@ -21,8 +21,6 @@ use std::time::Duration;
 pub struct Client {
     /// The slot for the next call. `None` if its last one was started, or is still in hand.
     line: Option<Line>,
-    /// The slot of that line, if there is one: close at hand.
-    near: Slot<Region>,
     waiting: Waiting,
     follow: bool,
     waiter: Waiter,
@@ -83,9 +81,7 @@ impl Client {
             let (what, limit) = ("calls", shared.channel.shape.calls());
             return Err(shared.channel.error(Reason::Crowded { what, limit }));
         };
-        let Channel { shape, .. } = &shared.channel;
         Ok(Self {
-            near: Slot::new(shape, shared.channel.region().clone(), line.slot),
             line: Some(line),
             waiting: Waiting::default(),
             follow: false,
@@ -154,28 +150,17 @@ impl Client {
         reply.clear();
         self.shared.check(request.len())?;
         self.count();
-        if self.line.is_none() {
-            self.renew_line()?;
-        }
+        let line = match &mut self.line {
+            Some(line) => line,
+            none => none.insert(self.shared.line_or_error(self.waiter.peers())?),
+        };
+        self.shared.ask(line, request);
         // The line stays where it is: moved as a whole it would be loaded in pieces larger than those
         // in which it was just stored, which the processor has to wait for.
-        let line = self.line.as_mut().expect("it was renewed");
-        let number = line.next();
-        let near = self.near.borrow();
-        ask(&near, number, request);
-        if near.glance_for_answer(number) {
-            return read(&near, reply);
+        if self.shared.glance(line) {
+            return self.shared.read(line, reply);
         }
         self.wait_for_call(patience, reply)
-    }
-
-    /// Has a slot for the next call, and goes there.
-    #[cold]
-    fn renew_line(&mut self) -> Result<(), CallError> {
-        let line = self.shared.line_or_error(self.waiter.peers())?;
-        self.near.go_to(&self.shared.channel.shape, line.slot);
-        self.line = Some(line);
-        Ok(())
     }
 
     /// Waits for the reply to the last call.
@@ -187,8 +172,9 @@ impl Client {
             .wait(&line, self.follow, &mut self.waiter, Wait::While(patience));
         match ended {
             Some(Ok(())) => {
+                let read = self.shared.read(&line, reply);
                 self.line = Some(line);
-                read(&self.near, reply)
+                read
             }
             Some(Err(error)) => {
                 self.shared.spare().push(line.slot);
@@ -210,8 +196,7 @@ impl Client {
     pub fn start(&mut self, request: &[u8]) -> Result<Pending, CallError> {
         self.shared.check(request.len())?;
         let mut line = self.own_line()?;
-        let number = line.next();
-        ask(&self.shared.slot(line.slot), number, request);
+        self.shared.ask(&mut line, request);
         self.count();
         let mut waiter = Waiter::new();
         waiter.set_waiting(self.waiting);
@@ -323,7 +308,7 @@ impl Pending {
         }
         self.look(Wait::Wake(waker));
         let ended = self.ended.clone()?;
-        Some(ended.and_then(|()| read(&self.shared.slot(self.line.slot), reply)))
+        Some(ended.and_then(|()| self.shared.read(&self.line, reply)))
     }
 
     /// Says that no task waits any more.
@@ -337,7 +322,7 @@ impl Pending {
         self.shared.check(0)?;
         self.look(Wait::While(patience));
         match self.ended.clone() {
-            Some(Ok(())) => read(&self.shared.slot(self.line.slot), reply),
+            Some(Ok(())) => self.shared.read(&self.line, reply),
             Some(Err(error)) => Err(error),
             None => {
                 let late = self.shared.give_up(&self.line, self.waiter.peers(), reply);
@@ -362,8 +347,12 @@ impl Drop for Pending {
 
 impl Shared {
     #[inline]
-    fn slot(&self, slot: usize) -> Slot<&Region> {
-        Slot::new(&self.channel.shape, self.channel.region(), slot)
+    fn slot(&self, slot: usize) -> Slot<'_> {
+        Slot {
+            shape: &self.channel.shape,
+            region: self.channel.region(),
+            slot,
+        }
     }
 
     fn spare(&self) -> MutexGuard<'_, Vec<usize>> {
@@ -406,6 +395,25 @@ impl Shared {
     fn line_or_error(&self, peers: &mut Peers) -> Result<Line, CallError> {
         let limit = self.channel.shape.calls();
         self.line(peers).ok_or(CallError::Crowded { limit })
+    }
+
+    #[inline]
+    fn ask(&self, line: &mut Line, request: &[u8]) {
+        let slot = self.slot(line.slot);
+        let fits = self.channel.region().copy_in(slot.room(), request);
+        // The slot lies inside the region, and the request was found to fit.
+        debug_assert!(fits.is_ok(), "{fits:?}");
+        line.number = line.number.wrapping_add(1);
+        slot.ask(line.number, request.len());
+        let door = self.channel.shape.door(self.channel.region());
+        door.ring_light(|| true);
+    }
+
+    /// Looks for a moment whether the reply comes.
+    #[inline]
+    fn glance(&self, line: &Line) -> bool {
+        let slot = self.slot(line.slot);
+        glance_at_answer(|| slot.is_answered(line.number))
     }
 
     /// Waits until there is a reply, or none to wait for; `None` if patience ended, or a task will
@@ -496,45 +504,33 @@ impl Shared {
         reply: &mut Vec<u8>,
     ) -> Result<(), CallError> {
         match self.take_back(line, peers) {
-            Fate::Answered => read(&self.slot(line.slot), reply),
+            Fate::Answered => self.read(line, reply),
             Fate::TakenBack => Err(CallError::TimedOut { taken: false }),
             Fate::Died => Err(CallError::ServerDied),
             _ => Err(CallError::TimedOut { taken: true }),
         }
     }
-}
 
-impl Line {
-    /// The number of the next call.
-    #[inline(always)]
-    fn next(&mut self) -> u64 {
-        self.number = self.number.wrapping_add(1);
-        self.number
+    /// Copies the reply out.
+    #[inline]
+    fn read(&self, line: &Line, reply: &mut Vec<u8>) -> Result<(), CallError> {
+        let answer = self.slot(line.slot).answer();
+        let answer = answer.map_err(|_| CallError::Damaged)?;
+        match answer.outcome {
+            Outcome::Reply | Outcome::Failed => {
+                let region = self.channel.region();
+                let fits = region.append_to(answer.offset, answer.length, reply);
+                // The slot lies inside the region, and the reply was found to fit.
+                debug_assert!(fits.is_ok(), "{fits:?}");
+            }
+            Outcome::Dropped => return Err(CallError::Dropped),
+            Outcome::Damaged => return Err(CallError::Damaged),
+        }
+        match answer.outcome {
+            Outcome::Failed => Err(CallError::Failed),
+            _ => Ok(()),
+        }
     }
-}
-
-/// Asks in a slot: a request that was found to fit.
-#[inline(always)]
-fn ask<R: Keep>(slot: &Slot<R>, number: u64, request: &[u8]) {
-    let fits = slot.copy_request_in(request);
-    debug_assert!(fits, "{} bytes", request.len());
-    slot.ask(number, request.len());
-    slot.ring_servers();
-}
-
-/// Appends the reply to the last call in a slot to a buffer.
-#[inline(always)]
-fn read<R: Keep>(slot: &Slot<R>, reply: &mut Vec<u8>) -> Result<(), CallError> {
-    let answer = slot.answer().map_err(|_| CallError::Damaged)?;
-    let ended = match answer.outcome {
-        Outcome::Reply => Ok(()),
-        Outcome::Failed => Err(CallError::Failed),
-        Outcome::Dropped => return Err(CallError::Dropped),
-        Outcome::Damaged => return Err(CallError::Damaged),
-    };
-    let fits = slot.append_reply(answer.length, reply);
-    debug_assert!(fits, "{answer:?}");
-    ended
 }
 
 impl Drop for Shared {

@@ -47,9 +47,15 @@ pub fn take_slot(
         if !taken {
             return false;
         }
-        let quiet = Slot::new(shape, region, *slot).quieten(me, &mut is_dead);
+        let (slot, of) = (*slot, *slot);
+        let quiet = Slot {
+            shape,
+            region,
+            slot,
+        }
+        .quieten(me, &mut is_dead);
         if !quiet {
-            leave_slot(shape, region, *slot);
+            leave_slot(shape, region, of);
         }
         quiet
     })

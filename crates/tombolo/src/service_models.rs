@@ -16,15 +16,15 @@ fn bounded(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
     builder.check(model);
 }
 
-fn word(bytes: Vec<u8>) -> u64 {
-    u64::from_ne_bytes(bytes.try_into().unwrap())
+fn word(region: &Region, offset: usize) -> u64 {
+    u64::from_ne_bytes(bytes(region, offset, 8).try_into().unwrap())
 }
 
 /// Takes the call that waits in slot 0 and replies with its request and 100.
 fn serve(shape: &Shape, region: &Region, me: u64) -> Option<u64> {
     let slot = at(shape, region, 0);
     let taken = slot.take(me, 0, |taker| taker == 9)?;
-    let request = word(request_of(&slot, 8));
+    let request = word(region, slot.room());
     reply(&slot, &taken, &(request + 100).to_ne_bytes());
     Some(request)
 }
@@ -46,7 +46,7 @@ fn answer(shape: &Shape, region: &Region, number: u64) -> u64 {
         }
     });
     assert_eq!(found, Some(Fate::Answered));
-    word(reply_of(&slot))
+    word(region, slot.answer().unwrap().offset)
 }
 
 /// [SERVICE_ASK], [SERVICE_ANSWER], [BELL_PARK] on both sides: calls one after the other, each
@@ -103,7 +103,7 @@ fn share(first_taker: u64) {
         while !slot.is_answered(1) {
             thread::yield_now();
         }
-        assert_eq!(word(reply_of(&slot)), 101);
+        assert_eq!(word(&region, slot.answer().unwrap().offset), 101);
         ask(&slot, 2, &2u64.to_ne_bytes());
         let mut served: Vec<_> = servers
             .into_iter()
@@ -183,7 +183,7 @@ fn a_call_is_taken_back_or_executed() {
         let fate = slot.take_back(5, 1, |_| false);
         let quiet = match fate {
             Fate::Answered => {
-                assert_eq!(word(reply_of(&slot)), 101);
+                assert_eq!(word(&region, slot.answer().unwrap().offset), 101);
                 true
             }
             Fate::TakenBack => true,
@@ -205,7 +205,7 @@ fn a_call_is_taken_back_or_executed() {
         if quiet {
             assert_eq!(at_once + u32::from(second.is_some()), 1);
             assert!(slot.is_answered(2));
-            assert_eq!(word(reply_of(&slot)), 102);
+            assert_eq!(word(&region, slot.answer().unwrap().offset), 102);
         }
     });
 }
@@ -229,7 +229,7 @@ fn a_dead_servers_call_fails() {
         let mut served: Vec<_> = server.join().unwrap().into_iter().collect();
         served.extend(serve(&shape, &region, 8));
         assert_eq!(served, [2]);
-        assert_eq!(word(reply_of(&slot)), 102);
+        assert_eq!(word(&region, slot.answer().unwrap().offset), 102);
     });
 }
 
@@ -267,7 +267,7 @@ fn a_slot_changes_hands() {
             let region = region.clone();
             thread::spawn(move || {
                 let slot = at(&shape, &region, 0);
-                assert_eq!(word(request_of(&slot, 8)), 1, "it is still there");
+                assert_eq!(word(&region, slot.room()), 1, "it is still there");
                 reply(&slot, &taken, &101u64.to_ne_bytes());
                 serve(&shape, &region, 7)
             })
@@ -287,7 +287,7 @@ fn a_slot_changes_hands() {
         served.extend(serve(&shape, &region, 8));
         assert_eq!(served, if got.is_some() { vec![2] } else { vec![] });
         if got.is_some() {
-            assert_eq!(word(reply_of(&slot)), 102);
+            assert_eq!(word(&region, slot.answer().unwrap().offset), 102);
         }
     });
 }

@@ -8,7 +8,7 @@ use crate::service_members::{leave_seat, take_seat};
 use crate::service_slot::{Outcome, Slot, Taken};
 use shmem::wait::Moment;
 use shmem::{
-    Address, OpenError, OutOfBounds, Peers, Reason, Region, Wait, Waiter, Waiting, barrier, pulse,
+    Address, OpenError, OutOfBounds, Peers, Reason, Wait, Waiter, Waiting, barrier, pulse,
 };
 use std::fmt;
 use std::time::Duration;
@@ -26,11 +26,9 @@ const PATIENT: u32 = 1024;
 pub struct Server {
     seat: usize,
     round: Round,
-    /// The slot of the request that was handed out last: close at hand.
-    near: Slot<Region>,
-    /// Its call's number, and the bytes of the request.
-    number: u64,
-    length: usize,
+    /// What was handed out last, changed in place: moved as a whole it would be loaded in pieces larger
+    /// than those in which it was just stored, which the processor has to wait for.
+    held: Taken,
     /// Whether that is not answered yet.
     holds: bool,
     waiter: Waiter,
@@ -75,9 +73,11 @@ impl Server {
                 passed: 0,
                 pulse: pulse::mine(),
             },
-            near: Slot::new(&shape, channel.region().clone(), 0),
-            number: 0,
-            length: 0,
+            held: Taken {
+                slot: 0,
+                number: 0,
+                length: 0,
+            },
             holds: false,
             waiter,
             watch: Watch::default(),
@@ -142,48 +142,36 @@ impl Server {
         if !self.channel.is_mine() {
             return Err(ServeError::Forked);
         }
-        if self.holds {
-            // A guard that was forgotten, not dropped.
-            self.let_go();
+        // A guard that was forgotten, not dropped.
+        self.finish(Outcome::Dropped, 0);
+        let Self {
+            round,
+            waiter,
+            channel,
+            ..
+        } = self;
+        let mut found = round.find_quickly(channel, waiter.peers());
+        if found.is_none() && matches!(wait, Wait::While(_)) && round.glance(channel) {
+            found = round.find_quickly(channel, waiter.peers());
         }
-        if self.take_near(matches!(wait, Wait::While(_))) {
-            return Ok(true);
+        match found {
+            Some(taken) => {
+                self.hold(&taken);
+                Ok(true)
+            }
+            None => self.take_slowly(wait),
         }
-        self.take_slowly(wait)
     }
 
-    /// Takes the request that comes in the slot of the last one, if that slot's turn is not over. Who
-    /// `waits` looks for a moment whether one comes, if there is no other slot.
     #[inline(always)]
-    fn take_near(&mut self, waits: bool) -> bool {
-        let round = &mut self.round;
-        let near = self.near.borrow();
-        let is_only = near.is_only();
-        if !round.stays_at(near.slot(), is_only) {
-            return false;
-        }
-        if !(near.is_waiting() || waits && is_only && near.glance()) {
-            return false;
-        }
-        // Somebody who has it may be dead: seen on the slow way.
-        let Some(taken) = near.take(self.channel.me, round.pulse, |_| false) else {
-            return false;
-        };
-        round.stay();
-        (self.number, self.length) = (taken.number, taken.length);
-        self.holds = true;
-        true
-    }
-
     fn hold(&mut self, taken: &Taken) {
-        if self.near.slot() != taken.slot {
-            self.near.go_to(&self.channel.shape, taken.slot);
-        }
-        (self.number, self.length) = (taken.number, taken.length);
+        self.held.slot = taken.slot;
+        self.held.number = taken.number;
+        self.held.length = taken.length;
         self.holds = true;
     }
 
-    #[inline(never)]
+    #[cold]
     fn take_slowly(&mut self, wait: Wait<'_>) -> Result<bool, ServeError> {
         let Self {
             round,
@@ -192,11 +180,6 @@ impl Server {
             channel,
             ..
         } = self;
-        // Who has others to look at besides its last one comes here for each request.
-        if let Some(taken) = round.find_quickly(channel, waiter.peers()) {
-            self.hold(&taken);
-            return Ok(true);
-        }
         let look = |moment, peers: &mut Peers| {
             if moment == Moment::Spinning {
                 return round.find_quickly(channel, peers).map(Ok);
@@ -232,16 +215,21 @@ impl Server {
         self.waiter.withdraw();
     }
 
-    #[cold]
-    fn let_go(&mut self) {
-        self.finish(Outcome::Dropped, 0);
+    #[inline]
+    fn slot(&self, slot: usize) -> Slot<'_> {
+        Slot {
+            shape: &self.channel.shape,
+            region: self.channel.region(),
+            slot,
+        }
     }
 
-    #[inline(always)]
+    #[inline]
     fn finish(&mut self, outcome: Outcome, length: usize) {
         // In a child that has it by a fork the request is still the parent's.
         if std::mem::take(&mut self.holds) && self.channel.is_mine() {
-            self.near.borrow().end(self.number, outcome, length);
+            let held = &self.held;
+            self.slot(held.slot).reply(held, outcome, length);
             self.served = self.served.wrapping_add(1);
             if self.served == MANY {
                 barrier::register();
@@ -274,17 +262,16 @@ impl Round {
         found
     }
 
-    /// Whether it looks at this slot first, and may take what it has: when its turn is over only if it
-    /// is the only one.
-    #[inline(always)]
-    fn stays_at(&self, slot: usize, is_only: bool) -> bool {
-        self.first == slot && (self.left > 1 || is_only)
-    }
-
-    /// Takes one more from the slot where it [stays](Self::stays_at).
-    #[inline(always)]
-    fn stay(&mut self) {
-        self.left = self.left.saturating_sub(1).max(1);
+    /// Looks for a moment whether a request comes, if there is one slot only.
+    #[inline]
+    fn glance(&self, channel: &Channel<Shape>) -> bool {
+        let (shape, region, slot) = (&channel.shape, channel.region(), 0);
+        let only = Slot {
+            shape,
+            region,
+            slot,
+        };
+        shape.used(region) == 1 && only.glance()
     }
 
     /// Takes a request, `None` if there is none that nobody else has.
@@ -292,13 +279,17 @@ impl Round {
     fn find(
         &mut self,
         channel: &Channel<Shape>,
-        mut is_dead: impl FnMut(&Slot<&Region>, u64) -> bool,
+        mut is_dead: impl FnMut(&Slot<'_>, u64) -> bool,
     ) -> Option<Taken> {
         let (shape, region) = (&channel.shape, channel.region());
         let used = shape.used(region);
         let first = if self.first < used { self.first } else { 0 };
         for slot in (first..used).chain(0..first) {
-            let at = Slot::new(shape, region, slot);
+            let at = Slot {
+                shape,
+                region,
+                slot,
+            };
             let taken = at.take(channel.me, self.pulse, |taker| is_dead(&at, taker));
             if taken.is_none() {
                 continue;
@@ -334,10 +325,16 @@ pub struct Request<'a> {
 }
 
 impl<'a> Request<'a> {
+    #[inline]
+    fn taken(&self) -> &Taken {
+        // A request is made when something is held.
+        &self.server.held
+    }
+
     /// Bytes of the request.
     #[inline]
     pub fn len(&self) -> usize {
-        self.server.length
+        self.taken().length
     }
 
     /// Whether it has no bytes.
@@ -351,17 +348,19 @@ impl<'a> Request<'a> {
     /// If the part is not inside the request; nothing is copied then.
     pub fn copy_out(&self, offset: usize, to: &mut [u8]) -> Result<(), OutOfBounds> {
         let start = inside(offset, to.len(), self.len())?;
-        let fits = self.server.near.copy_request_out(start, to);
-        debug_assert!(fits, "a request is no longer than its room");
-        Ok(())
+        let room = self.server.slot(self.taken().slot).room();
+        self.server.channel.region().copy_out(room + start, to)
     }
 
     /// Appends the request to a buffer.
     #[inline]
     pub fn append_to(&self, to: &mut Vec<u8>) {
-        let fits = self.server.near.append_request(self.len(), to);
-        // It was found to fit when it was taken.
-        debug_assert!(fits, "{} bytes", self.len());
+        let taken = self.taken();
+        let room = self.server.slot(taken.slot).room();
+        let region = self.server.channel.region();
+        let fits = region.append_to(room, taken.length, to);
+        // The slot lies inside the region, and the request was found to fit.
+        debug_assert!(fits.is_ok(), "{fits:?}");
     }
 
     /// Longest reply, in bytes.
@@ -423,9 +422,7 @@ impl Drop for Request<'_> {
     #[inline]
     fn drop(&mut self) {
         // Nothing is held if it was answered.
-        if self.server.holds {
-            self.server.let_go();
-        }
+        self.server.finish(Outcome::Dropped, 0);
     }
 }
 
@@ -470,10 +467,9 @@ impl Reply<'_> {
     #[inline]
     pub fn copy_in(&mut self, offset: usize, part: &[u8]) -> Result<(), OutOfBounds> {
         let start = inside(offset, part.len(), self.length)?;
-        let fits = self.request.server.near.copy_reply_in(start, part);
-        // It was lent as long as one may be.
-        debug_assert!(fits, "{} bytes", part.len());
-        Ok(())
+        let server = &self.request.server;
+        let room = server.slot(self.request.taken().slot).reply_room();
+        server.channel.region().copy_in(room + start, part)
     }
 
     /// Replies.

@@ -36,9 +36,6 @@
 //! Only then there is a new call in it; so a late reply finds nobody, and its number is never
 //! another call's.
 //!
-//! **Close at hand.** Who looks at many slots makes one of each when it looks. A client and a server
-//! keep the one where they are, checked once: its words stand at constant offsets then.
-//!
 //! # Crash
 //! A slot whose taker is dead is taken over by compare-exchange from that very identity; only one
 //! can win. By the taker's last store it died
@@ -59,12 +56,10 @@
 //! caller's patience.
 
 use crate::glance::glance_at_answer;
-use crate::service_layout::{Shape, layout, reply, request, slot};
+use crate::service_layout::{Shape, reply, request, slot};
 use crate::service_members::had_others;
-use shmem::room::Keep;
+use shmem::Region;
 use shmem::sync::Ordering;
-use shmem::wait::{Bell, is_parked, layout as bell};
-use shmem::{Region, Room};
 
 /// How a call ended, for its client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +88,8 @@ impl Outcome {
 pub struct Answer {
     /// How the call ended.
     pub outcome: Outcome,
+    /// Offset of the reply in the region, in bytes.
+    pub offset: usize,
     /// Bytes of the reply.
     pub length: usize,
 }
@@ -129,193 +126,138 @@ pub enum Fate {
     Damaged,
 }
 
-/// One slot of a service, and the region that it is in: borrowed, or kept.
-#[derive(Debug)]
-pub struct Slot<R> {
-    slot: usize,
-    control: Room<R, { layout::LAYOUT.size }>,
-    words: Room<R, { slot::LAYOUT.size }>,
-    request: Room<R, { request::LAYOUT.size }>,
-    reply: Room<R, { reply::LAYOUT.size }>,
+/// One slot of a service, and the region that it is in.
+#[derive(Clone, Copy, Debug)]
+pub struct Slot<'a> {
+    pub shape: &'a Shape,
+    pub region: &'a Region,
+    pub slot: usize,
 }
 
-impl<R: Keep + Clone> Slot<R> {
-    /// The slot with that number, which there is in that shape.
+impl Slot<'_> {
     #[inline]
-    pub fn new(shape: &Shape, region: R, slot: usize) -> Self {
-        Self {
-            slot,
-            control: Room::new(region.clone(), 0, 0),
-            words: Room::new(region.clone(), shape.at(slot, 0), 0),
-            request: Room::new(region.clone(), shape.request(slot), shape.longest_request()),
-            reply: Room::new(region, shape.reply(slot), shape.longest_reply()),
-        }
+    fn request_at(&self) -> usize {
+        self.shape.request(self.slot)
     }
-}
 
-impl<R: Keep> Slot<R> {
-    /// Becomes another slot of the service.
     #[inline]
-    pub fn go_to(&mut self, shape: &Shape, slot: usize) {
-        self.slot = slot;
-        self.words.go_to(shape.at(slot, 0));
-        self.request.go_to(shape.request(slot));
-        self.reply.go_to(shape.reply(slot));
+    fn reply_at(&self) -> usize {
+        self.shape.reply(self.slot)
     }
 
-    /// The same slot, borrowed: where its words are is then a value of whoever has it, which need not be
-    /// loaded again behind each fence.
-    #[inline(always)]
-    pub fn borrow(&self) -> Slot<&Region> {
-        Slot {
-            slot: self.slot,
-            control: self.control.borrow(),
-            words: self.words.borrow(),
-            request: self.request.borrow(),
-            reply: self.reply.borrow(),
-        }
-    }
-
-    /// Its number.
-    #[inline(always)]
-    pub fn slot(&self) -> usize {
-        self.slot
-    }
-
-    /// The region that it is in.
     #[inline]
-    pub fn region(&self) -> &Region {
-        self.control.region()
-    }
-
-    /// Whether it is the only one that ever had a client, as far as one can see.
-    #[inline(always)]
-    pub fn is_only(&self) -> bool {
-        // Relaxed: as in `Shape::used`.
-        self.control.u32(layout::USED).load(Ordering::Relaxed) == 1 && self.slot == 0
+    fn at(&self, word: usize) -> usize {
+        self.shape.at(self.slot, word)
     }
 
     /// Number of the last call.
-    #[inline(always)]
+    #[inline]
     pub fn last(&self) -> u64 {
         // [SERVICE_ASK] acquire.
-        self.request.u64(request::NUMBER).load(Ordering::Acquire)
+        self.region
+            .load_u64(self.request_at() + request::NUMBER, Ordering::Acquire)
     }
 
-    #[inline(always)]
+    #[inline]
     fn taken(&self) -> u64 {
         // [SERVICE_TAKEN] acquire.
-        self.words.u64(slot::TAKEN).load(Ordering::Acquire)
+        self.region
+            .load_u64(self.at(slot::TAKEN), Ordering::Acquire)
     }
 
-    #[inline(always)]
+    #[inline]
     fn taker(&self) -> u64 {
         // [SERVICE_TAKE] acquire.
-        self.words.u64(slot::TAKER).load(Ordering::Acquire)
+        self.region
+            .load_u64(self.at(slot::TAKER), Ordering::Acquire)
     }
 
     /// The identity of who has the call in hand, 0 if nobody, and where its pulse is.
     pub fn in_hand(&self) -> (u64, u32) {
         // Relaxed: the pulse is a hint.
-        let pulse = self.words.u32(slot::PULSE).load(Ordering::Relaxed);
+        let pulse = self
+            .region
+            .load_u32(self.at(slot::PULSE), Ordering::Relaxed);
         (self.taker(), pulse)
     }
 
-    #[inline(always)]
+    #[inline]
     fn seize(&self, from: u64, me: u64) -> bool {
-        let taker = self.words.u64(slot::TAKER);
+        let taker = self.region.u64(self.at(slot::TAKER));
         // [SERVICE_TAKE] acquire. Relaxed on failure: nothing is read then.
         taker
             .compare_exchange(from, me, Ordering::Acquire, Ordering::Relaxed)
             .is_ok()
     }
 
-    #[inline(always)]
+    #[inline]
     fn give_back(&self) {
         // [SERVICE_TAKE] release.
-        self.words.u64(slot::TAKER).store(0, Ordering::Release);
+        self.region
+            .u64(self.at(slot::TAKER))
+            .store(0, Ordering::Release);
     }
 
-    #[inline(always)]
+    #[inline]
     fn mark_taken(&self, number: u64) {
         // [SERVICE_TAKEN] release.
-        self.words.u64(slot::TAKEN).store(number, Ordering::Release);
+        self.region
+            .u64(self.at(slot::TAKEN))
+            .store(number, Ordering::Release);
     }
-
-    /// Rings the bell of the servers, if `worth` agrees: asked only if one of them is parked.
-    #[inline(always)]
-    fn ring_door(&self, worth: impl FnOnce(&Self) -> bool) {
-        let parked = self.control.u32(layout::DOOR + bell::PARKED);
-        if is_parked(parked) && worth(self) {
-            ring(self.region(), layout::DOOR);
-        }
-    }
-}
-
-/// Rings a bell at which somebody is parked.
-#[cold]
-#[inline(never)]
-fn ring(region: &Region, at: usize) {
-    Bell::light(region, at).ring_light(|| true);
 }
 
 /// The client's side.
-impl<R: Keep> Slot<R> {
-    /// Writes the request; false if one can't be so long.
-    #[inline(always)]
-    pub fn copy_request_in(&self, request: &[u8]) -> bool {
-        self.request.copy_in(0, request)
+impl Slot<'_> {
+    /// Offset of the request's bytes.
+    #[inline]
+    pub fn room(&self) -> usize {
+        self.request_at() + request::LAYOUT.size
     }
 
-    /// Asks: publishes the request of `length` bytes that was [written](Self::copy_request_in).
-    #[inline(always)]
+    /// Asks: publishes the request of `length` bytes that is in [`room`](Self::room).
+    #[inline]
     pub fn ask(&self, number: u64, length: usize) {
         // Relaxed: released with the number.
-        self.request
-            .u32(request::LENGTH)
+        self.region
+            .u32(self.request_at() + request::LENGTH)
             .store(length as u32, Ordering::Relaxed);
         // [SERVICE_ASK] release.
-        self.request
-            .u64(request::NUMBER)
+        self.region
+            .u64(self.request_at() + request::NUMBER)
             .store(number, Ordering::Release);
     }
 
-    /// Wakes servers. To be called after [asking](Self::ask).
-    #[inline(always)]
-    pub fn ring_servers(&self) {
-        self.ring_door(|_| true);
-    }
-
     /// Whether a call has its reply.
-    #[inline(always)]
+    #[inline]
     pub fn is_answered(&self, number: u64) -> bool {
         // [SERVICE_ANSWER] acquire.
-        self.reply.u64(reply::NUMBER).load(Ordering::Acquire) == number
-    }
-
-    /// Looks for a moment whether the reply comes.
-    #[inline(always)]
-    pub fn glance_for_answer(&self, number: u64) -> bool {
-        glance_at_answer(|| self.is_answered(number))
+        let found = self
+            .region
+            .load_u64(self.reply_at() + reply::NUMBER, Ordering::Acquire);
+        found == number
     }
 
     /// The reply to a call that [is answered](Self::is_answered).
-    #[inline(always)]
+    #[inline]
     pub fn answer(&self) -> Result<Answer, Damaged> {
         // Relaxed, both: acquired with the number.
-        let length = self.reply.u32(reply::LENGTH).load(Ordering::Relaxed) as usize;
-        let outcome = self.reply.u32(reply::OUTCOME).load(Ordering::Relaxed);
+        let length =
+            self.region
+                .load_u32(self.reply_at() + reply::LENGTH, Ordering::Relaxed) as usize;
+        let outcome = self
+            .region
+            .load_u32(self.reply_at() + reply::OUTCOME, Ordering::Relaxed);
         let outcome = Outcome::from_number(outcome).ok_or(Damaged)?;
-        if length > self.reply.behind() {
+        if length > self.shape.longest_reply() {
             return Err(Damaged);
         }
-        Ok(Answer { outcome, length })
-    }
-
-    /// Appends `length` bytes of the reply to a buffer; false if one can't be so long.
-    #[inline(always)]
-    pub fn append_reply(&self, length: usize, to: &mut Vec<u8>) -> bool {
-        self.reply.append(length, to)
+        let offset = self.reply_at() + reply::LAYOUT.size;
+        Ok(Answer {
+            outcome,
+            offset,
+            length,
+        })
     }
 
     /// What has become of a call, which is left as it is.
@@ -374,21 +316,24 @@ impl<R: Keep> Slot<R> {
 }
 
 /// The server's side.
-impl<R: Keep> Slot<R> {
+impl Slot<'_> {
     /// Whether a call waits to be taken, as far as one can tell who has not taken the slot.
-    #[inline(always)]
+    #[inline]
     pub fn is_waiting(&self) -> bool {
         // Relaxed: who takes the slot looks again. An old number of what was taken only shows a
         // call that is taken by now.
-        let taken = self.words.u64(slot::TAKEN).load(Ordering::Relaxed);
+        let taken = self
+            .region
+            .load_u64(self.at(slot::TAKEN), Ordering::Relaxed);
         self.last() != taken
     }
 
     /// Looks for a moment whether a call comes.
     #[inline(always)]
     pub fn glance(&self) -> bool {
+        let at = self.at(slot::TAKEN);
         // Relaxed: as in `is_waiting`.
-        let taken = self.words.u64(slot::TAKEN).load(Ordering::Relaxed);
+        let taken = self.region.load_u64(at, Ordering::Relaxed);
         glance_at_answer(|| self.last() != taken)
     }
 
@@ -396,7 +341,7 @@ impl<R: Keep> Slot<R> {
     ///
     /// `is_dead` says whether a taker is dead; it is asked only if a call waits and somebody has
     /// the slot.
-    #[inline(always)]
+    #[inline]
     pub fn take(&self, me: u64, pulse: u32, is_dead: impl FnOnce(u64) -> bool) -> Option<Taken> {
         if !self.is_waiting() {
             return None;
@@ -406,7 +351,9 @@ impl<R: Keep> Slot<R> {
             return None;
         }
         // Relaxed: a hint.
-        self.words.u32(slot::PULSE).store(pulse, Ordering::Relaxed);
+        self.region
+            .u32(self.at(slot::PULSE))
+            .store(pulse, Ordering::Relaxed);
         let number = self.last();
         if number == self.taken() {
             self.hand_on();
@@ -414,68 +361,56 @@ impl<R: Keep> Slot<R> {
         }
         self.mark_taken(number);
         // Relaxed: acquired with the number.
-        let length = self.request.u32(request::LENGTH).load(Ordering::Relaxed) as usize;
-        if length > self.request.behind() {
-            self.refuse(number);
-            return None;
-        }
-        Some(Taken {
+        let length = self
+            .region
+            .load_u32(self.request_at() + request::LENGTH, Ordering::Relaxed);
+        let taken = Taken {
             slot: self.slot,
             number,
-            length,
-        })
+            length: length as usize,
+        };
+        if taken.length > self.shape.longest_request() {
+            self.reply(&taken, Outcome::Damaged, 0);
+            return None;
+        }
+        Some(taken)
     }
 
-    #[cold]
-    #[inline(never)]
-    fn refuse(&self, number: u64) {
-        self.end(number, Outcome::Damaged, 0);
-    }
-
-    /// Copies a part of the request out; false if one can't be so long.
+    /// Offset of the reply's bytes.
     #[inline]
-    pub fn copy_request_out(&self, at: usize, to: &mut [u8]) -> bool {
-        self.request.copy_out(at, to)
+    pub fn reply_room(&self) -> usize {
+        self.reply_at() + reply::LAYOUT.size
     }
 
-    /// Appends `length` bytes of the request to a buffer; false if one can't be so long.
-    #[inline(always)]
-    pub fn append_request(&self, length: usize, to: &mut Vec<u8>) -> bool {
-        self.request.append(length, to)
-    }
-
-    /// Writes a part of the reply; false if one can't be so long.
-    #[inline(always)]
-    pub fn copy_reply_in(&self, at: usize, part: &[u8]) -> bool {
-        self.reply.copy_in(at, part)
-    }
-
-    /// Ends the call with that number: publishes the reply of `length` bytes that was
-    /// [written](Self::copy_reply_in), and gives the slot back.
-    #[inline(always)]
-    pub fn end(&self, number: u64, outcome: Outcome, length: usize) {
+    /// Ends a call: publishes the reply of `length` bytes that is in
+    /// [`reply_room`](Self::reply_room), and gives the slot back.
+    #[inline]
+    pub fn reply(&self, taken: &Taken, outcome: Outcome, length: usize) {
+        let reply = self.reply_at();
         // Relaxed, both: released with the number.
-        self.reply
-            .u32(reply::LENGTH)
+        self.region
+            .u32(reply + reply::LENGTH)
             .store(length as u32, Ordering::Relaxed);
-        self.reply
-            .u32(reply::OUTCOME)
+        self.region
+            .u32(reply + reply::OUTCOME)
             .store(outcome as u32, Ordering::Relaxed);
         // [SERVICE_ANSWER] release.
-        self.reply
-            .u64(reply::NUMBER)
-            .store(number, Ordering::Release);
-        if is_parked(self.words.u32(slot::ANSWERED + bell::PARKED)) {
-            ring(self.region(), self.words.offset() + slot::ANSWERED);
-        }
+        self.region
+            .u64(reply + reply::NUMBER)
+            .store(taken.number, Ordering::Release);
+        self.shape
+            .answered(self.region, self.slot)
+            .ring_light(|| true);
         self.hand_on();
     }
 
     /// Gives the slot back. Another server may have gone to sleep over it while the client asked
     /// again.
-    #[inline(always)]
+    #[inline]
     fn hand_on(&self) {
         self.give_back();
-        self.ring_door(|slot| had_others(slot.region()) && slot.is_waiting());
+        self.shape
+            .door(self.region)
+            .ring_light(|| had_others(self.region) && self.is_waiting());
     }
 }

@@ -9,31 +9,27 @@ fn service(calls: usize, bytes: usize) -> (Shape, Region) {
     (shape, Region::heap(length))
 }
 
-fn at<'a>(shape: &Shape, region: &'a Region, slot: usize) -> Slot<&'a Region> {
-    Slot::new(shape, region, slot)
+fn at<'a>(shape: &'a Shape, region: &'a Region, slot: usize) -> Slot<'a> {
+    Slot {
+        shape,
+        region,
+        slot,
+    }
 }
 
-fn ask(slot: &Slot<&Region>, number: u64, request: &[u8]) {
-    assert!(slot.copy_request_in(request));
+fn ask(slot: &Slot<'_>, number: u64, request: &[u8]) {
+    slot.region.copy_in(slot.room(), request).unwrap();
     slot.ask(number, request.len());
 }
 
-fn reply(slot: &Slot<&Region>, taken: &crate::service_slot::Taken, reply: &[u8]) {
-    assert!(slot.copy_reply_in(0, reply));
-    slot.end(taken.number, Outcome::Reply, reply.len());
+fn reply(slot: &Slot<'_>, taken: &crate::service_slot::Taken, reply: &[u8]) {
+    slot.region.copy_in(slot.reply_room(), reply).unwrap();
+    slot.reply(taken, Outcome::Reply, reply.len());
 }
 
-/// The first bytes of a slot's request.
-fn request_of(slot: &Slot<&Region>, length: usize) -> Vec<u8> {
+fn bytes(region: &Region, offset: usize, length: usize) -> Vec<u8> {
     let mut bytes = vec![];
-    assert!(slot.append_request(length, &mut bytes));
-    bytes
-}
-
-/// The reply in a slot.
-fn reply_of(slot: &Slot<&Region>) -> Vec<u8> {
-    let mut bytes = vec![];
-    assert!(slot.append_reply(slot.answer().unwrap().length, &mut bytes));
+    region.append_to(offset, length, &mut bytes).unwrap();
     bytes
 }
 
@@ -147,10 +143,12 @@ mod tests {
                         let slot = at(&shape, &region, slot);
                         match slot.fate(number, is_dead) {
                             Fate::Answered => {
-                                assert_eq!(reply_of(&slot), message(call, 1, length(call + 1)));
+                                let answer = slot.answer().unwrap();
+                                let got = bytes(&region, answer.offset, answer.length);
+                                assert_eq!(got, message(call, 1, length(call + 1)));
                                 assert_eq!(calls[&call], State::Replied);
                                 answered += 1;
-                                client.left.push(slot.slot());
+                                client.left.push(slot.slot);
                                 client.line = None;
                             }
                             Fate::Waits => assert_eq!(calls[&call], State::Asked),
@@ -160,7 +158,7 @@ mod tests {
                                 let fate = slot.take_back(client.me, number, is_dead);
                                 assert_eq!(fate, Fate::Died);
                                 died += 1;
-                                client.left.push(slot.slot());
+                                client.left.push(slot.slot);
                                 client.line = None;
                             }
                             other => panic!("{other:?}"),
@@ -178,7 +176,7 @@ mod tests {
                             Fate::Answered => assert_eq!(calls[&call], State::Replied),
                             other => panic!("{other:?}"),
                         }
-                        client.left.push(slot.slot());
+                        client.left.push(slot.slot);
                         client.line = None;
                     }
                     (10, _) if random(&mut state).is_multiple_of(8) => {
@@ -196,7 +194,7 @@ mod tests {
                     (12..19, _) => match server.held.take() {
                         Some((taken, call)) => {
                             let slot = at(&shape, &region, taken.slot);
-                            let request = request_of(&slot, taken.length);
+                            let request = bytes(&region, slot.room(), taken.length);
                             assert_eq!(request, message(call, 0, length(call)), "untouched");
                             reply(&slot, &taken, &message(call, 1, length(call + 1)));
                             assert_eq!(calls.insert(call, State::Replied), Some(State::Taken));
@@ -292,7 +290,7 @@ mod tests {
                                 continue;
                             };
                             assert!(taken.length <= 40);
-                            let request = request_of(&slot, taken.length);
+                            let request = bytes(&region, slot.room(), taken.length);
                             reply(&slot, &taken, &request);
                         }
                     }
@@ -300,7 +298,7 @@ mod tests {
                         && let Ok(answer) = slot.answer()
                     {
                         assert!(answer.length <= 40);
-                        reply_of(&slot);
+                        bytes(&region, answer.offset, answer.length);
                     }
                     slot.fate(number, is_dead);
                     slot.take_back(3, number, is_dead);

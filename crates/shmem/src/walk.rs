@@ -1,4 +1,4 @@
-//! A walk along a ring: one record behind the other, each a word and the bytes right behind it.
+//! A walk along a ring: one record behind the other, each some words and the bytes right behind them.
 //!
 //! How far one may go is checked when a stretch begins. From then on each record costs one comparison,
 //! and where it stands is an addition: no position is masked, and nothing is looked up.
@@ -8,33 +8,37 @@ use crate::memory;
 use crate::sync::AtomicU64;
 use crate::window::Circle;
 
-/// Bytes of the word that begins a record.
+/// Bytes of a word.
 const WORD: u64 = 8;
 
-/// How long a record is, and the message in it, which has no more than `MOST` bytes.
+/// How long a record is, and the message in it: `HEAD` bytes of whole words, and no more than `MOST` bytes.
 ///
 /// # Invariants
-/// `size` is a multiple of eight, from `WORD + length` on, and `length` no more than `MOST`.
+/// `size` is a multiple of eight, from `HEAD + length` on, and `length` no more than `MOST`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Extent<const MOST: usize> {
+pub struct Extent<const HEAD: u64, const MOST: usize> {
     size: u64,
     length: usize,
 }
 
-impl<const MOST: usize> Extent<MOST> {
+impl<const HEAD: u64, const MOST: usize> Extent<HEAD, MOST> {
     /// Of no record: it fits nowhere.
     pub const NONE: Self = Self {
         size: 1 << 62,
         length: 0,
     };
 
-    /// Of the record of a message of `length` bytes; `None` if that is more than `MOST`.
+    /// Of the record of a message of `length` bytes, where records begin at multiples of `unit` bytes;
+    /// `None` if that is more than `MOST`.
     #[inline(always)]
-    pub fn of(length: usize) -> Option<Self> {
-        const { assert!(MOST <= 1 << 48) };
-        let size = (length as u64).wrapping_add(2 * WORD - 1) & !(WORD - 1);
-        // INVARIANT: as just computed, and it did not overflow.
-        (length <= MOST).then_some(Self { size, length })
+    pub fn of(length: usize, unit: u64) -> Option<Self> {
+        const { assert!(HEAD.is_multiple_of(WORD) && HEAD >= WORD && HEAD <= 64 && MOST <= 1 << 48) };
+        let fits = length <= MOST && unit.is_power_of_two() && (WORD..=1 << 48).contains(&unit);
+        // INVARIANT: rounded up to a multiple of eight, and no overflow.
+        fits.then(|| Self {
+            size: (HEAD + length as u64 + unit - 1) & !(unit - 1),
+            length,
+        })
     }
 
     /// Bytes of the record.
@@ -125,17 +129,20 @@ impl Walk {
 
     /// The record of that extent here, if it is all inside the stretch.
     #[inline(always)]
-    pub fn ahead<const MOST: usize>(&mut self, extent: Extent<MOST>) -> Option<Ahead<'_, MOST>> {
+    pub fn ahead<const HEAD: u64, const MOST: usize>(
+        &mut self,
+        extent: Extent<HEAD, MOST>,
+    ) -> Option<Ahead<'_, HEAD, MOST>> {
         // INVARIANT: as just checked.
         (extent.size <= self.end - self.position).then_some(Ahead { walk: self, extent })
     }
 
     /// The same, if the word behind the record is inside too.
     #[inline(always)]
-    pub fn ahead_with_next<const MOST: usize>(
+    pub fn ahead_with_next<const HEAD: u64, const MOST: usize>(
         &mut self,
-        extent: Extent<MOST>,
-    ) -> Option<AheadWithNext<'_, MOST>> {
+        extent: Extent<HEAD, MOST>,
+    ) -> Option<AheadWithNext<'_, HEAD, MOST>> {
         // INVARIANT: as just checked; an extent is too short for an overflow.
         let fits = extent.size + WORD <= self.end - self.position;
         fits.then_some(AheadWithNext(Ahead { walk: self, extent }))
@@ -144,7 +151,7 @@ impl Walk {
     /// The word at so many bytes from here.
     ///
     /// # Safety
-    /// A multiple of eight, and it is inside the stretch.
+    /// A multiple of eight, and inside the stretch.
     #[inline(always)]
     unsafe fn word(&self, offset: u64) -> &AtomicU64 {
         #[cfg(not(loom))]
@@ -169,27 +176,31 @@ impl Walk {
 /// # Invariants
 /// All of it is inside.
 #[derive(Debug)]
-pub struct Ahead<'a, const MOST: usize> {
+pub struct Ahead<'a, const HEAD: u64, const MOST: usize> {
     walk: &'a mut Walk,
-    extent: Extent<MOST>,
+    extent: Extent<HEAD, MOST>,
 }
 
-impl<'a, const MOST: usize> Ahead<'a, MOST> {
-    /// The word that it begins with.
+impl<'a, const HEAD: u64, const MOST: usize> Ahead<'a, HEAD, MOST> {
+    /// The word at so many bytes of it, one of its head.
+    ///
+    /// # Panics
+    /// If it is none; at compile time, nearly, because `at` is a constant.
     #[inline(always)]
-    pub fn word(&self) -> &AtomicU64 {
-        // SAFETY: the record's first, by the invariant.
-        unsafe { self.walk.word(0) }
+    pub fn word(&self, at: u64) -> &AtomicU64 {
+        assert!(at.is_multiple_of(WORD) && at < HEAD);
+        // SAFETY: a word of the record, by the invariant.
+        unsafe { self.walk.word(at) }
     }
 
     /// Makes its message what a buffer has, later, all checks made now: `None` if that has no room for it.
     #[cfg(not(loom))]
     #[inline(always)]
-    pub fn replacing<'b>(self, to: &'b mut Vec<u8>) -> Option<Replacing<'a, 'b, MOST>> {
+    pub fn replacing<'b>(self, to: &'b mut Vec<u8>) -> Option<Replacing<'a, 'b, HEAD, MOST>> {
         let length = self.extent.length;
         // INVARIANT: as just checked, and inside the record.
         (length <= to.capacity()).then(|| Replacing {
-            from: self.walk.at(WORD),
+            from: self.walk.at(HEAD),
             place: to.as_mut_ptr(),
             length,
             end: self.walk.position + self.extent.size,
@@ -217,8 +228,8 @@ impl<'a, const MOST: usize> Ahead<'a, MOST> {
 /// is where the buffer has room for as many.
 #[cfg(not(loom))]
 #[derive(Debug)]
-pub struct Replacing<'a, 'b, const MOST: usize> {
-    ahead: Ahead<'a, MOST>,
+pub struct Replacing<'a, 'b, const HEAD: u64, const MOST: usize> {
+    ahead: Ahead<'a, HEAD, MOST>,
     to: &'b mut Vec<u8>,
     from: *const u8,
     place: *mut u8,
@@ -227,11 +238,16 @@ pub struct Replacing<'a, 'b, const MOST: usize> {
 }
 
 #[cfg(not(loom))]
-impl<const MOST: usize> Replacing<'_, '_, MOST> {
-    /// Copies it, and goes behind its record; answers where that is. A peer that writes meanwhile leaves
-    /// a mixture.
+impl<'a, const HEAD: u64, const MOST: usize> Replacing<'a, '_, HEAD, MOST> {
+    /// Its record.
     #[inline(always)]
-    pub fn replace(self) -> u64 {
+    pub fn ahead(&self) -> &Ahead<'a, HEAD, MOST> {
+        &self.ahead
+    }
+
+    /// Copies it. A peer that writes meanwhile leaves a mixture.
+    #[inline(always)]
+    pub fn replace(&mut self) {
         // SAFETY: by the invariant. The way of longer ones is not even compiled.
         unsafe { std::hint::assert_unchecked(self.length <= MOST) };
         // SAFETY: inside the record, and there is room, by the invariants; the buffer is memory of this
@@ -239,6 +255,11 @@ impl<const MOST: usize> Replacing<'_, '_, MOST> {
         unsafe { memory::read(self.from, self.place, self.length) };
         // SAFETY: there is room, and the bytes were just written.
         unsafe { self.to.set_len(self.length) };
+    }
+
+    /// Goes behind the record; answers where that is.
+    #[inline(always)]
+    pub fn pass(self) -> u64 {
         // INVARIANT: the record is inside the stretch.
         self.ahead.walk.position = self.end;
         self.end
@@ -250,13 +271,13 @@ impl<const MOST: usize> Replacing<'_, '_, MOST> {
 /// # Invariants
 /// That word is inside too.
 #[derive(Debug)]
-pub struct AheadWithNext<'a, const MOST: usize>(Ahead<'a, MOST>);
+pub struct AheadWithNext<'a, const HEAD: u64, const MOST: usize>(Ahead<'a, HEAD, MOST>);
 
-impl<const MOST: usize> AheadWithNext<'_, MOST> {
-    /// The word that the record begins with.
+impl<const HEAD: u64, const MOST: usize> AheadWithNext<'_, HEAD, MOST> {
+    /// As [`Ahead::word`].
     #[inline(always)]
-    pub fn word(&self) -> &AtomicU64 {
-        self.0.word()
+    pub fn word(&self, at: u64) -> &AtomicU64 {
+        self.0.word(at)
     }
 
     /// The word behind it, where the next one begins.
@@ -275,13 +296,13 @@ impl<const MOST: usize> AheadWithNext<'_, MOST> {
         if fits {
             #[cfg(not(loom))]
             {
-                let to = walk.at(WORD);
+                let to = walk.at(HEAD);
                 // SAFETY: inside the record, which is of a region that is writable; `message` is memory
                 // of this process that nobody writes.
                 unsafe { memory::write(to, message.as_ptr(), message.len()) };
             }
             #[cfg(loom)]
-            walk.circle.copy_in(walk.position + WORD, message);
+            walk.circle.copy_in(walk.position + HEAD, message);
         }
         fits
     }
@@ -309,44 +330,40 @@ mod tests {
     #[test]
     fn a_record_comes_back_as_it_was_written() {
         for position in [0, 8, 64, 1 << 40, u64::MAX - 63] {
-            let extent = Extent::<64>::of(11).unwrap();
+            let extent = Extent::<8, 64>::of(11, 8).unwrap();
             assert_eq!((extent.size(), extent.length()), (24, 11));
             let mut walk = walk(position);
             walk.begin(100);
             let mut ahead = walk.ahead_with_next(extent).unwrap();
             assert!(!ahead.write(b"hello") && ahead.write(b"hello there"));
             ahead.next_word().store(9, Ordering::Relaxed);
-            ahead.word().store(7, Ordering::Relaxed);
+            ahead.word(0).store(7, Ordering::Relaxed);
             assert_eq!(ahead.pass(), position + 24);
             assert!(
-                walk.ahead(Extent::<64>::NONE).is_none()
-                    && walk.ahead_with_next(Extent::<64>::NONE).is_none()
+                walk.ahead(Extent::<8, 64>::NONE).is_none()
+                    && walk.ahead_with_next(Extent::<8, 64>::NONE).is_none()
             );
             walk.go_to(position);
             assert!(walk.ahead(extent).is_none());
             walk.begin(24);
             assert!(walk.ahead_with_next(extent).is_none());
             let ahead = walk.ahead(extent).unwrap();
-            assert_eq!(ahead.word().load(Ordering::Relaxed), 7);
+            assert_eq!(ahead.word(0).load(Ordering::Relaxed), 7);
             assert!(ahead.replacing(&mut Vec::with_capacity(10)).is_none());
             let mut to = b"something else".to_vec();
-            let end = walk
-                .ahead(extent)
-                .unwrap()
-                .replacing(&mut to)
-                .unwrap()
-                .replace();
-            assert_eq!(
-                (&*to, end, walk.position()),
-                (&b"hello there"[..], position + 24, end)
-            );
-            assert!(walk.ahead(Extent::<0>::of(0).unwrap()).is_none());
+            let mut message = walk.ahead(extent).unwrap().replacing(&mut to).unwrap();
+            message.replace();
+            assert_eq!(message.ahead().word(0).load(Ordering::Relaxed), 7);
+            let end = message.pass();
+            assert_eq!((end, walk.position()), (position + 24, end));
+            assert_eq!(to, b"hello there");
+            assert!(walk.ahead(Extent::<8, 0>::of(0, 8).unwrap()).is_none());
         }
     }
 
     #[test]
     fn a_stretch_ends_with_the_ring() {
-        let extent = Extent::<8>::of(8).unwrap();
+        let extent = Extent::<8, 8>::of(8, 8).unwrap();
         for (position, records) in [
             (0, 4),
             (40, 1),
@@ -364,7 +381,7 @@ mod tests {
             }
             assert_eq!(count, records, "{position}");
         }
-        assert_eq!(Extent::<8>::of(9), None);
-        assert_eq!(Extent::<8>::of(usize::MAX), None);
+        assert_eq!(Extent::<8, 8>::of(9, 8), None);
+        assert_eq!(Extent::<8, 8>::of(usize::MAX, 8), None);
     }
 }

@@ -51,7 +51,7 @@ const GROUP: u64 = 2048;
 pub const SHORT: usize = 256;
 
 /// Longest message right behind its header, in bytes.
-const PLAIN: usize = LONG - 1;
+pub const PLAIN: usize = LONG - 1;
 
 /// No lane's positions come near this in the life of a machine.
 pub const POSITION_MAX: u64 = 1 << 62;
@@ -129,7 +129,7 @@ impl Tail {
     /// Sends a message, if nothing else is to be done first; false if there is.
     #[inline(always)]
     pub fn push(&mut self, message: &[u8]) -> bool {
-        let extent = Extent::<PLAIN>::of(message.len());
+        let extent = Extent::<WORD, PLAIN>::of(message.len(), WORD);
         let Some(mut ahead) = extent.and_then(|extent| self.walk.ahead_with_next(extent)) else {
             return false;
         };
@@ -139,7 +139,7 @@ impl Tail {
         ahead.next_word().store(0, Ordering::Relaxed);
         let header = PUBLISHED | message.len() as u64;
         // [LANE_PUBLISH] release: the message, and the zero where the next header will be.
-        ahead.word().store(header, Ordering::Release);
+        ahead.word(0).store(header, Ordering::Release);
         ahead.pass();
         true
     }
@@ -147,7 +147,7 @@ impl Tail {
     /// Whether something is to be done before a message of so many bytes can be [pushed](Self::push).
     #[inline(always)]
     pub fn is_short_of(&mut self, length: usize) -> bool {
-        let extent = Extent::<PLAIN>::of(length);
+        let extent = Extent::<WORD, PLAIN>::of(length, WORD);
         extent.is_none_or(|extent| self.walk.ahead_with_next(extent).is_none())
     }
 

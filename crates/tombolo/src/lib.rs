@@ -150,6 +150,8 @@ mod topic_publisher;
 #[cfg(test)]
 mod topic_reader;
 #[cfg(not(loom))]
+mod topic_run;
+#[cfg(not(loom))]
 mod topic_subscriber;
 #[cfg_attr(loom, allow(dead_code, reason = "loom models parts of it"))]
 mod topic_tail;

@@ -197,11 +197,13 @@ impl Consumer {
             return Ok(None);
         }
         let message = Delivery { consumer: self };
-        let received = Received {
-            redelivered: message.redelivered(),
-        };
+        let (length, redelivered) = (message.len(), message.redelivered());
         message.append_to(to);
-        Ok(Some(received))
+        drop(message);
+        if !redelivered {
+            self.taking.begin_run(length);
+        }
+        Ok(Some(Received { redelivered }))
     }
 
     /// Receives a message that is one value. Waits as long as it takes.

@@ -80,8 +80,8 @@ impl Taking {
         if !usual {
             self.go_out_slowly(region, self.lane);
         }
-        if Ring::is_plain(header) && again <= end {
-            self.begin_run(header, length);
+        if again <= end {
+            self.begin_run(length);
         }
         Some(redelivered)
     }

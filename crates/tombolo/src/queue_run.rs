@@ -7,6 +7,7 @@ use crate::queue_kept::{Door, Lane};
 #[cfg(not(loom))]
 use crate::queue_layout::seat;
 use crate::queue_taker::Taking;
+use crate::ring::{PUBLISHED, WORD};
 #[cfg(not(loom))]
 use shmem::barrier::Registered;
 use shmem::copy::SHORT;
@@ -26,7 +27,7 @@ pub(crate) struct Run {
     /// The header of each message.
     header: u64,
     /// [`Extent::NONE`] if there is no run.
-    extent: Extent<SHORT>,
+    extent: Extent<WORD, SHORT>,
     walk: Walk,
     door: Door,
     /// Of which lane the two are.
@@ -79,17 +80,17 @@ impl Taking {
             return false;
         };
         // [LANE_PUBLISH] acquire, both.
-        let mut found = ahead.word().load(Ordering::Acquire);
+        let mut found = ahead.word(0).load(Ordering::Acquire);
         if found == 0 && waits && self.shape.used(region) == 1 {
             glance(|| {
-                found = ahead.word().load(Ordering::Acquire);
+                found = ahead.word(0).load(Ordering::Acquire);
                 found != 0
             });
         }
         if found != *header {
             return false;
         }
-        let Some(message) = ahead.replacing(to) else {
+        let Some(mut message) = ahead.replacing(to) else {
             return false;
         };
         let busy = self.seat_words.u32(seat::BUSY);
@@ -97,8 +98,8 @@ impl Taking {
             self.recv_unusual(region);
             return false;
         }
-        let end = message.replace();
-        door.finish(end, 1);
+        message.replace();
+        door.finish(message.pass(), 1);
         if !door.go_out(|| registered.light(), busy) {
             self.recv_unusual(region);
         }
@@ -113,11 +114,11 @@ impl Taking {
         self.go_out(region, self.lane);
     }
 
-    /// Begins a run of messages like the one that was just received, as far as it may go.
-    pub(crate) fn begin_run(&mut self, header: u64, length: usize) {
+    /// Begins a run of messages as long as the one that was just received, as far as it may go.
+    pub(crate) fn begin_run(&mut self, length: usize) {
         let lane = &self.lanes[self.lane];
         let run = &mut self.run;
-        let Some(extent) = Extent::of(length).filter(|_| lane.door.hold.is_kept()) else {
+        let Some(extent) = Extent::of(length, WORD).filter(|_| lane.door.hold.is_kept()) else {
             return;
         };
         if run.lane != self.lane {
@@ -130,7 +131,8 @@ impl Taking {
         run.walk
             .begin(room.min(u64::from(self.left) * extent.size()));
         run.door.hold = lane.door.hold;
-        (run.header, run.extent, run.from) = (header, extent, lane.progress);
+        run.header = PUBLISHED | length as u64;
+        (run.extent, run.from) = (extent, lane.progress);
     }
 
     /// Ends the run, if there is one: what it took counts.

@@ -117,13 +117,7 @@ impl<const HEADER: u64> RingOf<HEADER> {
         })
     }
 
-    /// Whether a header is of a message right behind it.
-    #[inline(always)]
-    pub fn is_plain(header: u64) -> bool {
-        header & (PUBLISHED | PADDING | APART) == PUBLISHED
-    }
-
-    /// Bytes of the record of such a message.
+    /// Bytes of the record of a message right behind its header.
     #[inline(always)]
     pub fn size_of_plain(length: u64) -> u64 {
         (HEADER + length).next_multiple_of(Self::UNIT)

@@ -15,19 +15,33 @@ impl Subscriber {
         wait: Wait<'_>,
         to: &mut Vec<u8>,
     ) -> Result<Option<Received>, RecvError> {
+        let waits = matches!(wait, Wait::While(_));
         if self.channel.is_mine() {
-            to.clear();
-            if let Some(received) = self.copy_here(to, matches!(wait, Wait::While(_))) {
+            if let Some(received) = self.copy_alike(to, waits) {
+                return Ok(Some(received));
+            }
+            if let Some(received) = self.copy_here(to, waits) {
                 return Ok(Some(received));
             }
         }
         self.copy_slowly(wait, to)
     }
 
+    /// The way of most messages: see [`Run::recv`](crate::topic_run::Run::recv).
+    #[inline(always)]
+    fn copy_alike(&mut self, to: &mut Vec<u8>, waits: bool) -> Option<Received> {
+        let Self { run, channel, .. } = self;
+        // A moment only if there are no other lanes to look at.
+        let waits = || waits && channel.shape.used(channel.view()) == 1;
+        run.as_mut()?.recv(to, waits)
+    }
+
     /// Copies the next message of the lane where this subscriber is, if there is one, and nothing
     /// else is to be done. Who `waits` looks for a moment whether it comes.
-    #[inline(always)]
+    #[inline(never)]
     fn copy_here(&mut self, to: &mut Vec<u8>, waits: bool) -> Option<Received> {
+        self.end_run();
+        to.clear();
         if self.left == 0 {
             if self.channel.shape.used(self.channel.view()) > 1 {
                 // The others first.
@@ -40,13 +54,25 @@ impl Subscriber {
         }
         let received = self.copy_from(self.lane, to)?;
         self.left -= 1;
-        self.release_much(received.lane);
+        let most = self.release_much(received.lane);
+        self.begin_run(to.len(), most);
         Some(received)
+    }
+
+    /// Copies another message of the lane of which one was just received.
+    #[inline(always)]
+    pub(crate) fn copy_another(&mut self, lane: usize, to: &mut Vec<u8>) -> Option<Received> {
+        if let Some(received) = self.copy_alike(to, false) {
+            return Some(received);
+        }
+        self.end_run();
+        to.clear();
+        self.copy_from(lane, to)
     }
 
     /// Copies the next message of a lane, if a whole one is there.
     #[inline(always)]
-    pub(crate) fn copy_from(&mut self, lane: usize, to: &mut Vec<u8>) -> Option<Received> {
+    fn copy_from(&mut self, lane: usize, to: &mut Vec<u8>) -> Option<Received> {
         let head = self.heads.get_mut(lane)?;
         let number = head.recv(self.channel.view(), to)?;
         let lost = std::mem::take(&mut self.untold[lane]);
@@ -81,7 +107,8 @@ impl Subscriber {
             };
             match self.take(&found, to) {
                 Ok(received) => {
-                    self.release_much(found.lane);
+                    let most = self.release_much(found.lane);
+                    self.begin_run(to.len(), most);
                     return Ok(Some(received));
                 }
                 Err(unfit) => {

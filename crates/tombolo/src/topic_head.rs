@@ -170,6 +170,11 @@ impl Head {
         self.next.number = self.next.number.wrapping_add(1);
     }
 
+    /// Goes to a point where others have taken it.
+    pub fn go_to(&mut self, point: Point) {
+        self.next = point;
+    }
+
     /// Takes note that [`verify`](Self::verify) found it lapped.
     pub fn lap(&mut self) {
         self.lapped = true;
@@ -234,6 +239,12 @@ fn is_gone(view: &View, claimed: usize, position: u64, capacity: u64) -> bool {
     fence(Ordering::Acquire);
     // [TOPIC_MARK] acquire.
     let claimed = view.load_u64(claimed, Ordering::Acquire);
+    is_beyond(claimed, position, capacity)
+}
+
+/// Whether a publisher that claimed up to a position may have written over another one.
+#[inline(always)]
+pub fn is_beyond(claimed: u64, position: u64, capacity: u64) -> bool {
     claimed.wrapping_sub(position) > capacity
 }
 

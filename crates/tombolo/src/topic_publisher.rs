@@ -6,6 +6,7 @@ use crate::topic::{self, BatchError, MANY, Options, Policy, PublishError};
 use crate::topic_layout::{Shape, layout};
 use crate::topic_members::{free_seat, leave_lane, take_lane};
 use crate::topic_tail::Tail;
+use shmem::copy::SHORT;
 use shmem::header::has_ended_in;
 use shmem::wait::{Moment, Patience, is_parked, layout as bell};
 use shmem::zerocopy::{Immutable, IntoBytes};
@@ -149,6 +150,22 @@ impl Publisher {
         message: &[u8],
         wait: Wait<'_>,
     ) -> Result<(), PublishError> {
+        // What is longer is copied by a call, which has its price here too.
+        if message.len() <= SHORT && self.push(message) {
+            self.ring();
+            return Ok(());
+        }
+        self.publish_slowly(message, wait)
+    }
+
+    /// The way of most messages; false if something is in it.
+    #[inline(always)]
+    fn push(&mut self, message: &[u8]) -> bool {
+        self.channel.is_mine() && !has_ended_in(&self.control) && self.tail.push(message)
+    }
+
+    #[inline(never)]
+    fn publish_slowly(&mut self, message: &[u8], wait: Wait<'_>) -> Result<(), PublishError> {
         let claim = self.claim(message.len(), wait)?;
         self.write(claim, message);
         self.ring();
@@ -169,6 +186,10 @@ impl Publisher {
         let mut result = Ok(());
         for message in messages {
             let message = message.as_ref();
+            if message.len() <= SHORT && self.push(message) {
+                (published, rung) = (published + 1, false);
+                continue;
+            }
             let mut claim = self.claim(message.len(), Wait::Not);
             if claim == Err(PublishError::Full) {
                 self.ring();

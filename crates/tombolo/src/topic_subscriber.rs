@@ -7,6 +7,7 @@ use crate::topic_delivery::{Delivery, Found, Received};
 use crate::topic_head::{Head, Next, Unfit};
 use crate::topic_layout::{Shape, layout, seat};
 use crate::topic_members::{Ended, attempt, ended, hold, leave_seat, move_cursor, take_seat};
+use crate::topic_run::Run;
 use shmem::sync::Ordering;
 use shmem::wait::{Moment, Patience};
 use shmem::zerocopy::{FromBytes, IntoBytes};
@@ -18,7 +19,7 @@ const ATTEMPTS: u64 = 1000;
 /// How often a subscriber whose patience is over starts anew when it is lapped.
 pub(crate) const TRIES: u32 = 16;
 /// How many receipts a subscriber stays on a lane that always has messages.
-pub(crate) const QUOTA: u32 = 64;
+pub(crate) const QUOTA: u32 = 256;
 
 /// Receives messages.
 ///
@@ -45,7 +46,8 @@ pub struct Subscriber {
     /// A copy of a message, for batches.
     copy: Vec<u8>,
     /// The same memory for writing: seat and bell. `None` for who may only read.
-    door: Option<Region>,
+    pub(crate) door: Option<Region>,
+    pub(crate) run: Option<Run>,
     pub(crate) channel: Channel<Shape, View>,
 }
 
@@ -167,6 +169,7 @@ impl Subscriber {
             received: 0,
             until_many: MANY,
             copy: Vec::new(),
+            run: door.as_ref().map(|region| Run::none(&shape, region, 0)),
             door,
             channel,
         })
@@ -294,14 +297,14 @@ impl Subscriber {
                     each(&bytes, received);
                     count = 1;
                     while count < most {
-                        bytes.clear();
                         // What was lost or damaged is left for the next receipt.
-                        let Some(received) = self.copy_from(received.lane, &mut bytes) else {
+                        let Some(received) = self.copy_another(received.lane, &mut bytes) else {
                             break;
                         };
                         each(&bytes, received);
                         count += 1;
                     }
+                    self.end_run();
                     self.release(received.lane);
                 }
                 Ok(None) => {}
@@ -318,6 +321,7 @@ impl Subscriber {
     /// See [`RecvError`].
     #[inline]
     pub fn receive(&mut self, patience: Patience) -> Result<Option<Delivery<'_>>, RecvError> {
+        self.end_run();
         // Whatever it sees: it saves the way past everything else if a message comes.
         self.glance();
         self.find_whole(Wait::While(patience))
@@ -366,6 +370,7 @@ impl Subscriber {
         if !self.channel.is_mine() {
             return Err(RecvError::Forked);
         }
+        self.end_run();
         if self.left > 0
             && let Ok(Next::Record(record)) = self.heads[self.lane].next(self.channel.view())
         {
@@ -484,23 +489,26 @@ impl Subscriber {
     }
 
     /// Gives back what was received in a lane, if it is much: so that publishers that wait for room
-    /// do not get it by the line.
+    /// do not get it by the line. Answers how many bytes more are not much.
     #[inline]
-    pub(crate) fn release_much(&mut self, lane: usize) {
+    pub(crate) fn release_much(&mut self, lane: usize) -> u64 {
         let position = self.heads[lane].point().position;
-        if position.wrapping_sub(self.released[lane]) >= self.channel.shape.capacity() / 4 {
+        let much = self.channel.shape.capacity() / 4;
+        let kept = position.wrapping_sub(self.released[lane]);
+        if kept >= much {
             self.release(lane);
         }
-        if self.until_many > 0 {
-            self.count_down();
-        }
+        self.count_down(1);
+        if kept < much { much - kept } else { much }
     }
 
     #[inline]
-    fn count_down(&mut self) {
-        self.until_many -= 1;
-        if self.until_many == 0 && self.policy() == Policy::WaitForSlowest {
-            barrier::register();
+    pub(crate) fn count_down(&mut self, received: u32) {
+        if self.until_many > 0 {
+            self.until_many = self.until_many.saturating_sub(received);
+            if self.until_many == 0 && self.policy() == Policy::WaitForSlowest {
+                barrier::register();
+            }
         }
     }
 

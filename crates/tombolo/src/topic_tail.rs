@@ -8,13 +8,13 @@
 //!          marks: ▲      ▲      ▲
 //! ```
 //!
-//! Records, and how they are published, are those of `lane`; before each message stand its header
+//! Records, and how they are published, are those of `lane`, but that they begin on lines; before each message stand its header
 //! word and its number, which counts the messages of the lane from 0, whoever publishes. Where the
 //! message has a line of its own, the number stands at the end of the header's.
 //!
 //! # Protocol
-//! CLAIMED is announced **before** anything is written beyond it, clearing ahead included. So what
-//! stands at a position is what was published there as long as CLAIMED is no more than a ring
+//! CLAIMED is announced **before** anything is written beyond it, the zero behind a record included. So
+//! what stands at a position is what was published there as long as CLAIMED is no more than a ring
 //! beyond the position. CLAIMED moves in steps of a sixteenth of the ring, so subscribers, who look
 //! at it after each copy, have its line most of the time.
 //!
@@ -57,16 +57,13 @@
 //! # Hostile bytes
 //! The publisher believes nothing but the cursors, and those only hold it back.
 
-use crate::lane::{Claim, Full, POSITION_MAX};
+use crate::lane::{Claim, Full, PLAIN, POSITION_MAX};
 use crate::ring::{Damaged, LINE, PADDING, PUBLISHED, WORD};
 use crate::topic_head::{End, Point, end_of};
-use crate::topic_layout::{HEADER, Ring, Shape, lane, layout};
+use crate::topic_layout::{HEADER, Ring, Shape, lane, layout, record};
 use crate::topic_policy::Policy;
 use shmem::sync::{Ordering, fence};
-use shmem::{Circle, Region, Window};
-
-/// How far ahead headers are cleared at a time.
-const CLEAR_STEP: u64 = if cfg!(loom) { LINE } else { 1024 };
+use shmem::{Extent, Region, Walk, Window};
 
 /// The publisher's end of a lane.
 #[derive(Debug)]
@@ -74,19 +71,16 @@ pub struct Tail {
     shape: Shape,
     lane: usize,
     ring: Ring,
-    headers: Circle,
+    /// Where the next record goes. What is inside its stretch, with the word behind it, needs nothing
+    /// else to be done first, nor after: it may be written, and is before the ring's end and the next mark.
+    walk: Walk,
     words: Window<{ lane::LAYOUT.size }>,
-    tail: u64,
     /// The number of the next message.
     number: u64,
     /// What CLAIMED says.
     claimed: u64,
     /// Up to where it may write: no further than `claimed`.
     writable: u64,
-    /// The words where headers can stand are zero from `tail` up to here, which is beyond it.
-    cleared: u64,
-    /// A claim was made and not published.
-    open: bool,
     /// Where the step ends whose mark was made last: the first record from there on leaves the next.
     unmarked: u64,
 }
@@ -105,18 +99,17 @@ impl Tail {
         if claimed > POSITION_MAX || tail > claimed {
             return Err(Damaged);
         }
+        let mut walk = Walk::new(shape.ring(lane).words(region));
+        walk.go_to(tail);
         let mut this = Self {
             shape,
             lane,
             ring: shape.ring(lane),
-            headers: Circle::new(region, shape.ring(lane).at(0), shape.capacity()),
+            walk,
             words: Window::new(region, shape.at(lane, 0)),
-            tail,
             number,
             claimed,
             writable: tail,
-            cleared: tail + LINE,
-            open: false,
             unmarked: marked.map_or(0, |position| step_behind(&shape, position)),
         };
         if let Some(last) = last.filter(|last| *last >= this.unmarked) {
@@ -131,43 +124,67 @@ impl Tail {
     pub fn claim(&mut self, region: &Region, length: usize) -> Result<Claim, Full> {
         let flags = Ring::flags(length);
         let size = Ring::size(0, flags, length);
-        let to_end = self.ring.left_behind(self.tail);
+        let tail = self.walk.position();
+        let to_end = self.ring.left_behind(tail);
         let padding = if size > to_end { to_end } else { 0 };
         // One line more, where the next header will be polled.
-        let end = self.tail + padding + size + LINE;
+        let end = tail + padding + size + LINE;
         if end > self.writable {
             self.advance(region, end)?;
         }
-        if self.open {
-            // The claim before was dropped: what was written there may look like headers.
-            self.cleared = self.tail + LINE;
-        }
-        self.open = true;
         if padding > 0 {
             self.publish_header(PADDING | (padding - HEADER), padding);
         }
         Ok(Claim {
-            offset: self.ring.at(self.tail) + Ring::skip(0, flags) as usize,
+            offset: self.ring.at(self.walk.position()) + Ring::skip(0, flags) as usize,
             length,
             flags,
         })
     }
 
+    /// Publishes a message, if nothing else is to be done for it; false if there is.
+    #[inline(always)]
+    pub fn push(&mut self, message: &[u8]) -> bool {
+        let extent = Extent::<HEADER, PLAIN>::of(message.len(), LINE);
+        let Some(mut ahead) = extent.and_then(|extent| self.walk.ahead_with_next(extent)) else {
+            return false;
+        };
+        let fits = ahead.write(message);
+        debug_assert!(fits, "the extent is the message's");
+        // Relaxed, both: published by the header.
+        ahead
+            .word(record::NUMBER as u64)
+            .store(self.number, Ordering::Relaxed);
+        ahead.next_word().store(0, Ordering::Relaxed);
+        // [LANE_PUBLISH] release: the message and its number, and the zero where the next header
+        // will be.
+        ahead
+            .word(record::HEADER as u64)
+            .store(PUBLISHED | message.len() as u64, Ordering::Release);
+        ahead.pass();
+        self.number = self.number.wrapping_add(1);
+        true
+    }
+
     /// Publishes what was written at the claim, the last one made.
     #[inline(always)]
     pub fn publish(&mut self, region: &Region, claim: Claim) {
-        let (position, Claim { length, flags, .. }) = (self.tail, claim);
+        let (position, Claim { length, flags, .. }) = (self.walk.position(), claim);
         // Relaxed: published by the header.
-        self.headers
+        self.walk
+            .circle()
             .word(position + Ring::skip(0, flags) - WORD)
             .store(self.number, Ordering::Relaxed);
         self.publish_header(flags | length as u64, Ring::size(0, flags, length));
-        self.open = false;
         // A lie about the last number must not stop it.
         self.number = self.number.wrapping_add(1);
         if position >= self.unmarked {
             self.mark(region, position);
         }
+        let tail = self.walk.position();
+        // As a claim has it: a line behind the record.
+        let end = (self.writable + WORD).saturating_sub(LINE);
+        self.walk.begin(end.min(self.unmarked).saturating_sub(tail));
     }
 
     /// Stores how far it is, for who looks from outside.
@@ -176,7 +193,7 @@ impl Tail {
         // Relaxed, both: statistics.
         let told = |word, value| self.words.u64(word).store(value, Ordering::Relaxed);
         told(lane::SENT, self.number);
-        told(lane::TAIL, self.tail);
+        told(lane::TAIL, self.walk.position());
     }
 
     /// Makes it allowed to write up to `end`.
@@ -213,48 +230,27 @@ impl Tail {
         // [TOPIC_RELEASE] acquire.
         let word = region.load_u64(self.shape.cursor(seat, self.lane), Ordering::Acquire);
         let position = word.checked_sub(1)? & !(LINE - 1);
-        Some(position.min(self.tail))
+        Some(position.min(self.walk.position()))
     }
 
     /// The seats whose subscribers leave no room for a message of `length` bytes.
     pub fn held_by(&self, region: &Region, length: usize) -> impl Iterator<Item = usize> {
         // As in `claim`, with as much padding as there may be.
         let size = Ring::size(0, Ring::flags(length), length);
-        let needed = (self.tail + 2 * size + LINE).saturating_sub(self.shape.capacity());
+        let needed = (self.walk.position() + 2 * size + LINE).saturating_sub(self.shape.capacity());
         let seats = 0..seated(&self.shape, region);
         seats.filter(move |seat| self.held(region, *seat).is_some_and(|held| held < needed))
     }
 
     #[inline(always)]
     fn publish_header(&mut self, word: u64, size: u64) {
-        let next = self.tail + size;
-        if next >= self.cleared {
-            self.clear_ahead(next);
-        }
-        // [LANE_PUBLISH] release: the message and its number, and the zero where the next header
-        // will be.
-        self.headers
-            .word(self.tail)
-            .store(PUBLISHED | word, Ordering::Release);
-        self.tail = next;
-        // For the next one, if it is like this one: subscribers have this one meanwhile.
-        if next + size >= self.cleared && size <= CLEAR_STEP {
-            self.clear_ahead(self.cleared);
-        }
-    }
-
-    /// Clears the words where headers can stand from a position on, as far as a step goes and may
-    /// be written.
-    fn clear_ahead(&mut self, from: u64) {
-        // What may be written ends between lines where a seat holds a position that is none of ours.
-        let to = (from + CLEAR_STEP).min(self.writable & !(LINE - 1));
-        let mut position = from;
-        while position < to {
-            // Relaxed: published by the next header.
-            self.headers.word(position).store(0, Ordering::Relaxed);
-            position += LINE;
-        }
-        self.cleared = to.max(from);
+        let (words, tail) = (self.walk.circle(), self.walk.position());
+        let next = tail + size;
+        // Relaxed: published by the header.
+        words.word(next).store(0, Ordering::Relaxed);
+        // [LANE_PUBLISH] release: as in `push`.
+        words.word(tail).store(PUBLISHED | word, Ordering::Release);
+        self.walk.go_to(next);
     }
 
     /// Makes the mark for the record at a position, the first of its step.

@@ -477,7 +477,7 @@ fn room_is_not_given_back_by_the_quota() {
     use crate::channel::{Channel, Shape as _};
     use crate::topic::{PublishError, Publisher, Subscriber};
 
-    let (shape, length) = Shape::plan(2, 1, 1 << 15, Policy::WaitForSlowest).unwrap();
+    let (shape, length) = Shape::plan(2, 1, 1 << 17, Policy::WaitForSlowest).unwrap();
     let region = crate::fuzzing::region(&Shape::EXPECTED, length);
     shape.format(&region).unwrap();
     let publisher = || Publisher::of(Channel::on(&region).unwrap()).unwrap();

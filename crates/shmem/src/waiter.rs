@@ -18,7 +18,7 @@
 //! takes the time of the one it waits for, so it sleeps at once for the next 8 waits, and for twice as
 //! many, up to 256, if that happens again before spinning was good for something as often.
 //!
-//! Before it sleeps an adaptive waiter gives way, up to [`WAYS`] times, as long as it sees that others want the
+//! Before it sleeps an adaptive waiter gives way, up to `WAYS` times, as long as it sees that others want the
 //! processor: among them may be the one it waits for, and who has not slept need not be woken. Where there
 //! are more processes than processors each then finds many messages when its turn comes, where one that
 //! sleeps is woken for the first of them, and each message wakes all that sleep. Measured, 64 bytes to

@@ -137,15 +137,44 @@ impl Walk {
         (extent.size <= self.end - self.position).then_some(Ahead { walk: self, extent })
     }
 
-    /// The same, if the word behind the record is inside too.
+    /// Whether the record of that extent is all inside the stretch, and the word behind it.
     #[inline(always)]
-    pub fn ahead_with_next<const HEAD: u64, const MOST: usize>(
+    fn has_room<const HEAD: u64, const MOST: usize>(&self, extent: Extent<HEAD, MOST>) -> bool {
+        // No overflow: an extent is too short for that.
+        extent.size + WORD <= self.end - self.position
+    }
+
+    /// Whether there is room for a message of so many bytes: see [`write`](Self::write).
+    #[inline(always)]
+    pub fn has_room_for<const HEAD: u64, const MOST: usize>(
+        &self,
+        length: usize,
+        unit: u64,
+    ) -> bool {
+        let extent = Extent::<HEAD, MOST>::of(length, unit);
+        extent.is_some_and(|extent| self.has_room(extent))
+    }
+
+    /// Writes a message where it stands in a record here, if that is all inside the stretch, and the word
+    /// behind it: its extent is as [`Extent::of`] has it. What stands before the message is for the caller.
+    #[inline(always)]
+    pub fn write<const HEAD: u64, const MOST: usize>(
         &mut self,
-        extent: Extent<HEAD, MOST>,
-    ) -> Option<AheadWithNext<'_, HEAD, MOST>> {
-        // INVARIANT: as just checked; an extent is too short for an overflow.
-        let fits = extent.size + WORD <= self.end - self.position;
-        fits.then_some(AheadWithNext(Ahead { walk: self, extent }))
+        message: &[u8],
+        unit: u64,
+    ) -> Option<Written<'_, HEAD, MOST>> {
+        let extent = Extent::of(message.len(), unit).filter(|extent| self.has_room(*extent))?;
+        #[cfg(not(loom))]
+        {
+            let to = self.at(HEAD);
+            // SAFETY: inside the record, which is inside a region that is writable; `message` is memory
+            // of this process that nobody writes.
+            unsafe { memory::write(to, message.as_ptr(), message.len()) };
+        }
+        #[cfg(loom)]
+        self.circle.copy_in(self.position + HEAD, message);
+        // INVARIANT: as just checked.
+        Some(Written(Ahead { walk: self, extent }))
     }
 
     /// The word at so many bytes from here.
@@ -266,14 +295,14 @@ impl<'a, const HEAD: u64, const MOST: usize> Replacing<'a, '_, HEAD, MOST> {
     }
 }
 
-/// A record inside the stretch, where one is, and the word behind it.
+/// A record inside the stretch, where one is, whose message is written.
 ///
 /// # Invariants
-/// That word is inside too.
+/// The word behind it is inside too.
 #[derive(Debug)]
-pub struct AheadWithNext<'a, const HEAD: u64, const MOST: usize>(Ahead<'a, HEAD, MOST>);
+pub struct Written<'a, const HEAD: u64, const MOST: usize>(Ahead<'a, HEAD, MOST>);
 
-impl<const HEAD: u64, const MOST: usize> AheadWithNext<'_, HEAD, MOST> {
+impl<const HEAD: u64, const MOST: usize> Written<'_, HEAD, MOST> {
     /// As [`Ahead::word`].
     #[inline(always)]
     pub fn word(&self, at: u64) -> &AtomicU64 {
@@ -285,26 +314,6 @@ impl<const HEAD: u64, const MOST: usize> AheadWithNext<'_, HEAD, MOST> {
     pub fn next_word(&self) -> &AtomicU64 {
         // SAFETY: inside, by the invariant.
         unsafe { self.0.walk.word(self.0.extent.size) }
-    }
-
-    /// Writes the message; false, and nothing is written, if it has not the length of which the extent
-    /// is.
-    #[inline(always)]
-    pub fn write(&mut self, message: &[u8]) -> bool {
-        let Ahead { walk, extent } = &self.0;
-        let fits = message.len() == extent.length;
-        if fits {
-            #[cfg(not(loom))]
-            {
-                let to = walk.at(HEAD);
-                // SAFETY: inside the record, which is of a region that is writable; `message` is memory
-                // of this process that nobody writes.
-                unsafe { memory::write(to, message.as_ptr(), message.len()) };
-            }
-            #[cfg(loom)]
-            walk.circle.copy_in(walk.position + HEAD, message);
-        }
-        fits
     }
 
     /// Goes behind the record; answers where that is.
@@ -334,19 +343,18 @@ mod tests {
             assert_eq!((extent.size(), extent.length()), (24, 11));
             let mut walk = walk(position);
             walk.begin(100);
-            let mut ahead = walk.ahead_with_next(extent).unwrap();
-            assert!(!ahead.write(b"hello") && ahead.write(b"hello there"));
-            ahead.next_word().store(9, Ordering::Relaxed);
-            ahead.word(0).store(7, Ordering::Relaxed);
-            assert_eq!(ahead.pass(), position + 24);
-            assert!(
-                walk.ahead(Extent::<8, 64>::NONE).is_none()
-                    && walk.ahead_with_next(Extent::<8, 64>::NONE).is_none()
-            );
+            assert!(walk.write::<8, 10>(b"hello there", 8).is_none());
+            assert!(walk.has_room_for::<8, 64>(11, 8));
+            let written = walk.write::<8, 64>(b"hello there", 8).unwrap();
+            written.next_word().store(9, Ordering::Relaxed);
+            written.word(0).store(7, Ordering::Relaxed);
+            assert_eq!(written.pass(), position + 24);
+            assert!(walk.ahead(Extent::<8, 64>::NONE).is_none());
+            assert!(!walk.has_room(Extent::<8, 64>::NONE));
             walk.go_to(position);
             assert!(walk.ahead(extent).is_none());
             walk.begin(24);
-            assert!(walk.ahead_with_next(extent).is_none());
+            assert!(!walk.has_room_for::<8, 64>(11, 8));
             let ahead = walk.ahead(extent).unwrap();
             assert_eq!(ahead.word(0).load(Ordering::Relaxed), 7);
             assert!(ahead.replacing(&mut Vec::with_capacity(10)).is_none());

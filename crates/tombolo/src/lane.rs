@@ -40,9 +40,9 @@
 //! walking the headers to the word that is zero. What the consumer side leaves is told in `queue`.
 
 use crate::ring::{Damaged, LONG, PADDING, PUBLISHED, Ring, WORD};
+use shmem::Walk;
 use shmem::region::Region;
 use shmem::sync::Ordering;
-use shmem::{Extent, Walk};
 
 /// Longest group, in bytes: its consumer should begin while the next one is written.
 const GROUP: u64 = 2048;
@@ -129,26 +129,22 @@ impl Tail {
     /// Sends a message, if nothing else is to be done first; false if there is.
     #[inline(always)]
     pub fn push(&mut self, message: &[u8]) -> bool {
-        let extent = Extent::<WORD, PLAIN>::of(message.len(), WORD);
-        let Some(mut ahead) = extent.and_then(|extent| self.walk.ahead_with_next(extent)) else {
+        let Some(record) = self.walk.write::<WORD, PLAIN>(message, WORD) else {
             return false;
         };
-        let fits = ahead.write(message);
-        debug_assert!(fits, "the extent is the message's");
         // Relaxed: published by the header.
-        ahead.next_word().store(0, Ordering::Relaxed);
+        record.next_word().store(0, Ordering::Relaxed);
         let header = PUBLISHED | message.len() as u64;
         // [LANE_PUBLISH] release: the message, and the zero where the next header will be.
-        ahead.word(0).store(header, Ordering::Release);
-        ahead.pass();
+        record.word(0).store(header, Ordering::Release);
+        record.pass();
         true
     }
 
     /// Whether something is to be done before a message of so many bytes can be [pushed](Self::push).
     #[inline(always)]
-    pub fn is_short_of(&mut self, length: usize) -> bool {
-        let extent = Extent::<WORD, PLAIN>::of(length, WORD);
-        extent.is_none_or(|extent| self.walk.ahead_with_next(extent).is_none())
+    pub fn is_short_of(&self, length: usize) -> bool {
+        !self.walk.has_room_for::<WORD, PLAIN>(length, WORD)
     }
 
     /// Looks whether there is room for more.

@@ -16,7 +16,7 @@ pub(crate) struct Lane {
     pub ring: Ring,
     pub headers: Circle,
     pub door: Door,
-    /// What nobody else changes while it is kept, both.
+    /// What nobody else changes while it is kept, both; in a run `progress` is where that began.
     pub progress: u64,
     pub released: u64,
     /// What lies before this position was handed out to a consumer that died.

@@ -60,10 +60,10 @@
 use crate::lane::{Claim, Full, PLAIN, POSITION_MAX};
 use crate::ring::{Damaged, LINE, PADDING, PUBLISHED, WORD};
 use crate::topic_head::{End, Point, end_of};
-use crate::topic_layout::{HEADER, Ring, Shape, lane, layout, record};
+use crate::topic_layout::{HEADER, Ring, Shape, lane, layout, record as word};
 use crate::topic_policy::Policy;
 use shmem::sync::{Ordering, fence};
-use shmem::{Extent, Region, Walk, Window};
+use shmem::{Region, Walk, Window};
 
 /// The publisher's end of a lane.
 #[derive(Debug)]
@@ -145,23 +145,20 @@ impl Tail {
     /// Publishes a message, if nothing else is to be done for it; false if there is.
     #[inline(always)]
     pub fn push(&mut self, message: &[u8]) -> bool {
-        let extent = Extent::<HEADER, PLAIN>::of(message.len(), LINE);
-        let Some(mut ahead) = extent.and_then(|extent| self.walk.ahead_with_next(extent)) else {
+        let Some(record) = self.walk.write::<HEADER, PLAIN>(message, LINE) else {
             return false;
         };
-        let fits = ahead.write(message);
-        debug_assert!(fits, "the extent is the message's");
         // Relaxed, both: published by the header.
-        ahead
-            .word(record::NUMBER as u64)
+        record
+            .word(word::NUMBER as u64)
             .store(self.number, Ordering::Relaxed);
-        ahead.next_word().store(0, Ordering::Relaxed);
+        record.next_word().store(0, Ordering::Relaxed);
         // [LANE_PUBLISH] release: the message and its number, and the zero where the next header
         // will be.
-        ahead
-            .word(record::HEADER as u64)
+        record
+            .word(word::HEADER as u64)
             .store(PUBLISHED | message.len() as u64, Ordering::Release);
-        ahead.pass();
+        record.pass();
         self.number = self.number.wrapping_add(1);
         true
     }

@@ -7,6 +7,7 @@ use checks::process::{
 };
 use checks::suite::{Case, Outcome, case};
 use shmem::Region;
+use shmem::barrier;
 use shmem::presence::{self, Identity};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
@@ -21,6 +22,7 @@ pub const CASES: &[Case] = &[
     case("presence::nobody_attaches", nobody_attaches),
     case("presence::forked_writer", forked_writer),
     case("presence::forked_keeper", forked_keeper),
+    case("presence::registered", registered),
 ];
 
 /// Makes this process's identity and tells it.
@@ -113,6 +115,33 @@ fn forked() -> Outcome {
     assert!(is_alive(younger), "it lives on without its parent");
     words[2].store(1, Ordering::SeqCst);
     dies(younger);
+    Outcome::Pass(String::new())
+}
+
+/// Who has one thread is registered for cheap fences with its identity, who has more only when it is worth it.
+fn registered() -> Outcome {
+    if !barrier::is_available() {
+        return Outcome::Skip("membarrier is refused".into());
+    }
+    let words = shared_words(2);
+    let is_registered = || i64::from(barrier::registered().is_some());
+    let tell = |word: &AtomicI64| {
+        presence::mine().expect("presence");
+        word.store(1 + is_registered(), Ordering::SeqCst);
+    };
+    assert_eq!(is_registered(), 0, "a child would have it from here");
+    child(|| tell(&words[0])).join();
+    child(|| {
+        std::thread::scope(|scope| {
+            scope.spawn(sleep);
+            tell(&words[1]);
+            // Ends the other thread too.
+            std::process::exit(0);
+        });
+    })
+    .join();
+    let told = [0, 1].map(|one: usize| words[one].load(Ordering::SeqCst));
+    assert_eq!(told, [2, 1], "alone, and with a second thread");
     Outcome::Pass(String::new())
 }
 
@@ -233,7 +262,7 @@ fn forked_writer() -> Outcome {
 /// leaves in its place.
 fn forked_keeper() -> Outcome {
     let name = tombolo::Name::mine("forked").expect("a name");
-    shmem::barrier::register();
+    barrier::register();
     let mut writer = Writer::open_or_create(name.clone(), &Options::default()).expect("open");
     let region = Region::attach(writer.id()).expect("attach");
     let keep = || region.load_u64(KEEP, Ordering::SeqCst);

@@ -2,19 +2,19 @@
 //! awake, what they cost while everybody sleeps, and what a further subscriber costs.
 
 use crate::audience::{self, Further};
-use crate::calls::{Calls, name};
-use crate::conduct::{Taken, sample, sample_traced};
+use crate::calls::name;
+use crate::conduct::{Taken, sample, sample_counted};
 use crate::idle::Idle;
 use crate::interrupts;
 use crate::run::Step;
 use crate::stats::Spread;
 use crate::transport::{Runner, Task, Topology};
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// System calls of both processes of a sample.
+/// System calls of both processes of some samples.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Counted {
     /// The transport.
@@ -25,6 +25,9 @@ pub struct Counted {
     pub messages: u64,
     /// How many calls there were.
     pub calls: u64,
+    /// How many of them while the other process had no processor.
+    #[serde(default)]
+    pub away: u64,
     /// How many times something else took the processor of one of them.
     #[serde(default)]
     pub preemptions: u64,
@@ -58,7 +61,7 @@ const TRACED: [&str; 7] = [
     "System V queue",
 ];
 
-/// Of so many samples one is told.
+/// Of so many samples calls are counted.
 const SAMPLES: usize = 5;
 
 /// Finds all of it.
@@ -104,47 +107,44 @@ pub fn behaviour(
     Ok(found)
 }
 
-/// The calls of a few samples' quietest: who waits for one that was put off its processor may have to
-/// make some.
+/// The calls of a few samples together.
 ///
 /// # Errors
 /// [`Interrupted`](interrupts::Interrupted); within, what went wrong with a sample.
 fn count(runner: &dyn Runner, task: &Task, processors: [usize; 2]) -> Result<Result<Counted>> {
-    let mut quietest: Option<Counted> = None;
+    let mut counted = Counted {
+        transport: runner.about().name,
+        topology: task.topology,
+        messages: 0,
+        calls: 0,
+        away: 0,
+        preemptions: 0,
+        by_name: BTreeMap::new(),
+    };
     for _ in 0..SAMPLES {
-        let taken = sample_traced(runner, task, processors);
+        let taken = sample_counted(runner, task, processors);
         interrupts::check()?;
-        let (taken, calls) = match taken {
-            Ok(taken) => taken,
+        match taken {
+            Ok(taken) => counted.add(&taken),
             Err(error) => return Ok(Err(error)),
-        };
-        let ends = taken.receivers.iter().chain(&taken.senders);
-        let counted = Counted {
-            transport: runner.about().name,
-            topology: task.topology,
-            messages: taken.receivers.iter().map(|end| end.messages).sum(),
-            calls: calls.values().sum(),
-            preemptions: ends.map(|end| end.preemptions).sum(),
-            by_name: by_name(&calls),
-        };
-        let noise = |counted: &Counted| (counted.preemptions, counted.calls);
-        if quietest
-            .as_ref()
-            .is_none_or(|it| noise(&counted) < noise(it))
-        {
-            quietest = Some(counted);
         }
     }
-    Ok(quietest.context("no sample"))
+    Ok(Ok(counted))
 }
 
-/// Some numbers have one name.
-fn by_name(calls: &Calls) -> BTreeMap<String, u64> {
-    let mut named = BTreeMap::new();
-    for (number, count) in calls {
-        *named.entry(name(*number)).or_default() += count;
+impl Counted {
+    fn add(&mut self, taken: &Taken) {
+        self.messages += taken.receivers.iter().map(|end| end.timed).sum::<u64>();
+        for end in taken.receivers.iter().chain(&taken.senders) {
+            self.preemptions += end.preemptions;
+            for (number, made) in &end.calls {
+                self.calls += made.all;
+                self.away += made.away;
+                // Some numbers have one name.
+                *self.by_name.entry(name(*number)).or_default() += made.all;
+            }
+        }
     }
-    named
 }
 
 /// Multiples of the rate without a second subscriber: with one asleep, and with a slow one. All

@@ -10,7 +10,7 @@
 //! **Round trip.** One asks and takes the time of each round by one reading of the counter; the
 //! other answers with a message of the same number. Both check what they get.
 
-use crate::calls::mark;
+use crate::calls::{SWITCHES, counted, mark};
 use crate::clock;
 use crate::content::{END, Payload, Verifier, end, first, sum_of};
 use crate::stats::RoundTrips;
@@ -75,6 +75,7 @@ pub fn recv_stream(receiver: &mut impl Receiver, task: &Task) -> Result<Outcome>
     Ok(Outcome {
         messages: verifier.received(),
         sum: verifier.sum(),
+        timed,
         rate: (timed > 0).then(|| timed as f64 * 1e9 / clock::nanoseconds(ticks)),
         ..Outcome::default()
     })
@@ -142,12 +143,14 @@ pub fn answer(responder: &mut impl Responder, task: &Task) -> Result<Outcome> {
         responder.respond(&mut payload, &mut verifier)?;
     }
     mark();
+    let before = verifier.received();
     while !verifier.is_over() {
         responder.respond(&mut payload, &mut verifier)?;
     }
     mark();
     Ok(Outcome {
         messages: verifier.received(),
+        timed: verifier.received() - before,
         sum: verifier.sum(),
         ..Outcome::default()
     })
@@ -182,7 +185,7 @@ impl<S: Sender, R: Receiver> Responder for Both<S, R> {
 /// How many times this thread went to sleep so far, and how many times it was preempted.
 fn switches() -> [u64; 2] {
     let status = std::fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
-    ["voluntary_ctxt_switches:", "nonvoluntary_ctxt_switches:"].map(|name| {
+    SWITCHES.map(|name| {
         let count = status.lines().find_map(|line| line.strip_prefix(name));
         count
             .and_then(|count| count.trim().parse().ok())
@@ -207,6 +210,7 @@ fn job(run: impl FnOnce() -> Result<Outcome> + 'static) -> Job {
         let now = switches();
         outcome.sleeps = now[0] - slept;
         outcome.preemptions = now[1] - preempted;
+        outcome.calls = counted()?;
         Ok(outcome)
     })
 }

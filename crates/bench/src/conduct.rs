@@ -16,7 +16,7 @@
 //! The conductor sleeps meanwhile. A process that fails, dies or does not answer in time ends the
 //! sample, and all its processes; they also end with the conductor.
 
-use crate::calls::{Calls, Tracer};
+use crate::calls;
 use crate::clock;
 use crate::interrupts;
 use crate::place::{self, PROBE, Placement, pin};
@@ -36,6 +36,8 @@ use std::time::{Duration, Instant};
 const ROLE: &str = "--bench-role";
 /// What a line begins with that is meant for the conductor; libraries print others.
 const MARK: &str = "@bench ";
+/// What an end is told with the number of the other process whose absence is to be counted with the calls.
+const COUNT: &str = "count ";
 /// No answer may take longer than this,
 const PATIENCE: Duration = Duration::from_secs(30);
 /// or, that of who runs, than ten times the time that is taken and this.
@@ -94,7 +96,9 @@ fn play(runners: &[Box<dyn Runner>]) -> Result<()> {
     let mut job = Some(runner.open(&spec.task, &spec.seat)?);
     say(&Answer::Ready);
     loop {
-        match hear()?.as_str() {
+        let line = hear()?;
+        match line.as_str() {
+            _ if line.starts_with(COUNT) => calls::count(line[COUNT.len()..].parse()?)?,
             "probe" => {
                 let first = matches!(spec.seat.role, Role::Sender(_));
                 say(&Answer::Probed(place::probe(&map, first)));
@@ -237,27 +241,18 @@ fn unique() -> String {
 /// # Errors
 /// What went wrong in any of its processes, messages that were lost included.
 pub fn sample(runner: &dyn Runner, task: &Task, processors: [usize; 2]) -> Result<Taken> {
-    Ok(take(runner, task, processors, false)?.0)
+    take(runner, task, processors, false)
 }
 
-/// Takes a sample and counts the system calls of all its processes meanwhile.
+/// Takes a sample of a pair whose processes count their system calls.
 ///
 /// # Errors
-/// As [`sample`], and if they may not be traced.
-pub fn sample_traced(
-    runner: &dyn Runner,
-    task: &Task,
-    processors: [usize; 2],
-) -> Result<(Taken, Calls)> {
+/// As [`sample`], and if they can't.
+pub fn sample_counted(runner: &dyn Runner, task: &Task, processors: [usize; 2]) -> Result<Taken> {
     take(runner, task, processors, true)
 }
 
-fn take(
-    runner: &dyn Runner,
-    task: &Task,
-    processors: [usize; 2],
-    traced: bool,
-) -> Result<(Taken, Calls)> {
+fn take(runner: &dyn Runner, task: &Task, processors: [usize; 2], counted: bool) -> Result<Taken> {
     let task = &Task {
         broadcast: runner.broadcasts(),
         ..task.clone()
@@ -293,19 +288,17 @@ fn take(
     let mut all: Vec<_> = ends.iter_mut().collect();
     answers(&mut all, PATIENCE)?;
     let before = probe_pair(&mut all, task)?;
-    let counted = all.iter().filter(|_| traced);
-    let tracers = counted.map(|end| Tracer::start(end.process.id()));
-    let tracers: Vec<_> = tracers.collect::<Result<_>>()?;
+    if counted {
+        // Of a pair, each waits for the other.
+        let processes: Vec<_> = all.iter().map(|end| end.process.id()).collect();
+        for (end, other) in all.iter_mut().zip(processes.iter().rev()) {
+            end.tell(&format!("{COUNT}{other}"))?;
+        }
+    }
     for end in &mut all {
         end.tell("run")?;
     }
     let done = answers(&mut all, HANGING + task.duration * 10)?;
-    let mut calls = Calls::new();
-    for tracer in tracers {
-        for (number, count) in tracer.finish()? {
-            *calls.entry(number).or_default() += count;
-        }
-    }
     let outcomes = done.into_iter().map(|answer| match answer {
         Answer::Done(outcome) => Ok(outcome),
         other => bail!("{other:?} is no outcome"),
@@ -328,12 +321,11 @@ fn take(
         compare(&senders, &receivers)?;
     }
     let placement = Placement { before, after };
-    let taken = Taken {
+    Ok(Taken {
         placement,
         senders,
         receivers,
-    };
-    Ok((taken, calls))
+    })
 }
 
 /// The first sender and the first receiver play ping-pong.

@@ -180,7 +180,11 @@ fn calls(record: &Record) -> Vec<Line> {
         if let Some(counted) = of("queue, spinning", topology) {
             let made = match counted.calls {
                 0 => "none".to_owned(),
-                _ => by_name(counted, usize::MAX),
+                _ => format!(
+                    "{}, {} of them while the other was away,",
+                    by_name(counted, usize::MAX),
+                    counted.away
+                ),
             };
             let yields = counted.by_name.get(YIELD).copied().unwrap_or_default();
             lines.push(Line::new(

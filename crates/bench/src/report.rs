@@ -244,12 +244,14 @@ fn behaviour(found: &Behaviour) -> String {
     let mut text = String::new();
     if !found.calls.is_empty() {
         text += "\n## System calls\n\n\
-                 Of both processes while messages of 64 B were timed, counted by `ptrace`; of several \
-                 samples the one in which the processors were taken from them least. Who waits for one \
-                 that was put off its processor does it in system calls: one that spins yields after \
-                 50 µs, an adaptive one sleeps, which is a call or two for each side.\n\n\
-                 | | | messages | put off | calls | most of them |\n\
-                 | --- | --- | ---: | ---: | ---: | --- |\n";
+                 Of both processes while messages of 64 B were timed, of five samples together, counted by the \
+                 processes themselves: the kernel hands each call to a handler that counts and makes it. *Put \
+                 off* is how many times something else took the processor of one of them; *away* how many of \
+                 the calls were made while the other process had none. Who waits for such a one does it in \
+                 system calls: one that spins yields after 50 µs, an adaptive one gives way, and then sleeps. \
+                 A processor that the host takes away is not seen, nor one that came back until the call.\n\n\
+                 | | | messages | put off | calls | away | most of them |\n\
+                 | --- | --- | ---: | ---: | ---: | ---: | --- |\n";
         for counted in &found.calls {
             let shape = name(counted.topology);
             let Counted {
@@ -257,12 +259,13 @@ fn behaviour(found: &Behaviour) -> String {
                 messages,
                 preemptions,
                 calls,
+                away,
                 ..
             } = counted;
             let most = reach::by_name(counted, 4);
             let _ = writeln!(
                 text,
-                "| {transport} | {shape} | {messages} | {preemptions} | {calls} | {most} |"
+                "| {transport} | {shape} | {messages} | {preemptions} | {calls} | {away} | {most} |"
             );
         }
     }

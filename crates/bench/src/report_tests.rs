@@ -146,6 +146,7 @@ fn goals_of_all_parts_of_a_record_are_judged() {
                 topology: Topology::Stream,
                 messages: 1_000_000,
                 calls: 2,
+                away: 1,
                 preemptions: 1,
                 by_name: [("sched_yield".to_owned(), 2)].into(),
             })

@@ -6,6 +6,7 @@
 //!
 //! A [`Runner`] is a transport that has forgotten its types; bodies are compiled for each.
 
+use crate::calls::Calls;
 use crate::content::{Payload, Verifier};
 use crate::stats::Latency;
 use anyhow::Result;
@@ -364,6 +365,12 @@ pub struct Outcome {
     /// The share of the time in which it could have run and did not.
     #[serde(default)]
     pub delayed: f64,
+    /// Messages of those while time was taken, by who receives or answers.
+    #[serde(default)]
+    pub timed: u64,
+    /// The system calls that it made meanwhile, if they were to be counted.
+    #[serde(default)]
+    pub calls: Calls,
 }
 
 /// An end that is open and ready to run.

@@ -8,8 +8,9 @@
 //! compiler must leave in its place: either it came before the fence that the waiter forced, then
 //! so did the publication, which the waiter sees; or it came after, and sees `parked`.
 //!
-//! Registering takes milliseconds in a process with threads, so it is not done when a channel is
-//! opened but after some thousand publications, and until then the publisher fences. A registration
+//! Registering takes 2 µs in a process of one thread: such a process does it when it gets its
+//! identity. In a process with threads it takes some 10 ms, so it is not done when a channel is opened
+//! but after some thousand publications, and until then the publisher fences. A registration
 //! belongs to the memory of a process: a fork inherits it together with the word here that tells of
 //! it, `exec` loses both (seen on Linux 6.18 by `MEMBARRIER_CMD_GET_REGISTRATIONS`).
 //!
@@ -107,6 +108,18 @@ pub fn is_available() -> bool {
     }
     #[cfg(loom)]
     true
+}
+
+/// [`register`]s a process of one thread.
+#[cfg(not(loom))]
+pub(crate) fn register_if_cheap() {
+    // A folder has a link for itself, one from above, and one from each folder in it: of each thread.
+    const OF_ONE_THREAD: u64 = 3;
+    let threads = rustix::fs::stat("/proc/self/task");
+    // What can't be told is taken for dear.
+    if threads.is_ok_and(|threads| threads.st_nlink == OF_ONE_THREAD) {
+        register();
+    }
 }
 
 /// Makes this process's publications cheap from here on; see the module for the price.

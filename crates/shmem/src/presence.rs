@@ -167,8 +167,12 @@ pub fn mine() -> sysv::Result<Identity> {
             // but not the attach, must not detach it either.
             std::mem::forget(attach);
             #[cfg(not(loom))]
-            if crate::barrier::registered().is_some() {
-                set_registered();
+            {
+                crate::barrier::register_if_cheap();
+                // By a fork.
+                if crate::barrier::registered().is_some() {
+                    set_registered();
+                }
             }
             Ok(made)
         }

@@ -1,7 +1,7 @@
 //! iceoryx2: publish–subscribe, and request–response, both polling.
 
 use anyhow::{Context, Result, anyhow};
-use bench::bare::{look, not_in_place, slots};
+use bench::bare::{look, slots};
 use bench::content::{Payload, Verifier};
 use bench::transport::{
     About, Caller, Family, Link, Receiver, Responder, Sender, Service as Asked, Task, Transport,
@@ -114,8 +114,8 @@ impl Transport for Topic {
     }
 
     fn refuses(&self, task: &Task) -> Option<String> {
-        let short = self.in_place.then(|| not_in_place(task)).flatten();
-        short.or_else(|| only_pairs(task))
+        // In place at every length, short ones too: it is what it is made for.
+        only_pairs(task)
     }
 
     fn wire(&self, _: &Task, unique: &str) -> Result<Wire> {
@@ -169,29 +169,63 @@ fn topic(node: &Node<ipc::Service>, task: &Task, link: &Link) -> Result<TopicFac
 
 /// Request–response.
 #[derive(Clone, Copy, Debug)]
-pub struct Requests;
+pub struct Requests {
+    /// Whether requests and responses are written and read where they lie.
+    pub in_place: bool,
+}
 
 /// The end that asks.
 pub struct RequestCaller {
     client: Client<ipc::Service, [u8], (), [u8], ()>,
+    end: RequestEnd,
     _node: Node<ipc::Service>,
 }
 
 /// The end that answers.
 pub struct RequestResponder {
     server: Server<ipc::Service, [u8], (), [u8], ()>,
+    end: RequestEnd,
     _node: Node<ipc::Service>,
+}
+
+/// What both ends have.
+struct RequestEnd {
+    in_place: bool,
+    buffer: Vec<u8>,
+}
+
+impl RequestEnd {
+    fn new(requests: Requests, task: &Task) -> Self {
+        Self {
+            in_place: requests.in_place,
+            buffer: Vec::with_capacity(task.length),
+        }
+    }
+
+    fn check(&mut self, verifier: &mut Verifier, message: &[u8]) -> Result<()> {
+        if self.in_place {
+            return Ok(verifier.check(message)?);
+        }
+        self.buffer.clear();
+        self.buffer.extend_from_slice(message);
+        Ok(verifier.check(&self.buffer)?)
+    }
 }
 
 impl Caller for RequestCaller {
     fn call(&mut self, number: u64, payload: &mut Payload, verifier: &mut Verifier) -> Result<()> {
         let length = payload.length();
-        let request = self.client.loan_slice_uninit(length).map_err(said)?;
-        let request = request.write_from_slice(payload.bytes(number));
+        let mut request = self.client.loan_slice_uninit(length).map_err(said)?;
+        let request = if self.end.in_place {
+            write(request.payload_mut(), number, payload);
+            // SAFETY: all `length` bytes were just written.
+            unsafe { request.assume_init() }
+        } else {
+            request.write_from_slice(payload.bytes(number))
+        };
         let pending = request.send().map_err(said)?;
         let response = look(|| pending.receive().transpose()).map_err(said)?;
-        verifier.check(response.payload())?;
-        Ok(())
+        self.end.check(verifier, response.payload())
     }
 }
 
@@ -199,10 +233,16 @@ impl Responder for RequestResponder {
     fn respond(&mut self, payload: &mut Payload, verifier: &mut Verifier) -> Result<()> {
         let request: ActiveRequest<ipc::Service, [u8], (), [u8], ()> =
             look(|| self.server.receive().transpose()).map_err(said)?;
-        verifier.check(request.payload())?;
-        let length = payload.length();
-        let response = request.loan_slice_uninit(length).map_err(said)?;
-        let response = response.write_from_slice(payload.bytes(verifier.latest()));
+        self.end.check(verifier, request.payload())?;
+        let (length, number) = (payload.length(), verifier.latest());
+        let mut response = request.loan_slice_uninit(length).map_err(said)?;
+        let response = if self.end.in_place {
+            write(response.payload_mut(), number, payload);
+            // SAFETY: all `length` bytes were just written.
+            unsafe { response.assume_init() }
+        } else {
+            response.write_from_slice(payload.bytes(number))
+        };
         response.send().map_err(said)
     }
 }
@@ -231,8 +271,11 @@ impl Asked for Requests {
     type Responder = RequestResponder;
 
     fn about(&self) -> About {
-        let name = "iceoryx2 request-response";
-        About::new(name, Family::Rival, Waits::Spin, Way::OneByOne)
+        let (name, way) = match self.in_place {
+            true => ("iceoryx2 request-response, in place", Way::InPlace),
+            false => ("iceoryx2 request-response", Way::OneByOne),
+        };
+        About::new(name, Family::Rival, Waits::Spin, way)
     }
 
     fn wire(&self, _: &Task, unique: &str) -> Result<Wire> {
@@ -246,6 +289,7 @@ impl Asked for Requests {
         let client = client.initial_max_slice_len(task.length).create();
         Ok(RequestCaller {
             client: client.map_err(said)?,
+            end: RequestEnd::new(*self, task),
             _node: node,
         })
     }
@@ -257,6 +301,7 @@ impl Asked for Requests {
         let server = server.initial_max_slice_len(task.length).create();
         Ok(RequestResponder {
             server: server.map_err(said)?,
+            end: RequestEnd::new(*self, task),
             _node: node,
         })
     }

@@ -25,9 +25,12 @@ use std::process::ExitCode;
 
 fn runners() -> Vec<Box<dyn Runner>> {
     let mut all = bench::registry::runners();
-    all.push(Box::new(OneWay(iceoryx::Topic { in_place: false })));
-    all.push(Box::new(OneWay(iceoryx::Topic { in_place: true })));
-    all.push(Box::new(Asked(iceoryx::Requests)));
+    for in_place in [false, true] {
+        all.push(Box::new(OneWay(iceoryx::Topic { in_place })));
+    }
+    for in_place in [false, true] {
+        all.push(Box::new(Asked(iceoryx::Requests { in_place })));
+    }
     #[cfg(boost)]
     for spin in [true, false] {
         all.push(Box::new(OneWay(boost::Boost { spin })));

@@ -47,7 +47,7 @@ impl Transport for ZeroMq {
     type Receiver = End;
 
     fn about(&self) -> About {
-        About::new("ZeroMQ ipc", Family::Rival, Waits::Block, Way::OneByOne)
+        About::new("ZeroMQ ipc", Family::Rival, Waits::Block, Way::OneByOne).with_threads()
     }
 
     fn wire(&self, _: &Task, unique: &str) -> Result<Wire> {

@@ -4,7 +4,7 @@
 //! sample that was taken nearest in time at the same distance between the processors, within
 //! `NEAR` seconds. Samples whose two probes disagree, or whose processes were kept off their
 //! processors, make no pair. The ratio is that to the faster ring of the pair. Where no bare ring
-//! works in this way (batches of long messages), the faster of all counts.
+//! works in this way (short messages in place), those that copy one by one count.
 //!
 //! Figures and ratios are of the samples of one distance, that at which most of a run was taken. Where
 //! there is no such sample, all count, and the cell is marked as *disturbed*.
@@ -79,13 +79,12 @@ pub fn pairs<'a>(
 pub fn rings(transports: &[About], samples: &[&Sample], way: Way) -> Vec<About> {
     let bare = |about: &&About| about.is_ring();
     let measured = |about: &&About| samples.iter().any(|s| s.transport == about.name);
-    let all = || transports.iter().filter(bare).filter(measured).cloned();
-    let wanted: Vec<_> = all().filter(|about| about.way == way).collect();
-    if wanted.is_empty() {
-        all().collect()
-    } else {
-        wanted
-    }
+    let of = |way| {
+        let all = transports.iter().filter(bare).filter(measured);
+        let wanted: Vec<_> = all.filter(|about| about.way == way).cloned().collect();
+        (!wanted.is_empty()).then_some(wanted)
+    };
+    of(way).or_else(|| of(Way::OneByOne)).unwrap_or_default()
 }
 
 /// A transport at one shape and length.
@@ -148,7 +147,11 @@ impl Figures {
 }
 
 fn cell(samples: &[&Sample], about: &About, rings: &[About], class: Option<Class>) -> Option<Cell> {
-    let all = || samples.iter().filter(|s| s.transport == about.name);
+    // One that ended before time was taken has no figure.
+    let all = || {
+        let own = samples.iter().filter(|s| s.transport == about.name);
+        own.filter(|s| value(s).is_some())
+    };
     let counts = |s: &&&Sample| s.class.is_some() && s.class == class;
     let disturbed = !all().any(|s| counts(&s));
     let own = || all().filter(|s| disturbed || counts(s));

@@ -17,6 +17,7 @@
 //! - `place`: pinning, and the ping-pong that tells how far apart the processors are
 //! - `bare`: the limit; `queue`, `topic`, `service`, `mailbox`, `value`, `fd`, `queues`, `signalled`: the transports
 //! - `conduct`: one sample; `run`: all of them; `figures`: what they say
+//! - `rows`: what each row is, in words; `rivalry`: who is ahead, like held against like
 //! - `growth`: what becomes of it when there is more of something; `costs`: single operations
 //! - `behaviour`: system calls (`calls`), a thousand sleepers (`idle`), a further subscriber
 //!   (`audience`)
@@ -64,6 +65,8 @@ pub mod reach;
 pub mod readme;
 pub mod registry;
 pub mod report;
+pub mod rivalry;
+pub mod rows;
 pub mod run;
 pub mod service;
 pub mod signalled;

@@ -128,6 +128,7 @@ fn draw_bars(area: &Area<'_>, mut rows: Vec<Bar>, topology: Topology, length: us
         .disable_y_mesh()
         .disable_y_axis()
         .light_line_style(WHITE)
+        .x_desc("logarithmic")
         .x_labels(8)
         .x_label_formatter(&|x| table::value(topology, 0, *x))
         .label_style((FONT, 13))

@@ -7,6 +7,7 @@ use crate::behaviour::Counted;
 use crate::calls::YIELD;
 use crate::figures::Figures;
 use crate::growth::Chart;
+use crate::rivalry::{self, Lead, Standing};
 use crate::run::{Record, name};
 use crate::table::{bytes, multiple, time};
 use crate::targets::{self, TARGETS};
@@ -77,64 +78,8 @@ pub fn section(record: &Record) -> String {
     text
 }
 
-/// Who is ahead in each cell: the best of ours, and the best of the others.
-pub struct Lead {
-    /// The shape.
-    pub topology: Topology,
-    /// The length.
-    pub length: usize,
-    /// Our best: its name and figure.
-    pub ours: (String, f64),
-    /// The best of those of a family.
-    pub other: (String, f64),
-    /// The other's figure in the unit of ours: above 1 if ours is better.
-    pub by: f64,
-}
-
-/// Cell by cell, against the transports that `rival` picks.
-pub fn leads(
-    record: &Record,
-    figures: &Figures,
-    rival: impl Fn(&str, Family) -> bool,
-) -> Vec<Lead> {
-    let mut all = Vec::new();
-    for topology in record.options.topologies.iter().copied() {
-        for length in record.options.lengths.iter().copied() {
-            let best = |wanted: &dyn Fn(&str, Family) -> bool| {
-                let some = record.transports.iter();
-                let some = some.filter(|about| wanted(&about.name, about.family));
-                let some = some.filter_map(|about| {
-                    let cell = figures.cell(&about.name, topology, length)?;
-                    Some((about.name.clone(), cell.value.median))
-                });
-                some.min_by(|a, b| match topology {
-                    Topology::RoundTrip => a.1.total_cmp(&b.1),
-                    Topology::Stream => b.1.total_cmp(&a.1),
-                })
-            };
-            let ours = best(&|_, family| family == Family::Tombolo);
-            let other = best(&|name, family| {
-                !matches!(family, Family::Tombolo | Family::Bare) && rival(name, family)
-            });
-            if let (Some(ours), Some(other)) = (ours, other) {
-                let by = match topology {
-                    Topology::RoundTrip => other.1 / ours.1,
-                    Topology::Stream => ours.1 / other.1,
-                };
-                all.push(Lead {
-                    topology,
-                    length,
-                    ours,
-                    other,
-                    by,
-                });
-            }
-        }
-    }
-    all
-}
-
-/// Ahead of each project, and of the kernel, in every cell.
+/// Ahead of each project, and of the kernel, in every cell, with what is the default of ours: see
+/// `rivalry`.
 fn ahead(record: &Record, figures: &Figures) -> Vec<Line> {
     let groups: [(&str, &str); 5] = [
         ("iceoryx2", "iceoryx2"),
@@ -143,25 +88,42 @@ fn ahead(record: &Record, figures: &Figures) -> Vec<Line> {
         ("`ipc-channel`", "ipc-channel"),
         ("the kernel's own ways", ""),
     ];
+    let all = rivalry::leads(record, figures);
+    let kernel = |lead: &Lead| {
+        let mut some = record.transports.iter();
+        some.any(|about| about.name == lead.other.0 && about.family == Family::Kernel)
+    };
     let line = |(title, part): &(&str, &str)| {
-        let leads = leads(record, figures, |name, family| match part.is_empty() {
-            true => family == Family::Kernel,
-            false => name.starts_with(part),
+        let mut leads: Vec<_> = all.iter().filter(|lead| !lead.parked).collect();
+        leads.retain(|lead| match part.is_empty() {
+            true => kernel(lead),
+            false => lead.other.0.starts_with(part),
         });
         let least = leads.iter().min_by(|a, b| a.by.total_cmp(&b.by))?;
-        let lost = leads.iter().filter(|lead| lead.by <= 1.0).count();
+        let count = |wanted| {
+            let some = leads.iter().filter(|lead| lead.standing() == wanted);
+            some.count()
+        };
+        let (level, behind) = (count(Standing::Level), count(Standing::Behind));
+        let mut here = format!("{} of {}", count(Standing::Ahead), leads.len());
+        for (number, how) in [(level, "level"), (behind, "behind")] {
+            if number > 0 {
+                let _ = write!(here, ", {number} {how}");
+            }
+        }
+        let (shape, length) = (name(least.topology), bytes(least.length));
+        let _ = write!(
+            here,
+            "; least: {} against {}, {shape}, {length}: {}",
+            least.ours.0,
+            least.other.0,
+            multiple(least.by)
+        );
         Some(Line::new(
-            format!("our best against {title}, every shape and length"),
+            format!("same job, same way, against {title}, every shape and length"),
             "ahead",
-            format!(
-                "{} of {}; least in a {} of {}: {}",
-                leads.len() - lost,
-                leads.len(),
-                name(least.topology),
-                bytes(least.length),
-                multiple(least.by)
-            ),
-            lost == 0,
+            here,
+            level + behind == 0,
         ))
     };
     groups.iter().filter_map(line).collect()
@@ -226,12 +188,15 @@ fn listeners(record: &Record) -> Vec<Line> {
     let found = &record.behaviour;
     let both = [("asleep", found.asleep), ("slow", found.slow)];
     let line = |(how, ratio): (&str, Option<crate::stats::Spread>)| {
-        let cost = 1.0 - ratio?.median;
+        let ratio = ratio?;
+        // Rounded before it is shown: nothing is no negative number.
+        let percent = |share: f64| ((1.0 - share) * 1000.0).round() / 10.0 + 0.0;
+        let [least, cost, most] = [ratio.max, ratio.median, ratio.min].map(percent);
         Some(Line::new(
             format!("`topic`, overrun: what a second subscriber that is {how} costs the publisher"),
             "≤ 5 %",
-            format!("{:.1} %", cost * 100.0),
-            cost <= 0.05,
+            format!("{cost:.1} % (from {least:.1} to {most:.1})"),
+            cost <= 5.0,
         ))
     };
     both.into_iter().filter_map(line).collect()

@@ -75,7 +75,9 @@ fn section(record: &Record) -> String {
     let mut text = format!(
         "![Messages of 64 bytes: time one way, and how many a second]({PICTURE})\n\n\
          Medians, on {}{}, {}, between {distance}. In parentheses: multiples of a bare ring in shared \
-         memory that does nothing but move bytes, taken a moment before or after.\n\n|",
+         memory that does nothing but move bytes, taken a moment before or after. Ours look \
+         for a while before they sleep, as is their default, but `queue, parking`, which sleeps soon; iceoryx2 \
+         looks again and again; the others sleep in the kernel.\n\n|",
         machine.processor,
         if machine.is_virtual { " (virtual)" } else { "" },
         machine.kernel,

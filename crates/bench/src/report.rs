@@ -9,6 +9,8 @@ use crate::figures::{Cell, Figures};
 use crate::growth::Chart;
 use crate::plot;
 use crate::reach;
+use crate::rivalry::{self, Lead, Standing};
+use crate::rows::ROWS;
 use crate::run::{Record, name};
 use crate::stats::Spread;
 use crate::table::{self, bytes, multiple, time};
@@ -46,8 +48,14 @@ is checked for its number and its content: first, untimed, all bytes are written
 timed, one word of each cache line, which costs the same everywhere; what is written in place is
 written whole. A message that is lost, repeated, torn or out of order fails the sample.
 
+A round trip is a closed loop: the next message goes when the answer has come, so the tails hold no
+time in which messages queue up (coordinated omission); they tell what disturbs one message, not how a
+loaded system answers.
+
 **Beside it, the limit.** The *bare rings* move bytes from one process to the other and do nothing
-else: no lengths, no checks, no blocking, no notice of a death. A cache line that goes to and fro
+else: no lengths, no checks, no blocking, no notice of a death. They are simple, not the best that can
+be thought of: where a channel's multiple is better than 1, its ring is, for that length, the better one,
+or larger. A cache line that goes to and fro
 before and after each sample tells how far apart the two processors are; only samples of one
 distance, taken within seconds of each other, are compared, and only those whose processes were kept
 off their processors for less than 2 % of the time. Figures are medians over rounds that are about a
@@ -73,7 +81,7 @@ pub fn write(record: &Record, page: &Path, pictures: &Path) -> Result<()> {
     fs::create_dir_all(pictures).with_context(|| format!("can't make {}", pictures.display()))?;
     let kept = fs::read_to_string(page).ok().and_then(|old| by_hand(&old));
     let link = pictures.file_name().unwrap_or_default().to_string_lossy();
-    let mut text = OPENING.to_owned();
+    let mut text = format!("{OPENING}{ROWS}");
     text += &machine(record);
     for topology in &record.options.topologies {
         text += &cells(record, *topology);
@@ -194,6 +202,8 @@ fn ratio(cell: &Cell) -> String {
 fn tails(record: &Record) -> String {
     let figures = Figures::of(record);
     let mut text = "\n## Tails, one way, 64 B\n\n\
+         Each is the median, over samples, of what one sample of many messages has: *max* is the slowest \
+         message of a sample.\n\n\
          | | p50 | p90 | p99 | p99.9 | max | sleeps per message |\n\
          | --- | ---: | ---: | ---: | ---: | ---: | ---: |\n"
         .to_owned();
@@ -212,31 +222,38 @@ fn tails(record: &Record) -> String {
     text
 }
 
-/// Cells in which something that is neither ours nor bare is ahead of the best of ours.
+/// Cells in which another is ahead of what does the same job of ours, or level with it.
 fn losses(record: &Record) -> String {
-    let figures = Figures::of(record);
-    let mut rows = String::new();
-    for lead in reach::leads(record, &figures, |_, _| true) {
-        if lead.by < 1.0 {
+    let leads = rivalry::leads(record, &Figures::of(record));
+    let mut text = "\n## Where another is ahead\n\n".to_owned();
+    text += rivalry::RULES;
+    let of = |standing| leads.iter().filter(move |lead| lead.standing() == standing);
+    let cell = |lead: &Lead| format!("{}, {}", name(lead.topology), bytes(lead.length));
+    if of(Standing::Behind).next().is_none() {
+        text += "\nIn no cell of the tables above.\n";
+    } else {
+        text += "\n| | the other | ours | ours is, × as good |\n| --- | --- | --- | ---: |\n";
+        for lead in of(Standing::Behind) {
             let value = |figure| table::value(lead.topology, lead.length, figure);
             let _ = writeln!(
-                rows,
-                "| {}, {} | {}: {} | {}: {} |",
-                name(lead.topology),
-                bytes(lead.length),
+                text,
+                "| {} | {}: {} | {}: {} | {} |",
+                cell(lead),
                 lead.other.0,
                 value(lead.other.1),
                 lead.ours.0,
-                value(lead.ours.1)
+                value(lead.ours.1),
+                multiple(lead.by)
             );
         }
     }
-    if rows.is_empty() {
-        return "\n## Where another is ahead\n\nIn no cell of the tables above.\n".to_owned();
+    let level: Vec<_> = of(Standing::Level)
+        .map(|lead| format!("{} and {} ({})", lead.ours.0, lead.other.0, cell(lead)))
+        .collect();
+    if !level.is_empty() {
+        let _ = writeln!(text, "\nLevel: {}.", level.join("; "));
     }
-    format!(
-        "\n## Where another is ahead\n\n| | the other | our best |\n| --- | --- | --- |\n{rows}"
-    )
+    text
 }
 
 /// System calls, sleepers and listeners.

@@ -326,7 +326,7 @@ impl Run<'_> {
         Ok(match taken {
             Ok(taken) => {
                 let at = self.start.elapsed().as_secs_f64();
-                self.samples.push(Sample::of(about.name, task, at, &taken));
+                self.samples.push(Sample::of(&about, task, at, &taken));
                 true
             }
             Err(error) => {
@@ -349,23 +349,27 @@ impl Run<'_> {
 }
 
 impl Sample {
-    fn of(transport: String, task: &Task, at: f64, taken: &Taken) -> Self {
+    fn of(about: &About, task: &Task, at: f64, taken: &Taken) -> Self {
         let ends = || taken.senders.iter().chain(&taken.receivers);
+        let rate = ends().find_map(|end| end.rate);
+        let latency = ends().find_map(|end| end.latency);
         let preemptions = ends().map(|end| end.preemptions).sum();
         let delayed = ends().map(|end| end.delayed).fold(0.0, f64::max);
-        let calm = preemptions <= CALM || delayed < DELAY;
+        // A transport's own threads are part of it: that they put its ends off is no disturbance.
+        let calm = about.threads || preemptions <= CALM || delayed < DELAY;
+        let measured = rate.is_some() || latency.is_some();
         Self {
-            transport,
+            transport: about.name.clone(),
             topology: task.topology,
             length: task.length,
             at,
             placement: taken.placement,
-            class: taken.placement.class().filter(|_| calm),
+            class: taken.placement.class().filter(|_| calm && measured),
             preemptions,
             delayed,
             messages: taken.receivers.iter().map(|end| end.messages).sum(),
-            rate: ends().find_map(|end| end.rate),
-            latency: ends().find_map(|end| end.latency),
+            rate,
+            latency,
             sleeps: ends().map(|end| end.sleeps).sum(),
         }
     }
@@ -381,5 +385,41 @@ pub fn name(topology: Topology) -> &'static str {
     match topology {
         Topology::RoundTrip => "round trip",
         Topology::Stream => "stream",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transport::{Outcome, Waits, Way};
+
+    #[test]
+    fn samples_count_that_were_left_in_peace_and_have_a_figure() {
+        let class = |about: &About, delayed, rate| {
+            let end = Outcome {
+                rate,
+                delayed,
+                preemptions: 100,
+                ..Outcome::default()
+            };
+            let taken = Taken {
+                placement: Placement {
+                    before: 60.0,
+                    after: 61.0,
+                },
+                senders: vec![Outcome::default()],
+                receivers: vec![end],
+            };
+            let task = Task::pair(Topology::Stream, 64, Duration::from_millis(1));
+            Sample::of(about, &task, 1.0, &taken).class
+        };
+        let plain = About::new("pipe", Family::Kernel, Waits::Block, Way::OneByOne);
+        let threads = plain.clone().with_threads();
+        assert!(class(&plain, 0.01, Some(1e6)).is_some());
+        assert!(class(&plain, 0.1, Some(1e6)).is_none());
+        // It is its own threads that take turns.
+        assert!(class(&threads, 0.1, Some(1e6)).is_some());
+        // It was over before time was taken.
+        assert!(class(&plain, 0.01, None).is_none() && class(&threads, 0.01, None).is_none());
     }
 }

@@ -67,6 +67,9 @@ pub struct About {
     pub waits: Waits,
     /// How messages are handed over.
     pub way: Way,
+    /// Whether its processes have threads of its own, which take turns with those that are timed.
+    #[serde(default)]
+    pub threads: bool,
 }
 
 impl About {
@@ -78,7 +81,15 @@ impl About {
             family,
             waits,
             way,
+            threads: false,
         }
+    }
+
+    /// With threads of its own.
+    #[must_use]
+    pub fn with_threads(self) -> Self {
+        let threads = true;
+        Self { threads, ..self }
     }
 
     /// Whether it is a bare ring, which others are held against.

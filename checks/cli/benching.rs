@@ -98,6 +98,12 @@ fn unknown(world: &World) {
     world
         .run("bench --svg /nowhere/at/all.svg")
         .fails(3, &["no folder /nowhere/at"]);
+    // Before anything is measured.
+    let folder = Folder::new("bench-unwritable");
+    let path = folder.0.display().to_string();
+    world
+        .run(&format!("bench --svg {path}"))
+        .fails(1, &["cannot write the picture", &path]);
 }
 
 fn one_processor(world: &World) {

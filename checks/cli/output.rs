@@ -1,5 +1,6 @@
 //! What the output promises: pipes that close, terminals and their width, help, the manual.
 
+use std::fs::File;
 use std::io::Read;
 use std::process::Command;
 
@@ -11,6 +12,7 @@ use crate::world::{Folder, World, ended, feed};
 
 pub const TESTS: &[Test] = &[
     ("a_closed_pipe_ends_it_quietly", closed_pipe),
+    ("a_full_disk_is_not_a_full_object", full_disk),
     ("a_table_fits_the_terminal", fits_the_terminal),
     ("colour_is_for_terminals", colour),
     ("every_command_has_help_with_examples", help),
@@ -87,6 +89,21 @@ pub fn terminal(world: &World) -> Option<impl Fn(&str, &str) -> String + '_> {
         feed(&mut child, typed.as_bytes());
         String::from_utf8_lossy(&ended(child).out).replace('\r', "")
     })
+}
+
+fn full_disk(world: &World) {
+    for arguments in ["ls", "ls --json", "limits"] {
+        let full = File::options().write(true).open("/dev/full");
+        let mut command = world.command(arguments);
+        command.stdout(full.expect("/dev/full"));
+        let ran = command.output().expect("it runs");
+        let said = String::from_utf8_lossy(&ran.stderr);
+        assert_eq!(ran.status.code(), Some(1), "{said}");
+        assert!(
+            said.contains("cannot write to standard output: No space left"),
+            "{said}"
+        );
+    }
 }
 
 fn fits_the_terminal(world: &World) {

@@ -87,12 +87,16 @@ impl Transport for SystemV {
         if task.consumers > 1 {
             return Some("does not say when senders have left".to_owned());
         }
-        let longest = sysv::Limits::read().map_or(LONGEST as u64, |limits| limits.msgmax);
-        (task.length as u64 > longest).then(|| format!("messages end at {longest} bytes (msgmax)"))
+        let limits = sysv::Limits::read().ok();
+        let limits = limits.map_or([LONGEST as u64; 2], |limits| [limits.msgmax, limits.msgmnb]);
+        let named = limits.into_iter().zip(["msgmax", "msgmnb"]);
+        let (longest, name) = named.min_by_key(|(limit, _)| *limit)?;
+        (task.length as u64 > longest).then(|| format!("messages end at {longest} bytes ({name})"))
     }
 
     fn wire(&self, _: &Task, _: &str) -> Result<Wire> {
-        let queue = Queue::create(Key::PRIVATE, Mode::default())?;
+        let queue = Queue::create(Key::PRIVATE, Mode::default())
+            .context("no message queue can be made (see kernel.msgmni in: tombolo limits)")?;
         Ok(Wire::named(queue.id().to_string()).cleanup(move || {
             let _ = queue.remove();
         }))

@@ -192,7 +192,8 @@ impl Transport for Signalled {
         let mut wire = Wire::default().hand_on(memory)?;
         match self.signal {
             Signal::Semaphores => {
-                let set = Set::create(Key::PRIVATE, 2, Mode::default())?;
+                let set = Set::create(Key::PRIVATE, 2, Mode::default())
+                    .context("no semaphore set can be made (see kernel.sem in: tombolo limits)")?;
                 wire = wire.cleanup(move || {
                     let _ = set.remove();
                 });

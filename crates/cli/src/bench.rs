@@ -5,7 +5,8 @@
 //! started again, with an argument that `bench::conduct` knows. They end with this one; what has a
 //! name is removed by it, also on Ctrl-C.
 
-use std::path::PathBuf;
+use std::fs::{self, OpenOptions};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -103,8 +104,13 @@ impl Args {
 /// The bare rings, and the transports of these names; the usual ones without names.
 fn chosen(names: &[String]) -> Result<Vec<Box<dyn Runner>>, Failure> {
     let all = runners();
-    for name in names {
-        if !all.iter().any(|runner| slug(&runner.about().name) == *name) {
+    // Written as the table has it, or as the command line does.
+    let wanted: Vec<String> = names.iter().map(|name| slug(name)).collect();
+    for (name, wanted) in names.iter().zip(&wanted) {
+        if !all
+            .iter()
+            .any(|runner| slug(&runner.about().name) == *wanted)
+        {
             let known: Vec<_> = all
                 .iter()
                 .map(|runner| slug(&runner.about().name))
@@ -115,13 +121,10 @@ fn chosen(names: &[String]) -> Result<Vec<Box<dyn Runner>>, Failure> {
             )));
         }
     }
-    let wanted = |about: &About| match names {
-        [] => USUAL.contains(&&*about.name),
-        names => names.contains(&slug(&about.name)),
-    };
+    let usual = |about: &About| wanted.is_empty() && USUAL.contains(&&*about.name);
     let kept = all.into_iter().filter(|runner| {
         let about = runner.about();
-        about.is_ring() || wanted(&about)
+        about.is_ring() || usual(&about) || wanted.contains(&slug(&about.name))
     });
     Ok(kept.collect())
 }
@@ -129,12 +132,8 @@ fn chosen(names: &[String]) -> Result<Vec<Box<dyn Runner>>, Failure> {
 impl Plan for Measuring {
     fn run(self: Box<Self>, out: &mut Output) -> anyhow::Result<ExitCode> {
         let processors = two_processors()?;
-        if let Some(folder) = self.svg.as_ref().and_then(|file| file.parent())
-            && !folder.as_os_str().is_empty()
-            && !folder.is_dir()
-        {
-            let text = format!("there is no folder {} for the picture", folder.display());
-            return Err(Failure::new(Exit::Missing, text).into());
+        if let Some(file) = &self.svg {
+            writable(file)?;
         }
         interrupts::hold()?;
         // Refused to most users; what has a name is removed as well.
@@ -179,13 +178,35 @@ impl Measuring {
         };
         let bar = bar();
         let record = run(&self.runners, &options, |step: &Step| {
-            bar.set_length(step.wanted as u64);
+            if step.wanted > 0 && bar.length().is_none() {
+                bar.set_style(style(COUNTED));
+                bar.set_length(step.wanted as u64);
+            }
             bar.set_position(step.done as u64);
             bar.set_message(step.what.clone());
         });
         bar.finish_and_clear();
         record
     }
+}
+
+/// Whether a picture can be written there, found out before anything is measured; leaves all as it was.
+fn writable(file: &Path) -> anyhow::Result<()> {
+    let folder = file
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+        let text = format!("there is no folder {} for the picture", folder.display());
+        return Err(Failure::new(Exit::Missing, text).into());
+    }
+    let is_new = !file.exists();
+    let opened = OpenOptions::new().append(true).create(true).open(file);
+    opened.with_context(|| format!("cannot write the picture to {}", file.display()))?;
+    if is_new {
+        // It is empty. Whoever made one of that name a moment ago has it overwritten in a minute anyway.
+        let _ = fs::remove_file(file);
+    }
+    Ok(())
 }
 
 /// The first two processors that this process may use.
@@ -204,12 +225,20 @@ fn two_processors() -> anyhow::Result<[usize; 2]> {
     }
 }
 
+/// The line of a run while it is not known yet how long it will be, and after.
+const UNCOUNTED: &str = "{elapsed_precise} {msg}";
+const COUNTED: &str = "{elapsed_precise} [{bar:30}] {pos}/{len} {msg}";
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template)
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .progress_chars("=> ")
+}
+
 /// How far it is, if standard error is a terminal.
 fn bar() -> ProgressBar {
-    let style = ProgressStyle::with_template("{elapsed_precise} [{bar:30}] {pos}/{len} {msg}")
-        .unwrap_or_else(|_| ProgressStyle::default_bar())
-        .progress_chars("=> ");
-    ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr_with_hz(10)).with_style(style)
+    ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10))
+        .with_style(style(UNCOUNTED))
 }
 
 #[cfg(test)]
@@ -229,13 +258,29 @@ mod tests {
             names(&["pipe", "queue-parking"]),
             ["queue, parking", "pipe"]
         );
+        assert_eq!(names(&["System V queue"]), ["System V queue"]);
         assert_eq!(names(&[]).len(), USUAL.len());
         assert!(chosen(&[]).unwrap().iter().any(|r| r.about().is_ring()));
     }
 
     #[test]
+    fn whether_a_picture_can_be_written_is_found_out_without_a_trace() {
+        let folder = std::env::temp_dir().join(format!("bench-svg-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let [absent, present] = ["absent.svg", "present.svg"].map(|name| folder.join(name));
+        fs::write(&present, "as it was").unwrap();
+        let tried = [&absent, &present, &folder].map(|file| writable(file).is_ok());
+        let left = (absent.exists(), fs::read_to_string(&present).unwrap());
+        fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(tried, [true, true, false]);
+        assert_eq!(left, (false, "as it was".to_owned()));
+    }
+
+    #[test]
     fn the_progress_bar_is_sound() {
         let bar = bar();
+        assert_eq!(bar.length(), None);
+        bar.set_style(style(COUNTED));
         bar.set_length(7);
         assert_eq!(bar.length(), Some(7));
         bar.finish_and_clear();

@@ -13,17 +13,29 @@ use serde_json::{Value as Json, json};
 use crate::output::{Fields, Output};
 
 /// Columns of the longest bar.
-const BAR: f64 = 40.0;
+const BAR: usize = 40;
+/// Of the longest one in a terminal that is too narrow for it.
+const SHORT: usize = 8;
+/// What stands behind a figure of few or disturbed samples, and below the tables then.
+const FEW: &str = "*";
+const FEW_IN_WORDS: &str =
+    "* of too few samples, or of disturbed ones: run it when nothing else runs";
 
 /// Tables and bars, for people.
 pub fn write(record: &Record, out: &mut Output) -> io::Result<()> {
     let figures = Figures::of(record);
     let lengths = &record.options.lengths;
+    let mut few = false;
     for topology in &record.options.topologies {
         out.heading(caption(*topology))?;
         for line in table(record, &figures, *topology) {
+            few |= line.contains(FEW);
             out.line(&line)?;
         }
+        out.line("")?;
+    }
+    if few {
+        out.line(FEW_IN_WORDS)?;
         out.line("")?;
     }
     for topology in &record.options.topologies {
@@ -36,7 +48,7 @@ pub fn write(record: &Record, out: &mut Output) -> io::Result<()> {
             let (length, shape) = (bytes(lengths[0]), name(*topology));
             let heading = format!("{length}, {shape}: the share of what the machine can do");
             out.heading(&heading)?;
-            for line in bars(&compared, *topology) {
+            for line in bars(&compared, *topology, out.columns()) {
                 out.line(&line)?;
             }
             out.line("")?;
@@ -113,20 +125,29 @@ fn cell(row: &Row, topology: Topology, length: usize, record: &Record) -> String
         format!("{:>8}", multiple(ratio.median))
     });
     let few = row.disturbed || row.value.count < record.options.repetitions;
-    format!("{figure}{}{ratio}", if few { "*" } else { " " })
+    format!("{figure}{}{ratio}", if few { FEW } else { " " })
 }
 
-/// A bar for each transport, as long as its share of the bare limit.
-fn bars(rows: &[Row], topology: Topology) -> Vec<String> {
+/// A bar for each transport, as long as its share of the bare limit; all of them fit the terminal.
+fn bars(rows: &[Row], topology: Topology, columns: Option<usize>) -> Vec<String> {
     let longest = rows.iter().map(|row| row.name.len()).max().unwrap_or(0);
-    let lines = rows.iter().map(|row| {
+    let share = |row: &Row| {
         let ratio = row.ratio.map_or(1.0, |ratio| ratio.median);
-        let share = match topology {
+        match topology {
             Topology::RoundTrip => 1.0 / ratio,
             Topology::Stream => ratio,
-        };
+        }
+    };
+    let most = rows.iter().map(share).fold(1.0, f64::max);
+    let before = longest + " 123.4 ns  ".len();
+    let room = columns.map_or(BAR, |columns| {
+        let room = columns.saturating_sub(before) as f64 / most;
+        (room as usize).clamp(SHORT, BAR)
+    });
+    let lines = rows.iter().map(|row| {
         let figure = value(topology, 0, row.value.median);
-        format!("{:>longest$} {figure:>8}  {}", row.name, bar(share * BAR))
+        let bar = bar(share(row) * room as f64);
+        format!("{:>longest$} {figure:>8}  {bar}", row.name)
     });
     lines.collect()
 }
@@ -177,6 +198,43 @@ fn object(row: &Row, topology: Topology, length: usize, figures: &Figures) -> Fi
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn row(name: &str, ratio: Option<f64>) -> Row {
+        let spread = |x: f64| ::bench::stats::Spread::of([x]).expect("one");
+        Row {
+            name: name.to_owned(),
+            family: Family::Tombolo,
+            value: spread(100.0),
+            ratio: ratio.map(spread),
+            disturbed: false,
+        }
+    }
+
+    #[test]
+    fn bars_fit_the_terminal() {
+        let rows = [
+            row("limit", None),
+            row("half", Some(2.0)),
+            row("twice", Some(0.5)),
+        ];
+        let lengths = |columns| {
+            let lines = bars(&rows, Topology::RoundTrip, columns);
+            lines
+                .iter()
+                .map(|line| line.matches('█').count())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(lengths(None), [40, 20, 80]);
+        assert_eq!(lengths(Some(200)), [40, 20, 80]);
+        assert_eq!(lengths(Some(60)), [22, 11, 44]);
+        let widest = bars(&rows, Topology::RoundTrip, Some(60));
+        assert!(
+            widest.iter().all(|line| line.chars().count() <= 60),
+            "{widest:?}"
+        );
+        // What is too narrow for anything has short ones.
+        assert_eq!(lengths(Some(10)), [8, 4, 16]);
+    }
 
     #[test]
     fn bars_are_as_long_as_they_should_be() {

@@ -64,9 +64,32 @@ impl Sink {
     }
 }
 
+/// What failed when standard output could not be written: its errors say so, since "no space left" is
+/// something else of a System V object.
+struct Named(StdoutLock<'static>);
+
+impl Named {
+    fn of<T>(result: io::Result<T>) -> io::Result<T> {
+        result.map_err(|error| {
+            let text = format!("cannot write to standard output: {error}");
+            io::Error::new(error.kind(), text)
+        })
+    }
+}
+
+impl Write for Named {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Self::of(self.0.write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Self::of(self.0.flush())
+    }
+}
+
 /// Standard output, buffered. Errors are left to `exit::finish`, which knows a closed pipe.
 pub struct Output {
-    out: BufWriter<StdoutLock<'static>>,
+    out: BufWriter<Named>,
     sink: Sink,
     width: Option<u16>,
     colour: bool,
@@ -80,11 +103,16 @@ impl Output {
         let plain = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
             || env::var_os("TERM").is_some_and(|value| value == "dumb");
         Self {
-            out: BufWriter::with_capacity(1 << 16, io::stdout().lock()),
+            out: BufWriter::with_capacity(1 << 16, Named(io::stdout().lock())),
             sink: Sink::of_stdout(),
             width: width.filter(|width| *width > 0),
             colour: terminal && !plain,
         }
+    }
+
+    /// Columns of the terminal, if it is one.
+    pub fn columns(&self) -> Option<usize> {
+        self.width.map(usize::from)
     }
 
     /// Writes a heading that stands above a table or a group of facts.

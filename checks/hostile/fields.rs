@@ -35,7 +35,7 @@ fn channel() -> (Writer, Reader, Region) {
 fn fields() -> Vec<(String, usize, usize)> {
     let mut all = Vec::new();
     let [_, value, slot, keeper, ..] = tombolo::LAYOUTS;
-    let stride = (slot.size + options().capacity).next_multiple_of(64);
+    let stride = shmem::cells::stride(slot.size, options().capacity).expect("a stride");
     let slots = (0..3).map(|i| (value.size + i * stride, slot));
     let seat = (KEEPERS, keeper);
     let layouts = [(0, &header::LAYOUT), (0, value), seat];

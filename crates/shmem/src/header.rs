@@ -170,7 +170,7 @@ pub fn has_ended(view: &View) -> bool {
 #[inline]
 pub fn has_ended_in<const BYTES: usize>(window: &Window<BYTES>) -> bool {
     // [HEADER_READY] acquire, as in `State::of`.
-    window.u64(STATE).load(Ordering::Acquire) == ENDED
+    window.load_u64(STATE, Ordering::Acquire) == ENDED
 }
 
 /// Tries to become the one who initialises the segment, from the state `from`.

@@ -12,6 +12,7 @@ pub mod arena;
 pub mod barrier;
 #[cfg(not(loom))]
 pub mod bytes;
+pub mod cells;
 pub mod copy;
 #[cfg(not(loom))]
 mod direct;
@@ -22,7 +23,6 @@ pub mod heap;
 pub mod journal;
 pub mod layout;
 pub mod lock;
-pub mod part;
 pub mod presence;
 pub mod pulse;
 pub mod region;

@@ -361,6 +361,18 @@ impl Deref for Region {
     }
 }
 
+impl AsRef<View> for Region {
+    fn as_ref(&self) -> &View {
+        self
+    }
+}
+
+impl AsRef<View> for View {
+    fn as_ref(&self) -> &View {
+        self
+    }
+}
+
 impl fmt::Debug for View {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("View")

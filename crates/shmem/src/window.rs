@@ -1,23 +1,24 @@
 //! A window: a few words of a region that are used all the time, checked once.
 //!
 //! A word of a region is checked at each access. In a window it is the compiler that checks,
-//! because offsets in it are constants, and so are its bytes.
+//! because offsets in it are constants, and so are its bytes. Who may only read has a window of a
+//! [`View`].
 
 #[cfg(not(loom))]
 use crate::region::OutOfBounds;
-use crate::region::Region;
-use crate::sync::{AtomicU32, AtomicU64};
+use crate::region::{Region, View};
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
 use std::fmt;
 #[cfg(not(loom))]
 use std::ptr::NonNull;
 
-/// `BYTES` bytes of a region.
+/// `BYTES` bytes of a region, or of a view.
 ///
 /// # Invariants
-/// `base` is aligned to eight bytes and valid for reads and writes of `BYTES` bytes as long as
-/// `region` lives.
-pub struct Window<const BYTES: usize> {
-    region: Region,
+/// `base` is aligned to eight bytes and valid for reads of `BYTES` bytes as long as `memory` lives; for
+/// writes too, if that is a region.
+pub struct Window<const BYTES: usize, M = Region> {
+    memory: M,
     #[cfg(not(loom))]
     base: NonNull<u8>,
     #[cfg(loom)]
@@ -26,10 +27,71 @@ pub struct Window<const BYTES: usize> {
 
 // SAFETY: the bytes are only reached through atomics, which any thread may use at any time.
 #[cfg(not(loom))]
-unsafe impl<const BYTES: usize> Send for Window<BYTES> {}
+unsafe impl<const BYTES: usize, M: Send> Send for Window<BYTES, M> {}
 // SAFETY: as for `Send`.
 #[cfg(not(loom))]
-unsafe impl<const BYTES: usize> Sync for Window<BYTES> {}
+unsafe impl<const BYTES: usize, M: Sync> Sync for Window<BYTES, M> {}
+
+impl<const BYTES: usize, M: AsRef<View>> Window<BYTES, M> {
+    /// Not for others: it relies on `as_ref` answering the same memory each time.
+    fn checked(memory: M, offset: usize) -> Self {
+        #[cfg(not(loom))]
+        {
+            let view = memory.as_ref();
+            assert!(offset.is_multiple_of(8), "no window at offset {offset}");
+            let inside: Result<(), OutOfBounds> = view.check(offset, BYTES);
+            inside.expect("a window lies inside its region");
+            // SAFETY: inside the view, as just checked.
+            let base = unsafe { view.at(offset) };
+            let base = NonNull::new(base).expect("an address inside a mapping");
+            // INVARIANT: as just checked; a view is aligned, and a region is writable.
+            Self { memory, base }
+        }
+        #[cfg(loom)]
+        Self { memory, offset }
+    }
+
+    /// The words themselves, for who uses several of them: where they are is looked up once.
+    #[inline(always)]
+    pub fn words(&self) -> Words<'_, BYTES, M> {
+        Words {
+            memory: &self.memory,
+            #[cfg(not(loom))]
+            base: self.base,
+            #[cfg(loom)]
+            offset: self.offset,
+        }
+    }
+
+    /// Loads the 32-bit word at `at` bytes of the window.
+    ///
+    /// # Panics
+    /// As [`load_u64`](Self::load_u64).
+    #[inline(always)]
+    pub fn load_u32(&self, at: usize, ordering: Ordering) -> u32 {
+        self.words().load_u32(at, ordering)
+    }
+
+    /// Loads the 64-bit word at `at` bytes of the window.
+    ///
+    /// # Panics
+    /// If the word is not inside the window or not aligned; at compile time, nearly, because `at` is
+    /// a constant.
+    #[inline(always)]
+    pub fn load_u64(&self, at: usize, ordering: Ordering) -> u64 {
+        self.words().load_u64(at, ordering)
+    }
+}
+
+impl<const BYTES: usize> Window<BYTES, View> {
+    /// The window of a view, for who may only read.
+    ///
+    /// # Panics
+    /// As [`new`](Window::new).
+    pub fn of_view(view: &View, offset: usize) -> Self {
+        Self::checked(view.clone(), offset)
+    }
+}
 
 impl<const BYTES: usize> Window<BYTES> {
     /// The window from `offset` bytes on, a multiple of eight.
@@ -38,71 +100,136 @@ impl<const BYTES: usize> Window<BYTES> {
     /// If it is not inside the region, or not aligned. Offsets come from layouts and from numbers
     /// checked at opening, never from a peer.
     pub fn new(region: &Region, offset: usize) -> Self {
-        let region = region.clone();
-        #[cfg(not(loom))]
-        {
-            assert!(offset.is_multiple_of(8), "no window at offset {offset}");
-            let inside: Result<(), OutOfBounds> = region.check(offset, BYTES);
-            inside.expect("a window lies inside its region");
-            // SAFETY: inside the region, as just checked.
-            let base = unsafe { region.at(offset) };
-            let base = NonNull::new(base).expect("an address inside a mapping");
-            // INVARIANT: as just checked; the region is writable and aligned.
-            Self { region, base }
-        }
-        #[cfg(loom)]
-        Self { region, offset }
+        Self::checked(region.clone(), offset)
     }
 
     /// The region that it is a window of.
     #[inline]
     pub fn region(&self) -> &Region {
-        &self.region
+        &self.memory
     }
 
     /// The 32-bit word at `at` bytes of the window.
     ///
     /// # Panics
-    /// If the word is not inside the window or not aligned; at compile time, nearly, because `at` is
-    /// a constant.
+    /// As [`u64`](Self::u64).
     #[inline(always)]
     pub fn u32(&self, at: usize) -> &AtomicU32 {
-        assert!(at.is_multiple_of(4) && at + 4 <= BYTES);
-        #[cfg(not(loom))]
-        {
-            // SAFETY: inside the window, as just checked.
-            let word = unsafe { self.base.add(at) };
-            // SAFETY: aligned and in bounds by the invariant; alive as long as `self`; only atomics
-            // reach words.
-            unsafe { AtomicU32::from_ptr(word.as_ptr().cast()) }
-        }
-        #[cfg(loom)]
-        self.region.u32(self.offset + at)
+        self.words().u32(at)
     }
 
     /// The 64-bit word at `at` bytes of the window.
     ///
     /// # Panics
-    /// As [`u32`](Self::u32).
+    /// As [`load_u64`](Self::load_u64).
     #[inline(always)]
     pub fn u64(&self, at: usize) -> &AtomicU64 {
+        self.words().u64(at)
+    }
+}
+
+/// The words of a [`Window`].
+///
+/// # Invariants
+/// As those of the window.
+pub struct Words<'a, const BYTES: usize, M = Region> {
+    #[cfg_attr(
+        not(loom),
+        expect(
+            dead_code,
+            reason = "borrowed, so that it lives as long as the words are used"
+        )
+    )]
+    memory: &'a M,
+    #[cfg(not(loom))]
+    base: NonNull<u8>,
+    #[cfg(loom)]
+    offset: usize,
+}
+
+impl<const BYTES: usize, M> Clone for Words<'_, BYTES, M> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<const BYTES: usize, M> Copy for Words<'_, BYTES, M> {}
+
+impl<'a, const BYTES: usize, M: AsRef<View>> Words<'a, BYTES, M> {
+    /// As [`Window::load_u32`].
+    ///
+    /// # Panics
+    /// As [`Window::load_u64`].
+    #[inline(always)]
+    pub fn load_u32(self, at: usize, ordering: Ordering) -> u32 {
+        self.word_u32(at).load(ordering)
+    }
+
+    /// As [`Window::load_u64`].
+    ///
+    /// # Panics
+    /// As [`Window::load_u64`].
+    #[inline(always)]
+    pub fn load_u64(self, at: usize, ordering: Ordering) -> u64 {
+        self.word_u64(at).load(ordering)
+    }
+
+    /// A word, which is only loaded from unless the window is a region's.
+    #[inline(always)]
+    fn word_u32(self, at: usize) -> &'a AtomicU32 {
+        assert!(at.is_multiple_of(4) && at + 4 <= BYTES);
+        #[cfg(not(loom))]
+        {
+            // SAFETY: inside the window, as just checked.
+            let word = unsafe { self.base.add(at) };
+            // SAFETY: aligned and in bounds by the invariant; alive as long as the memory, which the
+            // borrow keeps; only atomics reach words.
+            unsafe { AtomicU32::from_ptr(word.as_ptr().cast()) }
+        }
+        #[cfg(loom)]
+        self.memory.as_ref().memory().u32(self.offset + at)
+    }
+
+    /// As [`word_u32`](Self::word_u32).
+    #[inline(always)]
+    fn word_u64(self, at: usize) -> &'a AtomicU64 {
         assert!(at.is_multiple_of(8) && at + 8 <= BYTES);
         #[cfg(not(loom))]
         {
             // SAFETY: inside the window, as just checked.
             let word = unsafe { self.base.add(at) };
-            // SAFETY: as in `u32`.
+            // SAFETY: as in `word_u32`.
             unsafe { AtomicU64::from_ptr(word.as_ptr().cast()) }
         }
         #[cfg(loom)]
-        self.region.u64(self.offset + at)
+        self.memory.as_ref().memory().u64(self.offset + at)
     }
 }
 
-impl<const BYTES: usize> Clone for Window<BYTES> {
+impl<'a, const BYTES: usize> Words<'a, BYTES> {
+    /// As [`Window::u32`].
+    ///
+    /// # Panics
+    /// As [`Window::load_u64`].
+    #[inline(always)]
+    pub fn u32(self, at: usize) -> &'a AtomicU32 {
+        self.word_u32(at)
+    }
+
+    /// As [`Window::u64`].
+    ///
+    /// # Panics
+    /// As [`Window::load_u64`].
+    #[inline(always)]
+    pub fn u64(self, at: usize) -> &'a AtomicU64 {
+        self.word_u64(at)
+    }
+}
+
+impl<const BYTES: usize, M: Clone> Clone for Window<BYTES, M> {
     fn clone(&self) -> Self {
         Self {
-            region: self.region.clone(),
+            memory: self.memory.clone(),
             #[cfg(not(loom))]
             base: self.base,
             #[cfg(loom)]
@@ -111,7 +238,7 @@ impl<const BYTES: usize> Clone for Window<BYTES> {
     }
 }
 
-impl<const BYTES: usize> fmt::Debug for Window<BYTES> {
+impl<const BYTES: usize, M> fmt::Debug for Window<BYTES, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Window")
             .field("bytes", &BYTES)

@@ -19,7 +19,7 @@ pub fn value(bytes: &[u8]) {
     let (slots, length) = Slots::plan(capacity).expect("a small value");
     let region = region(&EXPECTED, length);
     slots.format(&region).expect("as long as planned");
-    let stride = (slot::LAYOUT.size + capacity).next_multiple_of(64);
+    let stride = shmem::cells::stride(slot::LAYOUT.size, capacity).expect("a small value");
     let count = (length - layout::LAYOUT.size) / stride;
     let mut layouts = vec![(0, &layout::LAYOUT)];
     let seat = keeper::LAYOUT.size;

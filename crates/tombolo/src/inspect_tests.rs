@@ -227,7 +227,7 @@ fn a_value_tells_who_is_writing() {
         .write(&region)
         .unwrap();
     slots.format(&region).unwrap();
-    slots.put(&region, b"hello").unwrap();
+    crate::value_slots::put_next(&slots, &region, b"hello").unwrap();
     assert_eq!(look(&region), Err(InspectError::Unready));
     store(&region, header::STATE, header::READY);
     let seen = look(&region).unwrap();
@@ -243,7 +243,10 @@ fn a_value_tells_who_is_writing() {
     store(&region, crate::value_slots::layout::KEEP, kept);
     store(&region, seat + crate::value_slots::keeper::WHO, DEAD);
     assert!(look(&region).unwrap().participants.is_empty());
-    store(&region, seat + crate::value_slots::keeper::INSIDE, 1);
+    let inside = seat + crate::value_slots::keeper::INSIDE;
+    store(&region, inside, 1);
+    assert!(look(&region).unwrap().participants.is_empty());
+    store(&region, inside, 2);
     assert_eq!(look(&region).unwrap().participants[0].role, Role::Writer);
 }
 

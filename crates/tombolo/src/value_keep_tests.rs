@@ -5,24 +5,46 @@ use super::*;
 #[cfg(all(test, loom))]
 mod models {
     use super::*;
-    use crate::value_slots::Slots;
+    use crate::value_slots::{Slots, is_quiet};
     use loom::thread;
 
-    /// What a put does, with a number alone instead of a message: the lock and the seat must order it.
-    fn count(words: &Region) {
+    /// Where a put leaves its number as well, by stores that only the lock and the seat order.
+    const MESSAGE: usize = layout::CAPACITY;
+
+    /// What a put does, with its number for a message.
+    fn write(words: Control<'_>, number: u64) {
         // Relaxed on purpose.
-        let number = words.load_u64(layout::LATEST, Ordering::Relaxed);
-        words
-            .u64(layout::LATEST)
-            .store(number + 1, Ordering::Relaxed);
+        let message = words.u64(MESSAGE);
+        assert_eq!(
+            message.load(Ordering::Relaxed),
+            number - 1,
+            "a put out of turn"
+        );
+        message.store(number, Ordering::Relaxed);
+        // [VALUE_LATEST]
+        words.u64(layout::LATEST).store(number, Ordering::Release);
     }
 
     /// Whether it was put without the lock.
     fn put(slots: &Slots, region: &Region, keeping: &mut Keeping, me: u64, keeps: bool) -> bool {
-        if keeping.go_in(barrier::light) {
-            count(region);
-            if !keeping.go_out(barrier::light) {
-                keeping.look_around();
+        put_past(barrier::light, slots, region, keeping, me, keeps)
+    }
+
+    /// The same past another fence than the right one.
+    fn put_past(
+        light: impl Fn(),
+        slots: &Slots,
+        region: &Region,
+        keeping: &mut Keeping,
+        me: u64,
+        keeps: bool,
+    ) -> bool {
+        let window = Window::new(region, 0);
+        let words = window.words();
+        if let Some(number) = keeping.go_in(words, &light) {
+            write(words, number);
+            light();
+            if !is_quiet(words) {
                 slots.bell(region).ring();
             }
             return true;
@@ -31,7 +53,7 @@ mod models {
         keeping
             .settle(Patience::FOREVER, |who| who == DEAD)
             .unwrap();
-        count(region);
+        write(words, next(words));
         if keeps {
             keeping.keep(me, |who| who == DEAD);
         }
@@ -44,16 +66,18 @@ mod models {
 
     fn new() -> (Slots, Region) {
         let (slots, length) = Slots::plan(0).unwrap();
-        (slots, Region::heap(length))
+        let region = Region::heap(length);
+        let state = region.u64(shmem::header::STATE);
+        state.store(shmem::header::READY, Ordering::Relaxed);
+        (slots, region)
     }
 
     /// [VALUE_KEEP], [VALUE_OUT]: a keeper that puts twice, and another that wants to put meanwhile;
-    /// none gets into the other's way, and nobody sleeps for ever.
-    #[test]
-    fn keeper_and_settler_exclude_each_other() {
+    /// none gets into the other's way.
+    fn exclude_each_other(light: fn()) {
         let mut model = loom::model::Builder::new();
         model.preemption_bound = Some(5);
-        model.check(|| {
+        model.check(move || {
             let (slots, region) = new();
             let mut keeping = Keeping::new(&region);
             assert!(!put(&slots, &region, &mut keeping, 1, true));
@@ -61,15 +85,28 @@ mod models {
                 let region = region.clone();
                 thread::spawn(move || {
                     for _ in 0..2 {
-                        put(&slots, &region, &mut keeping, 1, false);
+                        put_past(light, &slots, &region, &mut keeping, 1, false);
                     }
                 })
             };
             let mut other = Keeping::new(&region);
             assert!(!put(&slots, &region, &mut other, 2, false));
             keeper.join().unwrap();
-            assert_eq!(region.load_u64(layout::LATEST, Ordering::Relaxed), 4);
+            let latest = region.load_u64(layout::LATEST, Ordering::Relaxed);
+            assert_eq!(latest, 4, "a put is lost");
         });
+    }
+
+    #[test]
+    fn keeper_and_settler_exclude_each_other() {
+        exclude_each_other(barrier::light);
+    }
+
+    /// [VALUE_KEEP]: without the keeper's fence both put at once.
+    #[test]
+    #[should_panic(expected = "a put")]
+    fn a_keeper_must_fence() {
+        exclude_each_other(|| {});
     }
 
     /// Both keep whenever they may, with a seat for one.
@@ -105,9 +142,13 @@ mod models {
             let (slots, region) = new();
             let mut keeping = Keeping::new(&region);
             put(&slots, &region, &mut keeping, DEAD, true);
-            thread::spawn(move || assert!(keeping.go_in(barrier::light)))
-                .join()
-                .unwrap();
+            let memory = region.clone();
+            thread::spawn(move || {
+                let window = Window::new(&memory, 0);
+                assert!(keeping.go_in(window.words(), barrier::light).is_some());
+            })
+            .join()
+            .unwrap();
             let mut next = Keeping::new(&region);
             assert!(!put(&slots, &region, &mut next, 1, true));
             assert!(put(&slots, &region, &mut next, 1, true));
@@ -130,10 +171,10 @@ mod models {
                     }
                 })
             };
-            let view = region.view();
-            slots.bell(&region).wait(Patience::FOREVER, |_| {
-                (slots.latest(&view) == 3).then_some(())
-            });
+            let reading = slots.reading(&region);
+            slots
+                .bell(&region)
+                .wait(Patience::FOREVER, |_| (reading.latest() == 3).then_some(()));
             keeper.join().unwrap();
         });
     }
@@ -142,7 +183,7 @@ mod models {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use crate::value_slots::Slots;
+    use crate::value_slots::{Slots, put};
     use std::thread;
     use std::time::Instant;
 
@@ -165,46 +206,79 @@ mod tests {
         Keeping::new(region).settle(Patience::none(), |who| who == dead)
     }
 
+    /// Goes in; the number that comes next.
+    fn goes_in(region: &Region, keeping: &mut Keeping) -> Option<u64> {
+        let window = Window::new(region, 0);
+        keeping.go_in(window.words(), barrier::light)
+    }
+
+    /// Out again.
+    fn publishes(region: &Region, number: u64) {
+        region.u64(layout::LATEST).store(number, Ordering::Release);
+    }
+
     #[test]
     fn who_is_inside_is_waited_for() {
         let (slots, region) = new();
         let mut first = keeper(&slots, &region, 7);
         assert_eq!(inside(&region), None);
-        assert!(first.go_in(barrier::light));
+        assert_eq!(goes_in(&region, &mut first), Some(1));
         assert_eq!(inside(&region), Some(7));
         assert_eq!(settles(&region, 0), Err(7));
-        // It is out, and is told that it keeps nothing; and so is the next who looks.
-        assert!(!first.go_out(barrier::light));
-        first.look_around();
-        assert!(!first.go_in(barrier::light));
+        // It is out, and the next time it learns that it keeps nothing.
+        publishes(&region, 1);
+        assert_eq!(inside(&region), None);
         assert_eq!(settles(&region, 0), Ok(()));
+        assert_eq!(settles(&region, 0), Ok(()));
+        assert_eq!(goes_in(&region, &mut first), None);
         assert_eq!(settles(&region, 0), Ok(()));
         let mut second = keeper(&slots, &region, 8);
-        assert!(!first.go_in(barrier::light) && second.go_in(barrier::light));
+        assert_eq!(goes_in(&region, &mut first), None);
+        assert_eq!(goes_in(&region, &mut second), Some(2));
+    }
+
+    #[test]
+    fn one_that_wakes_late_keeps_nobody_out() {
+        let (slots, region) = new();
+        let mut first = keeper(&slots, &region, 7);
+        // Put off its processor when it had said so, and before it looked.
+        let seat = &first.kept.as_ref().unwrap().seat;
+        seat.words.u64(keeper::INSIDE).store(1, Ordering::Relaxed);
+        assert_eq!(settles(&region, 0), Err(7));
+        assert_eq!(goes_in(&region, &mut first), None);
+        assert_eq!(settles(&region, 0), Ok(()));
+        let mut second = keeper(&slots, &region, 8);
+        publishes(&region, 20);
+        // The same again, with a number that others have given long ago.
+        let seat = first.resting.as_ref().unwrap();
+        seat.words.u64(keeper::INSIDE).store(2, Ordering::Relaxed);
+        assert_eq!(goes_in(&region, &mut second), Some(21));
+        publishes(&region, 21);
+        assert_eq!(settles(&region, 0), Ok(()));
     }
 
     #[test]
     fn the_dead_and_those_who_left_are_passed() {
         let (slots, region) = new();
         let mut first = keeper(&slots, &region, 7);
-        assert!(first.go_in(barrier::light));
+        assert!(goes_in(&region, &mut first).is_some());
         assert_eq!(settles(&region, 7), Ok(()));
         let mut second = keeper(&slots, &region, 8);
         second.leave();
-        assert!(!second.go_in(barrier::light));
+        assert!(goes_in(&region, &mut second).is_none());
         assert_eq!(settles(&region, 0), Ok(()));
         // One seat each, and no more than there are; those of the dead are taken.
         let all: Vec<_> = (0..KEEPERS)
             .map(|at| keeper(&slots, &region, 10 + at as u64))
             .collect();
         assert_eq!(
-            all.iter().filter(|one| one.seat.is_some()).count(),
+            all.iter().filter(|one| one.kept.is_some()).count(),
             KEEPERS - 1
         );
         let mut last = Keeping::new(&region);
         last.settle(Patience::none(), |_| false).unwrap();
         last.keep(99, |who| who == 7);
-        assert!(last.go_in(barrier::light));
+        assert!(goes_in(&region, &mut last).is_some());
     }
 
     #[test]
@@ -221,20 +295,18 @@ mod tests {
         }
         for times in 1..20 {
             one.keep(7, |_| false);
-            assert!(one.go_in(barrier::light) && one.go_out(barrier::light));
-            region
-                .u64(layout::LATEST)
-                .store(one.last, Ordering::Relaxed);
+            let number = goes_in(&region, &mut one).unwrap();
+            publishes(&region, number.max(one.last));
             settles(&region, 0).unwrap();
-            assert!(!one.go_in(barrier::light));
+            assert!(goes_in(&region, &mut one).is_none());
             let need = (FIRST << times).min(MOST);
             assert_eq!(in_a_row(&mut one, 1 << 20), need, "{times}");
         }
         one.keep(7, |_| false);
         let long = one.last + LONG;
-        region.u64(layout::LATEST).store(long, Ordering::Relaxed);
+        publishes(&region, long);
         settles(&region, 0).unwrap();
-        assert!(!one.go_in(barrier::light));
+        assert!(goes_in(&region, &mut one).is_none());
         assert_eq!(in_a_row(&mut one, 1 << 30), FIRST);
     }
 
@@ -249,20 +321,20 @@ mod tests {
                     let region = region.clone();
                     scope.spawn(move || {
                         let mut keeping = Keeping::new(&region);
+                        let writing = slots.writing(&region);
+                        let (words, message) = (writing.words(), writing.fit(b"").unwrap());
                         let mut kept = 0;
                         for _ in 0..EACH {
-                            if keeping.go_in(barrier::light) {
-                                slots.put(&region, b"").unwrap();
-                                if !keeping.go_out(barrier::light) {
-                                    keeping.look_around();
-                                }
+                            if let Some(number) = keeping.go_in(words, barrier::light) {
+                                put(words, number, message);
                                 kept += 1;
                                 continue;
                             }
                             let lock = slots.lock(&region);
                             let held = lock.take(me, Patience::FOREVER, |_| false);
                             keeping.settle(Patience::FOREVER, |_| false).unwrap();
-                            let number = slots.put(&region, b"").unwrap();
+                            let number = next(words);
+                            put(words, number, message);
                             if keeping.is_time(number) {
                                 keeping.keep(me, |_| false);
                             }
@@ -274,7 +346,7 @@ mod tests {
                 .collect();
             threads.into_iter().map(|it| it.join().unwrap()).sum()
         });
-        assert_eq!(slots.latest(&region), 3 * EACH);
+        assert_eq!(slots.reading(&region).latest(), 3 * EACH);
         assert!(kept > 0);
     }
 
@@ -294,12 +366,11 @@ mod tests {
             assert_eq!(settles(&region, 0), Ok(()), "{word:#x}");
             assert_eq!(inside(&region), None);
             let mut keeping = keeper(&slots, &region, 7);
-            assert!(keeping.go_in(barrier::light), "{word:#x}");
+            assert!(goes_in(&region, &mut keeping).is_some(), "{word:#x}");
             region.u64(layout::KEEP).store(word, Ordering::Relaxed);
-            keeping.go_out(barrier::light);
-            keeping.look_around();
+            assert!(goes_in(&region, &mut keeping).is_none(), "{word:#x}");
             keeping.leave();
         }
-        assert!(start.elapsed() < SLICE * 20);
+        assert!(start.elapsed() < Duration::from_secs(1));
     }
 }

@@ -1,9 +1,9 @@
 //! The reader's side of `value`: getting, watching, following to a larger segment.
 
 use crate::value::{EXPECTED, Message, ReadError};
-use crate::value_slots::{Read, Slots, layout};
+use crate::value_slots::{Read, Reading, Slots, layout};
 use shmem::close::Leaving;
-use shmem::header::{Lifetime, has_ended};
+use shmem::header::Lifetime;
 use shmem::open::{self, Opened};
 use shmem::wait::{Moment, Patience};
 use shmem::{Address, OpenError, Reason, Region, View, Wait, Waiter};
@@ -15,6 +15,7 @@ use std::task::Waker;
 pub struct Reader {
     address: Address,
     slots: Slots,
+    reading: Reading,
     /// Number of the last message that this reader took.
     seen: u64,
     waiter: Waiter,
@@ -53,6 +54,7 @@ impl Reader {
         let leaving = Leaving::new(&opened, &EXPECTED);
         Ok(Self {
             address,
+            reading: slots.reading(&opened.memory),
             slots,
             seen,
             waiter: Waiter::new(),
@@ -76,7 +78,7 @@ impl Reader {
     /// for the price of a load.
     #[inline]
     pub fn latest(&self) -> u64 {
-        self.slots.latest(&self.opened.memory)
+        self.reading.latest()
     }
 
     /// The latest message, `None` if none was put yet. Never waits.
@@ -156,12 +158,23 @@ impl Reader {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn read(&mut self, seen: u64, bytes: &mut Vec<u8>) -> Result<Option<u64>, ReadError> {
+        match self.reading.read_at_once(seen, bytes) {
+            Some(number) => {
+                self.seen = number;
+                Ok(Some(number))
+            }
+            None => self.read_slowly(seen, bytes),
+        }
+    }
+
+    #[inline(never)]
+    fn read_slowly(&mut self, seen: u64, bytes: &mut Vec<u8>) -> Result<Option<u64>, ReadError> {
         loop {
-            match self.slots.read(&self.opened.memory, seen, bytes) {
+            match self.reading.read(seen, bytes) {
                 // Looked at after reading: it was the latest while the segment was the channel's.
-                Read::Whole(_) if has_ended(&self.opened.memory) => {
+                Read::Whole(_) if self.reading.has_ended() => {
                     bytes.clear();
                     self.follow()?;
                 }
@@ -171,7 +184,7 @@ impl Reader {
                 }
                 Read::Overtaken => return Err(ReadError::Overtaken),
                 Read::Damaged => return Err(ReadError::Damaged),
-                Read::Nothing if !has_ended(&self.opened.memory) => return Ok(None),
+                Read::Nothing if !self.reading.has_ended() => return Ok(None),
                 Read::Nothing => self.follow()?,
             }
         }
@@ -181,17 +194,18 @@ impl Reader {
         let Self {
             opened,
             slots,
+            reading,
             seen,
             waiter,
             door,
             ..
         } = self;
         let look = |moment, _: &mut _| {
-            let latest = slots.latest(&opened.memory);
+            let latest = reading.latest();
             if latest != *seen && latest != 0 {
                 return Some(News::Message);
             }
-            let ended = has_ended(&opened.memory)
+            let ended = reading.has_ended()
                 || moment == Moment::Parking && opened.is_gone() && !is_anonymous(opened);
             ended.then_some(News::Ended)
         };

@@ -2,32 +2,35 @@
 //!
 //! # Protocol
 //! Messages are numbered from 1. Message *n* goes to slot *n* mod the number of slots, of which
-//! there are at least two, so while it is written the one before it stays readable.
+//! there are at least two, so while it is written the one before stays readable.
 //!
-//! The writer, holding the lock or keeping the value (see `value_keep`): mark the slot's sequence odd; copy the bytes; mark it `2n`; store
-//! `n` as the latest; ring. A reader: load the latest `n`; check that its slot's sequence is `2n`;
-//! copy the bytes; check the sequence again. If it changed, the writer went round all slots in the
-//! meantime: the copy may be torn and is thrown away, and the reader starts over, a bounded number
-//! of times.
+//! The writer, holding the lock or keeping the value (see `value_keep`): mark the slot with `n`; copy the
+//! bytes; store `n` as the latest; ring. A reader: load the latest `n`; copy the bytes of its slot; look
+//! at the slot's mark. If it is not `n`, the writer went round all slots in the meantime: the copy may be
+//! torn and is thrown away, and the reader starts over, a bounded number of times.
 //!
-//! - `[VALUE_TEAR]` If a reader has copied a byte of a newer message, its second look at the
-//!   sequence sees the newer mark: the writer's release fence stands between the odd mark and the
-//!   bytes, the reader's acquire fence between the bytes and the second look. Weaker, a torn copy
-//!   passes for whole.
-//! - `[VALUE_WHOLE]` Who sees the mark `2n` sees all bytes of message *n*: released by the store of
-//!   the mark, acquired by the reader's first look.
-//! - `[VALUE_LATEST]` Who sees `n` as the latest sees the mark `2n`: released, acquired.
+//! The mark says what is *going* to be in the slot, not what is there whole: that, only the latest
+//! number says.
+//!
+//! - `[VALUE_TEAR]` If a reader has copied a byte of a newer message, or its length, its look at the mark
+//!   sees the newer one: the writer's release fence stands between the mark and what follows, the reader's
+//!   acquire fence between that and the mark. Weaker, a torn copy passes for whole.
+//! - `[VALUE_LATEST]` Who sees `n` as the latest sees its mark, its length and all its bytes, or newer
+//!   ones: released, acquired. Weaker, a reader takes a message of which not all is there.
 //!
 //! # Crash
-//! A writer that dies before it stores `n` leaves an odd or an unannounced slot that nobody reads;
-//! the next writer, which inherits the lock, writes the same number into the same slot again.
-//! Between storing `n` and ringing, the message is there and waiters see it at the end of their
-//! slice.
+//! A writer that dies before it stores `n` leaves a slot that is marked with a number that is not the
+//! latest, so nobody reads it; the next writer, which inherits the lock, writes the same number into the
+//! same slot again. Between storing `n` and ringing, the message is there and waiters see it at the end of
+//! their slice.
 
+use shmem::cells::{self, Cells, Fitting, Row};
+use shmem::header::{self, ENDED, READY};
 use shmem::lock::{LOCK_SIZE, Lock};
 use shmem::region::{OutOfBounds, Region, View};
 use shmem::sync::{Ordering, fence};
-use shmem::wait::{BELL_SIZE, Bell};
+use shmem::wait::{self, BELL_SIZE, Bell};
+use shmem::window::{Window, Words};
 
 /// The channel's own part of the segment, behind the header.
 pub mod layout {
@@ -53,7 +56,7 @@ pub mod keeper {
     shmem::layout! {
         "value keeper", 64;
         WHO: 8 @ 0, "who holds the lock takes it, from 0 or from a dead one; 0 by its owner [VALUE_OUT]", "identity of the process whose seat it is; 0 if it is free; a dead one's if it died";
-        INSIDE: 4 @ 8, "its owner [VALUE_KEEP] [VALUE_OUT]", "1 while its owner puts without the lock, or looks whether it may; means nothing if it is dead";
+        INSIDE: 8 @ 8, "its owner [VALUE_KEEP] [VALUE_OUT]", "number of the message that its owner puts without the lock, or wants to; it is out when that is the latest; 0 if it turned back";
     }
 }
 
@@ -61,17 +64,16 @@ pub mod keeper {
 pub mod slot {
     shmem::layout! {
         "value slot", 16;
-        SEQUENCE: 8 @ 0, "as LATEST [VALUE_TEAR] [VALUE_WHOLE]", "2n: message n is whole; 2n - 1: it is being written";
+        NUMBER: 8 @ 0, "as LATEST [VALUE_TEAR]", "number of the message that is in it, or going to be";
         LENGTH: 8 @ 8, "as LATEST", "bytes of the message, which follow";
     }
 }
 
 /// Hash over everything above.
 pub const LAYOUT_HASH: u64 =
-    shmem::header::layout_hash(&[&layout::LAYOUT, &keeper::LAYOUT, &slot::LAYOUT]);
+    header::layout_hash(&[&layout::LAYOUT, &keeper::LAYOUT, &slot::LAYOUT]);
 
 const FIRST_SLOT: usize = layout::LAYOUT.size;
-const LINE: usize = 64;
 /// Up to this capacity there are eight slots, which gives slow readers more time.
 const SMALL: usize = 64 * 1024;
 
@@ -83,7 +85,6 @@ pub const TRIES: u32 = if cfg!(loom) { 3 } else { 200 };
 pub struct Slots {
     capacity: usize,
     count: usize,
-    stride: usize,
 }
 
 /// What a read found.
@@ -107,18 +108,9 @@ impl Slots {
     }
 
     fn shaped(capacity: usize, count: usize) -> Option<(Self, usize)> {
-        let stride = capacity
-            .checked_add(slot::LAYOUT.size)?
-            .checked_next_multiple_of(LINE)?;
+        let stride = cells::stride(slot::LAYOUT.size, capacity)?;
         let length = stride.checked_mul(count)?.checked_add(FIRST_SLOT)?;
-        (length <= isize::MAX as usize).then_some((
-            Self {
-                capacity,
-                count,
-                stride,
-            },
-            length,
-        ))
+        (length <= isize::MAX as usize).then_some((Self { capacity, count }, length))
     }
 
     /// Writes the shape into a new segment, which is all zero.
@@ -156,92 +148,75 @@ impl Slots {
         Bell::light(region, layout::BELL)
     }
 
-    #[inline(always)]
-    fn slot(&self, number: u64) -> usize {
-        // A power of two.
-        FIRST_SLOT + (number as usize & (self.count - 1)) * self.stride
+    fn row(&self) -> Row {
+        Row {
+            offset: FIRST_SLOT,
+            count: self.count,
+            room: self.capacity,
+        }
     }
 
+    /// The slots for reading. They are in the view, as was checked.
+    pub fn reading(&self, view: &View) -> Reading {
+        Reading {
+            words: Window::of_view(view, 0),
+            cells: Cells::of_view(view, self.row()),
+        }
+    }
+
+    /// The slots for writing. They are in the region, as was checked.
+    pub fn writing(&self, region: &Region) -> Writing {
+        Writing {
+            words: Window::new(region, 0),
+            cells: Cells::new(region, self.row()),
+        }
+    }
+}
+
+/// The slots as a reader has them.
+#[derive(Debug)]
+pub struct Reading {
+    /// From the segment's beginning.
+    words: Window<{ layout::LAYOUT.size }, View>,
+    cells: Cells<{ slot::LAYOUT.size }, View>,
+}
+
+impl Reading {
     /// Number of the latest message, 0 if there is none. A peer may publish a newer one before the
     /// answer is used.
-    #[inline]
-    pub fn latest(&self, view: &View) -> u64 {
-        // [VALUE_LATEST] acquire.
-        view.load_u64(layout::LATEST, Ordering::Acquire)
+    #[inline(always)]
+    pub fn latest(&self) -> u64 {
+        latest(self.words.words())
     }
 
-    /// Publishes a message and answers its number. The caller holds the lock, or keeps the value, and
-    /// rings afterwards.
-    ///
-    /// # Errors
-    /// If the message is longer than a slot.
+    /// Whether the channel was given up: see `header::has_ended`.
     #[inline]
-    pub fn put(&self, region: &Region, message: &[u8]) -> Result<u64, OutOfBounds> {
-        // Relaxed: only who holds the lock, or keeps the value, stores it.
-        let number = region
-            .load_u64(layout::LATEST, Ordering::Relaxed)
-            .wrapping_add(1)
-            .max(1);
-        self.put_numbered(region, number, message)?;
-        Ok(number)
+    pub fn has_ended(&self) -> bool {
+        // [HEADER_READY] acquire, as in `header::has_ended`.
+        self.words.load_u64(header::STATE, Ordering::Acquire) == ENDED
     }
 
-    /// [`put`](Self::put) with a number of the caller's choice: the first of a new generation.
-    ///
-    /// # Errors
-    /// If the message is longer than a slot.
-    #[inline]
-    pub fn put_numbered(
-        &self,
-        region: &Region,
-        number: u64,
-        message: &[u8],
-    ) -> Result<(), OutOfBounds> {
-        if message.len() > self.capacity {
-            let (offset, region) = (0, self.capacity);
-            return Err(OutOfBounds {
-                offset,
-                length: message.len(),
-                region,
-            });
-        }
-        let slot = self.slot(number);
-        let whole = number.wrapping_mul(2);
-        // Relaxed: ordered by the fence.
-        region
-            .u64(slot + slot::SEQUENCE)
-            .store(whole.wrapping_sub(1), Ordering::Relaxed);
-        // [VALUE_TEAR] release: the odd mark before the bytes.
-        fence(Ordering::Release);
-        region.copy_in(slot + slot::LAYOUT.size, message)?;
-        // Relaxed: published by the mark.
-        region
-            .u64(slot + slot::LENGTH)
-            .store(message.len() as u64, Ordering::Relaxed);
-        // [VALUE_WHOLE] release: the bytes before the even mark.
-        region
-            .u64(slot + slot::SEQUENCE)
-            .store(whole, Ordering::Release);
-        // [VALUE_LATEST] release: the mark before the number.
-        region.u64(layout::LATEST).store(number, Ordering::Release);
-        Ok(())
+    /// Reads the latest message into `to`, replacing what is there, if that goes without any ado: there is
+    /// one, its number is not `seen`, the writer was not faster, and the channel has not ended. Otherwise
+    /// `None`, and `to` means nothing.
+    #[inline(always)]
+    pub fn read_at_once(&self, seen: u64, to: &mut Vec<u8>) -> Option<u64> {
+        let words = self.words.words();
+        let Some(Read::Whole(number)) = self.read_once(words, seen, to) else {
+            return None;
+        };
+        // Looked at after reading: it was the latest while the segment was the channel's.
+        // [HEADER_READY] acquire, as in `header::has_ended`.
+        let state = words.load_u64(header::STATE, Ordering::Acquire);
+        (state == READY).then_some(number)
     }
 
     /// Reads the latest message into `to`, replacing what is there, if its number is not `seen`.
     ///
     /// `to` is left empty if there is none or it can't be read.
-    #[inline]
-    pub fn read(&self, view: &View, seen: u64, to: &mut Vec<u8>) -> Read {
-        match self.read_once(view, seen, to) {
-            Some(read) => read,
-            None => self.read_again(view, seen, to),
-        }
-    }
-
-    #[cold]
-    fn read_again(&self, view: &View, seen: u64, to: &mut Vec<u8>) -> Read {
-        for _ in 1..TRIES {
-            if let Some(read) = self.read_once(view, seen, to) {
+    pub fn read(&self, seen: u64, to: &mut Vec<u8>) -> Read {
+        for _ in 0..TRIES {
+            if let Some(read) = self.read_once(self.words.words(), seen, to) {
                 return read;
             }
             shmem::sync::spin_loop();
@@ -252,28 +227,20 @@ impl Slots {
 
     /// `None` if the writer was faster.
     #[inline(always)]
-    fn read_once(&self, view: &View, seen: u64, to: &mut Vec<u8>) -> Option<Read> {
+    fn read_once(&self, words: Seen<'_>, seen: u64, to: &mut Vec<u8>) -> Option<Read> {
         to.clear();
-        let number = self.latest(view);
+        let number = latest(words);
         if number == seen || number == 0 {
             return Some(Read::Nothing);
         }
-        let whole = number.wrapping_mul(2);
-        let Some(slot) = view.part::<{ slot::LAYOUT.size }>(self.slot(number)) else {
-            return Some(Read::Damaged);
-        };
-        // [VALUE_WHOLE] acquire.
-        if slot.load_u64(slot::SEQUENCE, Ordering::Acquire) != whole {
-            return None;
-        }
-        // Relaxed: acquired with the mark, and checked by the second look.
+        let slot = self.cells.cell(number);
+        // Relaxed: acquired with the number, and checked by the look at the mark.
         let length = slot.load_u64(slot::LENGTH, Ordering::Relaxed);
-        let fits = usize::try_from(length)
-            .is_ok_and(|length| length <= self.capacity && slot.append_behind(length, to));
-        // [VALUE_TEAR] acquire: the bytes before the second look.
+        let fits = slot.append_to(length, to);
+        // [VALUE_TEAR] acquire: the bytes before the mark.
         fence(Ordering::Acquire);
         // Relaxed: ordered by the fence.
-        if slot.load_u64(slot::SEQUENCE, Ordering::Relaxed) != whole {
+        if slot.load_u64(slot::NUMBER, Ordering::Relaxed) != number {
             return None;
         }
         if fits {
@@ -284,172 +251,86 @@ impl Slots {
     }
 }
 
-#[cfg(all(test, loom))]
-mod models {
-    use super::*;
-    use loom::thread;
-    use shmem::wait::Patience;
+/// The slots as a writer has them, who holds the lock or keeps the value, and rings afterwards.
+#[derive(Debug)]
+pub struct Writing {
+    /// From the segment's beginning.
+    words: Window<{ layout::LAYOUT.size }>,
+    cells: Cells<{ slot::LAYOUT.size }>,
+}
 
-    fn shape(count: usize, length: usize) -> (Slots, Region) {
-        let (slots, bytes) = Slots::shaped(length, count).unwrap();
-        (slots, Region::heap(bytes))
+impl Writing {
+    /// A message for a slot; `None` if it is longer than the capacity.
+    #[inline(always)]
+    pub fn fit<'a>(&'a self, message: &'a [u8]) -> Option<Fitting<'a, { slot::LAYOUT.size }>> {
+        self.cells.fit(message)
     }
 
-    /// Message n is made of n's only, and as long as n says.
-    fn message(number: u64) -> Vec<u8> {
-        vec![number as u8; if number % 2 == 0 { 9 } else { 16 }]
-    }
-
-    /// [VALUE_TEAR], [VALUE_WHOLE], [VALUE_LATEST]: a reader takes whole messages only and never
-    /// goes back, while a writer goes round both slots.
-    #[test]
-    fn no_reader_takes_half_a_message() {
-        loom::model(|| {
-            let (slots, region) = shape(2, 16);
-            let writer = {
-                let region = region.clone();
-                thread::spawn(move || {
-                    for number in 1..=3 {
-                        assert_eq!(slots.put(&region, &message(number)).unwrap(), number);
-                    }
-                })
-            };
-            let mut bytes = Vec::new();
-            let mut seen = 0;
-            for _ in 0..2 {
-                match slots.read(&region.view(), seen, &mut bytes) {
-                    Read::Whole(number) => {
-                        assert!(number > seen);
-                        assert_eq!(bytes, message(number));
-                        seen = number;
-                    }
-                    Read::Nothing | Read::Overtaken => assert!(bytes.is_empty()),
-                    Read::Damaged => panic!("nothing is damaged here"),
-                }
-            }
-            writer.join().unwrap();
-            match slots.read(&region.view(), seen, &mut bytes) {
-                Read::Whole(number) => assert_eq!((number, bytes), (3, message(3))),
-                other => assert_eq!((other, seen), (Read::Nothing, 3)),
-            }
-        });
-    }
-
-    /// The whole of a put, unlock and bell included: a watcher sleeps through none.
-    #[test]
-    fn a_watcher_sees_the_last_message() {
-        loom::model(|| {
-            let (slots, region) = shape(2, 16);
-            let writer = {
-                let region = region.clone();
-                thread::spawn(move || {
-                    for _ in 1..=2 {
-                        let held = slots.lock(&region).take(7, Patience::FOREVER, |_| false);
-                        slots.put(&region, b"").unwrap();
-                        drop(held);
-                        slots.bell(&region).ring_after_exchange();
-                    }
-                })
-            };
-            let view = region.view();
-            slots.bell(&region).wait(Patience::FOREVER, |_| {
-                (slots.latest(&view) == 2).then_some(())
-            });
-            writer.join().unwrap();
-        });
+    /// The channel's words.
+    #[inline(always)]
+    pub fn words(&self) -> Control<'_> {
+        self.words.words()
     }
 }
 
-#[cfg(all(test, not(loom)))]
-mod tests {
-    use super::*;
+/// The words at the beginning of the segment, for reading.
+type Seen<'a> = Words<'a, { layout::LAYOUT.size }, View>;
 
-    fn new(capacity: usize) -> (Slots, Region) {
-        let (slots, length) = Slots::plan(capacity).unwrap();
-        let region = Region::heap(length);
-        slots.format(&region).unwrap();
-        assert_eq!(Slots::open(&region), Some(slots));
-        (slots, region)
-    }
-
-    #[test]
-    fn the_latest_is_read_again_and_again() {
-        let (slots, region) = new(10);
-        let mut bytes = vec![1, 2, 3];
-        assert_eq!(slots.read(&region, 0, &mut bytes), Read::Nothing);
-        assert!(bytes.is_empty());
-        for number in 1..=20u8 {
-            let message = vec![number; usize::from(number % 11)];
-            assert_eq!(slots.put(&region, &message), Ok(u64::from(number)));
-            for _ in 0..2 {
-                assert_eq!(
-                    slots.read(&region, 0, &mut bytes),
-                    Read::Whole(number.into())
-                );
-                assert_eq!(bytes, message);
-            }
-            assert_eq!(
-                slots.read(&region, number.into(), &mut bytes),
-                Read::Nothing
-            );
-        }
-        assert!(slots.put(&region, &[0; 11]).is_err());
-    }
-
-    #[test]
-    fn a_capacity_of_zero_is_enough_for_nothing() {
-        let (slots, region) = new(0);
-        assert_eq!(slots.put(&region, b""), Ok(1));
-        assert_eq!(slots.read(&region, 0, &mut Vec::new()), Read::Whole(1));
-        assert!(slots.put(&region, b"x").is_err());
-        assert_eq!(Slots::plan(usize::MAX), None);
-        assert_eq!(Slots::plan(usize::MAX / 2), None);
-    }
-
-    #[test]
-    fn a_writer_that_died_at_any_store_leaves_the_last_message() {
-        let (slots, region) = new(16);
-        slots.put(&region, b"one").unwrap();
-        let mut bytes = Vec::new();
-        let next = slots.slot(2);
-        // The stores of `put`, one by one, as a death would leave them.
-        region
-            .u64(next + slot::SEQUENCE)
-            .store(3, Ordering::Relaxed);
-        assert_eq!(slots.read(&region, 0, &mut bytes), Read::Whole(1));
-        region.copy_in(next + slot::LAYOUT.size, b"tw").unwrap();
-        region.u64(next + slot::LENGTH).store(3, Ordering::Relaxed);
-        region
-            .u64(next + slot::SEQUENCE)
-            .store(4, Ordering::Relaxed);
-        assert_eq!(slots.read(&region, 0, &mut bytes), Read::Whole(1));
-        assert_eq!(bytes, b"one");
-        assert_eq!(slots.put(&region, b"two"), Ok(2));
-        assert_eq!(slots.read(&region, 0, &mut bytes), Read::Whole(2));
-        assert_eq!(bytes, b"two");
-    }
-
-    #[test]
-    fn hostile_words_are_errors() {
-        let (slots, region) = new(16);
-        slots.put(&region, b"one").unwrap();
-        let mut bytes = Vec::new();
-        region
-            .u64(slots.slot(1) + slot::LENGTH)
-            .store(u64::MAX, Ordering::Relaxed);
-        assert_eq!(slots.read(&region, 0, &mut bytes), Read::Damaged);
-        region
-            .u64(layout::LATEST)
-            .store(u64::MAX, Ordering::Relaxed);
-        assert_eq!(slots.read(&region, 0, &mut bytes), Read::Overtaken);
-        assert!(slots.put(&region, b"again").is_ok());
-        for (capacity, count) in [(u64::MAX, 8u32), (1 << 40, 2), (16, 0), (16, 1), (16, 9)] {
-            region
-                .copy_in(layout::CAPACITY, &capacity.to_ne_bytes())
-                .unwrap();
-            region.copy_in(layout::SLOTS, &count.to_ne_bytes()).unwrap();
-            assert_eq!(Slots::open(&region), None, "{capacity} {count}");
-        }
-        assert_eq!(Slots::open(&Region::heap(100)), None);
-    }
+#[inline(always)]
+fn latest(words: Seen<'_>) -> u64 {
+    // [VALUE_LATEST] acquire.
+    words.load_u64(layout::LATEST, Ordering::Acquire)
 }
+
+/// The words at the beginning of the segment, for writing.
+pub type Control<'a> = Words<'a, { layout::LAYOUT.size }>;
+
+/// The number of the next message.
+#[inline(always)]
+pub fn next(words: Control<'_>) -> u64 {
+    // Relaxed: only who holds the lock, or keeps the value, stores it.
+    let latest = words.load_u64(layout::LATEST, Ordering::Relaxed);
+    latest.wrapping_add(1)
+}
+
+/// Publishes a message with a number: the next one, or in a new generation that of the old one's
+/// latest.
+#[inline(always)]
+pub fn put(words: Control<'_>, number: u64, message: Fitting<'_, { slot::LAYOUT.size }>) {
+    message.copy_to(number, |slot| {
+        // Relaxed: ordered by the fence.
+        slot.u64(slot::NUMBER).store(number, Ordering::Relaxed);
+        // [VALUE_TEAR] release: the mark before the length and the bytes.
+        fence(Ordering::Release);
+        // Relaxed: published by the number.
+        let length = slot.u64(slot::LENGTH);
+        length.store(message.length(), Ordering::Relaxed);
+    });
+    // [VALUE_LATEST] release: the mark, the length and the bytes before the number.
+    words.u64(layout::LATEST).store(number, Ordering::Release);
+}
+
+/// Whether nothing is to be done after a put, past a fence: no reader sleeps, and the channel goes on.
+#[inline(always)]
+pub fn is_quiet(words: Control<'_>) -> bool {
+    // Relaxed: ordered by the fence, see [BELL_PARK].
+    let parked = words.load_u32(layout::BELL + wait::layout::PARKED, Ordering::Relaxed);
+    // [HEADER_READY] acquire, as in `header::has_ended`.
+    let state = words.load_u64(header::STATE, Ordering::Acquire);
+    // One jump for both.
+    u64::from(parked) | state ^ READY == 0
+}
+
+/// What a put does, for tests.
+#[cfg(test)]
+pub fn put_next(slots: &Slots, region: &Region, message: &[u8]) -> Option<u64> {
+    let writing = slots.writing(region);
+    let message = writing.fit(message)?;
+    let number = next(writing.words());
+    put(writing.words(), number, message);
+    Some(number)
+}
+
+#[cfg(test)]
+#[path = "value_slots_tests.rs"]
+mod value_slots_tests;

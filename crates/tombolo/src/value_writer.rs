@@ -2,12 +2,13 @@
 
 use crate::value::{EXPECTED, Options, PutError, plan};
 use crate::value_keep::Keeping;
-use crate::value_slots::{Read, Slots};
+use crate::value_slots::{self, Read, Slots, Writing};
 use shmem::close::{self, Leaving};
 use shmem::header::{Lifetime, has_ended};
 use shmem::lock::{Held, Taken};
 use shmem::open::{self, Creation, Opened};
 use shmem::presence::{Identity, Mine};
+use shmem::region::OutOfBounds;
 use shmem::wait::Patience;
 use shmem::{Address, OpenError, Reason, Region, barrier};
 use sysv::Segment;
@@ -22,6 +23,7 @@ pub struct Writer {
     opened: Opened<Region>,
     /// This process as it was when it last put, `None` before.
     me: Option<Mine>,
+    writing: Writing,
     keeping: Keeping,
     /// Puts until this process registers for cheap ones.
     until_many: u32,
@@ -81,6 +83,7 @@ impl Writer {
         Ok(Self {
             address,
             slots,
+            writing: slots.writing(&opened.memory),
             keeping: Keeping::new(&opened.memory),
             opened,
             me: None,
@@ -138,23 +141,20 @@ impl Writer {
     #[inline(always)]
     fn put_kept(&mut self, message: &[u8]) -> Option<u64> {
         let registered = self.me?.registered()?;
-        let is_in = message.len() <= self.slots.capacity()
-            && !self.keeping.has_ended()
-            && self.keeping.go_in(|| registered.light());
-        if !is_in {
-            return None;
-        }
-        let number = self.slots.put(&self.opened.memory, message);
-        if !self.keeping.go_out(|| registered.light()) {
-            self.ring();
-        }
-        number.ok()
+        let message = self.writing.fit(message)?;
+        let words = self.writing.words();
+        let number = self.keeping.go_in(words, || registered.light())?;
+        value_slots::put(words, number, message);
+        // [BELL_PARK] between the publication and the look for who is parked.
+        registered.light();
+        (value_slots::is_quiet(words) || self.look_around()).then_some(number)
     }
 
+    /// After a put: whoever waits is woken. False if the channel has ended, and the message went nowhere.
     #[cold]
-    fn ring(&mut self) {
-        self.keeping.look_around();
+    fn look_around(&self) -> bool {
         self.slots.bell(&self.opened.memory).ring();
+        !has_ended(&self.opened.memory)
     }
 
     #[inline(never)]
@@ -200,38 +200,34 @@ impl Writer {
     fn put_here(&mut self, message: &[u8], patience: Patience) -> Result<Option<u64>, PutError> {
         let me = self.identity()?;
         let slots = self.slots;
-        let (length, capacity) = (message.len(), slots.capacity());
-        if length > capacity {
-            return if has_ended(&self.opened.memory) {
-                Ok(None)
-            } else {
-                Err(PutError::TooLong { length, capacity })
-            };
-        }
         let Self {
             address,
             opened,
             keeping,
+            writing,
             ..
         } = self;
+        let Some(message) = writing.fit(message) else {
+            // It may have moved on to a larger one.
+            let is_over = has_ended(&opened.memory);
+            let (length, capacity) = (message.len(), slots.capacity());
+            return is_over
+                .then_some(None)
+                .ok_or(PutError::TooLong { length, capacity });
+        };
         let Some(held) = lock(address, opened, slots, keeping, me, patience)? else {
             return Ok(None);
         };
-        let region = &opened.memory;
-        let number = slots.put(region, message);
-        if let Ok(number) = number
-            && keeping.is_time(number)
-            && me.registered().is_some()
-        {
+        let number = value_slots::next(writing.words());
+        value_slots::put(writing.words(), number, message);
+        if keeping.is_time(number) && me.registered().is_some() {
             keeping.keep(me.word(), is_dead);
         }
         // One full fence for both: the unlock's read-modify-write is the one that the bell needs
         // between the publication and its look.
         drop(held);
-        slots.bell(region).ring_after_exchange();
-        number
-            .map(Some)
-            .map_err(|_| PutError::TooLong { length, capacity })
+        slots.bell(&opened.memory).ring_after_exchange();
+        Ok(Some(number))
     }
 
     /// Makes room for messages of `capacity` bytes, by moving to a larger segment. Readers follow
@@ -317,15 +313,26 @@ fn replacement(
         ..creation
     };
     let mut latest = Vec::new();
-    let read = slots.read(&opened.memory, 0, &mut latest);
+    let read = slots.reading(&opened.memory).read(0, &mut latest);
     let new = open::replace(address, opened, &EXPECTED, &creation, &|new| {
         larger.format(new)?;
         match read {
-            Read::Whole(number) => larger.put_numbered(new, number, &latest),
+            Read::Whole(number) => put_first(&larger.writing(new), number, &latest),
             _ => Ok(()),
         }
     })?;
     Ok(new)
+}
+
+/// Puts the first message of a new generation.
+fn put_first(writing: &Writing, number: u64, message: &[u8]) -> Result<(), OutOfBounds> {
+    let message = writing.fit(message).ok_or(OutOfBounds {
+        offset: 0,
+        length: message.len(),
+        region: 0,
+    })?;
+    value_slots::put(writing.words(), number, message);
+    Ok(())
 }
 
 /// Takes the writers' lock and settles with who keeps the value; `None` if the channel has moved on

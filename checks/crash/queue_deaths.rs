@@ -124,17 +124,26 @@ fn taker_dies() -> Outcome {
             drop(delivery);
         });
         ready.wait();
+        let taken = Gate::new();
         let sleeper = child(|| {
             let mut consumer = consumer();
             let mut bytes = vec![];
             ready.open();
             for (number, again) in [(1, true), (2, false)] {
-                let got = consumer.recv(&mut bytes).expect("recv");
+                let got = consumer.recv(&mut bytes);
+                taken.open();
+                let got = got.expect("recv");
                 assert_eq!((check(&bytes), got.redelivered), (Ok(number), again));
             }
         });
         ready.wait();
-        kill_over(sleeper, victim, prompt);
+        wait_until(BOUND, || is_asleep(sleeper.pid()));
+        prompt.time("taking over", || {
+            victim.kill();
+            taken.wait();
+        });
+        // Not timed: who leaves soon after a death waits for the dead one's attaches to go.
+        sleeper.join();
     })
 }
 

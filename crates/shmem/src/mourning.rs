@@ -3,7 +3,8 @@
 //! A death is known as soon as the peer will never run again, and the kernel takes its segments only
 //! then. Who learns of it and leaves at once still counts the dead among a channel's users: nobody
 //! would be the last, and the channel would stay behind. So who leaves soon after a death waits a
-//! little for the count to go down.
+//! little for the count to go down: all of that little if others live and stay, since the count does
+//! not tell whose attaches it counts.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};

@@ -52,6 +52,7 @@ mod memory;
 mod memory_loom;
 #[cfg(not(loom))]
 mod mourning;
+mod parking;
 #[cfg(not(loom))]
 mod peers;
 #[cfg(loom)]

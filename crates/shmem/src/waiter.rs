@@ -30,6 +30,7 @@
 //! 9.2), 1 KiB blocks 2.4 GB/s (2.5, 0.37). On processors that a dozen others used too, round trips
 //! 10 to 40 µs (4 to 400, 5 to 11): who knows that chooses [`Waiting::Park`].
 
+use crate::parking::Parking;
 use crate::peers::{self, Peers};
 use crate::pulse;
 use crate::region::View;
@@ -45,7 +46,7 @@ pub enum Waiting {
     /// Looks for some microseconds if that has been good for something lately, then sleeps.
     #[default]
     Adaptive,
-    /// Sleeps after a few looks.
+    /// Sleeps after a few looks, or, while answers come at once, after at most 10 µs: see `parking`.
     Park,
 }
 
@@ -89,6 +90,8 @@ pub struct Waiter {
     crowded: u32,
     /// How many those were the last time, less the times that spinning was good for something since.
     crowd: u32,
+    /// What one that parks goes by instead.
+    parking: Parking,
     pub(crate) peers: Peers,
     /// The task that waits by this handle, if one does.
     #[cfg(not(loom))]
@@ -115,6 +118,7 @@ impl Waiter {
             failures: 0,
             crowded: 0,
             crowd: 0,
+            parking: Parking::default(),
             peers: Peers::new(is_dead),
             #[cfg(not(loom))]
             ticket: crate::reactor::Ticket::default(),
@@ -145,6 +149,21 @@ impl Waiter {
         if let found @ Some(_) = self.spin(&mut ready) {
             return found;
         }
+        let start = self.parks().then(Instant::now);
+        let found = self.park(bell, patience, &mut ready);
+        if let (Some(_), Some(start)) = (&found, start) {
+            self.parking.slept(start.elapsed());
+        }
+        found
+    }
+
+    /// Sleeps, if it may, until there is something.
+    fn park<T>(
+        &mut self,
+        bell: Bell<'_>,
+        patience: Patience,
+        ready: &mut impl FnMut(Moment, &mut Peers) -> Option<T>,
+    ) -> Option<T> {
         loop {
             pulse::keep();
             let rings = (self.waiting != Waiting::Spin).then(|| bell.register());
@@ -159,14 +178,19 @@ impl Waiter {
                 Some(rings) => {
                     let most = patience.left().unwrap_or(Duration::MAX);
                     self.peers.sleep(bell.view(), bell.offset(), rings, most);
-                    self.look(1, &mut ready)
+                    self.look(1, ready)
                 }
-                None => self.spin(&mut ready),
+                None => self.spin(ready),
             };
             if found.is_some() {
                 return found;
             }
         }
+    }
+
+    /// Whether it goes by how soon answers come to one that parks. Loom has no clock.
+    fn parks(&self) -> bool {
+        !cfg!(loom) && self.waiting == Waiting::Park
     }
 
     /// [`wait`](Self::wait) on the bell at `offset` for who may not write, and so can't register:
@@ -213,7 +237,14 @@ impl Waiter {
             return self.look(1, ready);
         }
         match self.waiting {
-            Waiting::Park => self.look(FEW, ready),
+            Waiting::Park => match self.parking.time() {
+                Some(time) => {
+                    let found = self.spin_for(time, ready);
+                    self.parking.looked(found.as_ref().map(|(_, took)| *took));
+                    found.map(|(found, _)| found)
+                }
+                None => self.look(FEW, ready),
+            },
             Waiting::Adaptive => self.spin_adaptively(ready),
             Waiting::Spin => self.spin_for(EVERY, ready).map(|(found, _)| found),
         }

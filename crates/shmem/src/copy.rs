@@ -22,9 +22,12 @@ pub(crate) unsafe fn copy(from: *const u8, to: *mut u8, length: usize) {
     } else if length > 16 {
         // SAFETY: as above, and there is more than one.
         unsafe { ends::<u128, 1>(from, to, length) };
-    } else if length >= 8 {
-        // SAFETY: as above, and there is one word.
+    } else if length > 8 {
+        // SAFETY: as above, and there is more than one word.
         unsafe { ends::<u64, 1>(from, to, length) };
+    } else if length == 8 {
+        // SAFETY: as above, and there is one word.
+        unsafe { piece::<u64>(from, to, 0) };
     } else {
         for at in 0..length {
             // SAFETY: inside both.

@@ -16,6 +16,7 @@ pub const CASES: &[Case] = &[
     ),
     case("service::sleeping_server_takes_over", taker_dies),
     case("service::clients_come_and_die", clients_die),
+    case("service::clients_die_writing_in_place", writers_die),
     case("service::forked_handles_are_refused", forked),
 ];
 
@@ -191,6 +192,53 @@ fn clients_die() -> Outcome {
         }
         drop(calls);
         while server.try_next().expect("next").is_some() {}
+    }
+    drop(server);
+    drop(client());
+    assert_nothing_left("after the clients");
+    Outcome::Pass(format!("{prompt:?}"))
+}
+
+/// Clients die with a request in place half written: nobody sees it, and its slot serves the next.
+fn writers_die() -> Outcome {
+    let mut server = server();
+    let mut prompt = Prompt::default();
+    for _ in 0..quick_or_long(20, 1000) {
+        let written = Gate::new();
+        let dies = child(|| {
+            let mut client = client();
+            let mut loan = client.loan(30).expect("a loan");
+            let half = &message(1, 30)[..15];
+            loan.bytes().copy_in(0, half).expect("it fits");
+            written.open();
+            Gate::new().wait();
+            drop(loan);
+        });
+        written.wait();
+        dies.kill();
+        assert!(server.try_next().expect("next").is_none());
+        // All slots are there, that of the dead one among them.
+        let mut clients: Vec<_> = (0..4).map(|_| prompt.time("open", client)).collect();
+        let server = &mut server;
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                for _ in 0..4 {
+                    let request = server.next().expect("next");
+                    let mut bytes = vec![];
+                    request.append_to(&mut bytes);
+                    request.reply(&bytes).expect("it fits");
+                }
+            });
+            for (client, number) in clients.iter_mut().zip(2..) {
+                let mut loan = client.loan(30).expect("a loan");
+                let request = message(number, 30);
+                loan.bytes().copy_in(0, &request).expect("it fits");
+                let answer = loan.call(BOUND.into()).expect("a reply");
+                let mut reply = vec![];
+                answer.append_to(&mut reply).expect("no error");
+                assert_eq!(check(&reply), Ok(number));
+            }
+        });
     }
     drop(server);
     drop(client());

@@ -291,7 +291,8 @@ where
 
     fn refuses(&self, task: &Task) -> Option<String> {
         let round_trip = task.topology == Topology::RoundTrip && task.is_pair();
-        (!round_trip).then(|| "answers requests, and does nothing else".to_owned())
+        let other = (!round_trip).then(|| "answers requests, and does nothing else".to_owned());
+        other.or_else(|| self.0.refuses(task))
     }
 
     fn wires(&self, task: &Task, unique: &str) -> Result<Vec<Wire>> {

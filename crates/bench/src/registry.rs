@@ -50,8 +50,14 @@ pub fn runners() -> Vec<Box<dyn Runner>> {
     for (waits, way) in topics {
         all.push(Box::new(OneWay(Topic { waits, way })));
     }
-    for waits in [Waits::Spin, Waits::Adaptive, Waits::Block] {
-        all.push(Box::new(Asked(Service { waits })));
+    let services = [
+        (Waits::Spin, Way::OneByOne),
+        (Waits::Adaptive, Way::OneByOne),
+        (Waits::Block, Way::OneByOne),
+        (Waits::Adaptive, Way::InPlace),
+    ];
+    for (waits, way) in services {
+        all.push(Box::new(Asked(Service { waits, way })));
     }
     for waits in [Waits::Spin, Waits::Adaptive, Waits::Block] {
         all.push(Box::new(OneWay(Mailbox { waits })));

@@ -1,35 +1,45 @@
 //! Tombolo's `service` as a transport.
 
+use crate::bare::not_in_place;
 use crate::content::{Payload, Verifier};
 use crate::queue::{suffix, waiting};
 use crate::transport::{
     About, Caller, Family, Link, Responder, Service as Asked, Task, Waits, Way, Wire,
 };
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
+use tombolo::Patience;
 use tombolo::service::{Client, Options, Server};
+use tombolo::shmem::Bytes;
 
 /// A `service`.
 #[derive(Clone, Copy, Debug)]
 pub struct Service {
     /// How its ends wait.
     pub waits: Waits,
+    /// How requests and replies are handed over.
+    pub way: Way,
 }
 
 /// The end that asks.
 pub struct ServiceCaller {
     client: Client,
+    way: Way,
     buffer: Vec<u8>,
 }
 
 /// The end that answers.
 pub struct ServiceResponder {
     server: Server,
+    way: Way,
     buffer: Vec<u8>,
 }
 
 impl Caller for ServiceCaller {
     #[inline]
     fn call(&mut self, number: u64, payload: &mut Payload, verifier: &mut Verifier) -> Result<()> {
+        if self.way == Way::InPlace {
+            return self.call_in_place(number, payload, verifier);
+        }
         self.client.call(payload.bytes(number), &mut self.buffer)?;
         verifier.check(&self.buffer)?;
         Ok(())
@@ -39,6 +49,9 @@ impl Caller for ServiceCaller {
 impl Responder for ServiceResponder {
     #[inline]
     fn respond(&mut self, payload: &mut Payload, verifier: &mut Verifier) -> Result<()> {
+        if self.way == Way::InPlace {
+            return self.respond_in_place(payload, verifier);
+        }
         let request = self.server.next()?;
         self.buffer.clear();
         request.append_to(&mut self.buffer);
@@ -48,6 +61,58 @@ impl Responder for ServiceResponder {
         }
         Ok(())
     }
+}
+
+// Not inlined, these two, and so no price for what is handed over by copies.
+impl ServiceCaller {
+    #[inline(never)]
+    fn call_in_place(
+        &mut self,
+        number: u64,
+        payload: &Payload,
+        verifier: &mut Verifier,
+    ) -> Result<()> {
+        let mut request = self.client.loan(payload.length())?;
+        let mut place = request.bytes();
+        let mut fits = true;
+        payload.write(number, |offset, bytes| {
+            fits &= place.copy_in(offset, bytes).is_ok();
+        });
+        ensure!(fits, "the loan is too short");
+        let answer = request.call(Patience::FOREVER)?;
+        ensure!(!answer.has_failed(), "an error instead of a reply");
+        let bytes = answer.bytes();
+        verifier.check_words(bytes.len(), |offset| word(&bytes, offset))?;
+        Ok(())
+    }
+}
+
+impl ServiceResponder {
+    #[inline(never)]
+    fn respond_in_place(&mut self, payload: &Payload, verifier: &mut Verifier) -> Result<()> {
+        let request = self.server.next()?;
+        let bytes = request.bytes();
+        verifier.check_words(bytes.len(), |offset| word(&bytes, offset))?;
+        let Ok(mut reply) = request.loan(payload.length()) else {
+            bail!("the reply is too long");
+        };
+        let mut place = reply.bytes();
+        let mut fits = true;
+        payload.write(verifier.latest(), |offset, bytes| {
+            fits &= place.copy_in(offset, bytes).is_ok();
+        });
+        ensure!(fits, "the loan is too short");
+        reply.send();
+        Ok(())
+    }
+}
+
+/// A word of a message. If it is not inside it is wrong, which the verifier notices.
+#[inline]
+fn word(message: &Bytes<'_>, offset: usize) -> u64 {
+    let mut word = [0; 8];
+    let _ = message.copy_out(offset, &mut word);
+    u64::from_ne_bytes(word)
 }
 
 impl Service {
@@ -66,8 +131,17 @@ impl Asked for Service {
     type Responder = ServiceResponder;
 
     fn about(&self) -> About {
-        let name = format!("service{}", suffix(self.waits));
-        About::new(name, Family::Tombolo, self.waits, Way::OneByOne)
+        let way = match self.way {
+            Way::InPlace => ", in place",
+            _ => "",
+        };
+        let name = format!("service{}{way}", suffix(self.waits));
+        About::new(name, Family::Tombolo, self.waits, self.way)
+    }
+
+    fn refuses(&self, task: &Task) -> Option<String> {
+        let in_place = self.way == Way::InPlace;
+        in_place.then(|| not_in_place(task)).flatten()
     }
 
     fn wire(&self, _: &Task, unique: &str) -> Result<Wire> {
@@ -83,6 +157,7 @@ impl Asked for Service {
         let client = Client::open_or_create(name, &Self::options(task))?;
         Ok(ServiceCaller {
             client: client.waiting(waiting(self.waits)),
+            way: self.way,
             buffer: Vec::with_capacity(task.length),
         })
     }
@@ -92,6 +167,7 @@ impl Asked for Service {
         let server = Server::open_or_create(name, &Self::options(task))?;
         Ok(ServiceResponder {
             server: server.waiting(waiting(self.waits)),
+            way: self.way,
             buffer: Vec::with_capacity(task.length),
         })
     }

@@ -339,6 +339,11 @@ pub trait Service: Sync {
     /// What it is.
     fn about(&self) -> About;
 
+    /// Why it can't do a round trip between two, if it can't.
+    fn refuses(&self, _: &Task) -> Option<String> {
+        None
+    }
+
     /// Prepares a wire. `unique` is a name that no other has.
     ///
     /// # Errors

@@ -113,6 +113,8 @@ mod ring;
 #[cfg(not(loom))]
 pub mod service;
 #[cfg(not(loom))]
+mod service_asking;
+#[cfg(not(loom))]
 mod service_client;
 #[cfg_attr(
     loom,

@@ -73,6 +73,7 @@ use shmem::header::Lifetime;
 use shmem::{Address, OpenError, Reason};
 use sysv::Mode;
 
+pub use crate::service_asking::{Answered, Asking};
 pub use crate::service_client::{Client, Pending};
 pub use crate::service_server::{Reply, Request, Server, TooLong};
 

@@ -3,11 +3,12 @@
 use crate::channel::Channel;
 use crate::glance::glance_at_answer;
 use crate::service::{self, CallError, MANY, Options};
+use crate::service_asking::Answered;
 use crate::service_layout::Shape;
 use crate::service_members::{leave_slot, somebody, take_slot};
 use crate::service_slot::{Fate, Outcome, Slot};
 use shmem::wait::{Moment, Patience};
-use shmem::{Address, OpenError, Peers, Reason, Wait, Waiter, Waiting, barrier};
+use shmem::{Address, Bytes, BytesMut, OpenError, Peers, Reason, Wait, Waiter, Waiting, barrier};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 #[cfg(feature = "async")]
 use std::task::Waker;
@@ -157,35 +158,71 @@ impl Client {
         self.shared.ask(line, request);
         // The line stays where it is: moved as a whole it would be loaded in pieces larger than those
         // in which it was just stored, which the processor has to wait for.
-        if self.shared.glance(line) {
-            return self.shared.read(line, reply);
+        if !self.shared.glance(line) {
+            self.wait_for_call(patience)?;
         }
-        self.wait_for_call(patience, reply)
+        self.read(reply)
     }
 
-    /// Waits for the reply to the last call.
+    /// Has a slot at hand for a call in place.
+    pub(crate) fn prepare(&mut self, length: usize) -> Result<(), CallError> {
+        self.shared.check(length)?;
+        if self.line.is_none() {
+            self.line = Some(self.shared.line_or_error(self.waiter.peers())?);
+        }
+        Ok(())
+    }
+
+    /// Where the request of the next call is, or that of the last one.
+    pub(crate) fn room(&self, length: usize) -> BytesMut<'_> {
+        let line = self.line.as_ref().expect("there is one for a loan");
+        let room = self.shared.slot(line.slot).room();
+        BytesMut::new(self.shared.channel.region(), room, length)
+            .expect("the slot lies inside the region, and the request was found to fit")
+    }
+
+    /// Makes the call whose request is in place.
+    pub(crate) fn call_in_place(
+        &mut self,
+        length: usize,
+        patience: Patience,
+    ) -> Result<Answered<'_>, CallError> {
+        // It may have ended meanwhile, or this be a child.
+        self.shared.check(length)?;
+        self.count();
+        let line = self.line.as_mut().expect("there is one for a loan");
+        self.shared.publish(line, length);
+        if !self.shared.glance(line) {
+            self.wait_for_call(patience)?;
+        }
+        self.answered()
+    }
+
+    /// The reply to the last call, which has come.
+    #[inline]
+    fn answered(&self) -> Result<Answered<'_>, CallError> {
+        let line = self.line.as_ref().expect("its call was answered");
+        self.shared.answered(line)
+    }
+
+    #[inline]
+    fn read(&self, reply: &mut Vec<u8>) -> Result<(), CallError> {
+        self.answered()?.append_to(reply)
+    }
+
+    /// Waits for the reply to the last call. It is there then.
     #[inline(never)]
-    fn wait_for_call(&mut self, patience: Patience, reply: &mut Vec<u8>) -> Result<(), CallError> {
+    fn wait_for_call(&mut self, patience: Patience) -> Result<(), CallError> {
         let line = self.line.take().expect("a call was made in it");
         let ended = self
             .shared
-            .wait(&line, self.follow, &mut self.waiter, Wait::While(patience));
+            .wait(&line, self.follow, &mut self.waiter, Wait::While(patience))
+            .unwrap_or_else(|| self.shared.give_up(&line, self.waiter.peers()));
         match ended {
-            Some(Ok(())) => {
-                let read = self.shared.read(&line, reply);
-                self.line = Some(line);
-                read
-            }
-            Some(Err(error)) => {
-                self.shared.spare().push(line.slot);
-                Err(error)
-            }
-            None => {
-                let late = self.shared.give_up(&line, self.waiter.peers(), reply);
-                self.shared.spare().push(line.slot);
-                late
-            }
+            Ok(()) => self.line = Some(line),
+            Err(_) => self.shared.spare().push(line.slot),
         }
+        ended
     }
 
     /// Begins a call, whose reply is [waited for](Pending::wait) later. So one client has several
@@ -308,7 +345,7 @@ impl Pending {
         }
         self.look(Wait::Wake(waker));
         let ended = self.ended.clone()?;
-        Some(ended.and_then(|()| self.shared.read(&self.line, reply)))
+        Some(ended.and_then(|()| self.shared.answered(&self.line)?.append_to(reply)))
     }
 
     /// Says that no task waits any more.
@@ -321,15 +358,16 @@ impl Pending {
         reply.clear();
         self.shared.check(0)?;
         self.look(Wait::While(patience));
-        match self.ended.clone() {
-            Some(Ok(())) => self.shared.read(&self.line, reply),
-            Some(Err(error)) => Err(error),
-            None => {
-                let late = self.shared.give_up(&self.line, self.waiter.peers(), reply);
-                self.ended = Some(late.clone());
-                late
-            }
-        }
+        let Self {
+            line,
+            ended,
+            waiter,
+            shared,
+            ..
+        } = &mut self;
+        let ended = ended.get_or_insert_with(|| shared.give_up(line, waiter.peers()));
+        ended.clone()?;
+        shared.answered(line)?.append_to(reply)
     }
 }
 
@@ -403,8 +441,14 @@ impl Shared {
         let fits = self.channel.region().copy_in(slot.room(), request);
         // The slot lies inside the region, and the request was found to fit.
         debug_assert!(fits.is_ok(), "{fits:?}");
+        self.publish(line, request.len());
+    }
+
+    /// Asks what is in the slot's room.
+    #[inline]
+    fn publish(&self, line: &mut Line, length: usize) {
         line.number = line.number.wrapping_add(1);
-        slot.ask(line.number, request.len());
+        self.slot(line.slot).ask(line.number, length);
         let door = self.channel.shape.door(self.channel.region());
         door.ring_light(|| true);
     }
@@ -495,41 +539,31 @@ impl Shared {
             .take_back(self.channel.me, line.number, is_dead)
     }
 
-    /// Ends a call whose time is over.
+    /// Ends a call whose time is over; the reply may have come just now.
     #[cold]
-    fn give_up(
-        &self,
-        line: &Line,
-        peers: &mut Peers,
-        reply: &mut Vec<u8>,
-    ) -> Result<(), CallError> {
+    fn give_up(&self, line: &Line, peers: &mut Peers) -> Result<(), CallError> {
         match self.take_back(line, peers) {
-            Fate::Answered => self.read(line, reply),
+            Fate::Answered => Ok(()),
             Fate::TakenBack => Err(CallError::TimedOut { taken: false }),
             Fate::Died => Err(CallError::ServerDied),
             _ => Err(CallError::TimedOut { taken: true }),
         }
     }
 
-    /// Copies the reply out.
+    /// The reply, which has come.
     #[inline]
-    fn read(&self, line: &Line, reply: &mut Vec<u8>) -> Result<(), CallError> {
+    fn answered(&self, line: &Line) -> Result<Answered<'_>, CallError> {
         let answer = self.slot(line.slot).answer();
         let answer = answer.map_err(|_| CallError::Damaged)?;
-        match answer.outcome {
-            Outcome::Reply | Outcome::Failed => {
-                let region = self.channel.region();
-                let fits = region.append_to(answer.offset, answer.length, reply);
-                // The slot lies inside the region, and the reply was found to fit.
-                debug_assert!(fits.is_ok(), "{fits:?}");
-            }
+        let failed = match answer.outcome {
+            Outcome::Reply => false,
+            Outcome::Failed => true,
             Outcome::Dropped => return Err(CallError::Dropped),
             Outcome::Damaged => return Err(CallError::Damaged),
-        }
-        match answer.outcome {
-            Outcome::Failed => Err(CallError::Failed),
-            _ => Ok(()),
-        }
+        };
+        let bytes = Bytes::new(self.channel.region(), answer.offset, answer.length);
+        let bytes = bytes.expect("the slot lies inside the region, and the reply was found to fit");
+        Ok(Answered { bytes, failed })
     }
 }
 

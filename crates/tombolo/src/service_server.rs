@@ -8,7 +8,8 @@ use crate::service_members::{leave_seat, take_seat};
 use crate::service_slot::{Outcome, Slot, Taken};
 use shmem::wait::Moment;
 use shmem::{
-    Address, OpenError, OutOfBounds, Peers, Reason, Wait, Waiter, Waiting, barrier, pulse,
+    Address, Bytes, BytesMut, OpenError, OutOfBounds, Peers, Reason, Wait, Waiter, Waiting,
+    barrier, pulse,
 };
 use std::fmt;
 use std::time::Duration;
@@ -342,6 +343,14 @@ impl<'a> Request<'a> {
         self.len() == 0
     }
 
+    /// Its bytes, in place.
+    #[inline]
+    pub fn bytes(&self) -> Bytes<'_> {
+        let room = self.server.slot(self.taken().slot).room();
+        Bytes::new(self.server.channel.region(), room, self.len())
+            .expect("the slot lies inside the region, and the request was found to fit")
+    }
+
     /// Copies a part of the request out.
     ///
     /// # Errors
@@ -458,6 +467,14 @@ impl Reply<'_> {
     )]
     pub fn len(&self) -> usize {
         self.length
+    }
+
+    /// The reply's bytes, to be written. What is never written holds the bytes of older replies.
+    pub fn bytes(&mut self) -> BytesMut<'_> {
+        let server = &self.request.server;
+        let room = server.slot(self.request.taken().slot).reply_room();
+        BytesMut::new(server.channel.region(), room, self.length)
+            .expect("the slot lies inside the region, and the reply was found to fit")
     }
 
     /// Writes a part of the reply. What is never written holds the bytes of older replies.

@@ -305,3 +305,65 @@ fn messages_of_any_length() {
     client.call(b"", &mut reply).unwrap();
     serving.join().unwrap();
 }
+
+#[test]
+fn requests_are_written_and_replies_read_in_place() {
+    let mine = Mine::new("in-place");
+    let mut server = mine.server();
+    let mut client = mine.client();
+    let too_long = client.loan(101).map(drop);
+    let (length, longest) = (101, 100);
+    assert_eq!(too_long, Err(CallError::TooLong { length, longest }));
+    // One that is let go asks nothing.
+    let mut loan = client.loan(3).unwrap();
+    loan.bytes().copy_in(0, b"not").unwrap();
+    assert!(loan.bytes().copy_in(1, b"not").is_err());
+    drop(loan);
+    assert!(server.try_next().unwrap().is_none());
+    // Nor is one executed whose time is over.
+    let loan = client.loan(3).unwrap();
+    let late = loan.call(SHORT.into()).map(drop);
+    assert_eq!(late, Err(CallError::TimedOut { taken: false }));
+    assert!(server.try_next().unwrap().is_none());
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for (request, failed) in [(&b"one"[..], false), (b"tw", true), (b"", false)] {
+                let next = server.next().unwrap();
+                let mut bytes = vec![];
+                next.append_to(&mut bytes);
+                assert_eq!(bytes, request);
+                let ended = if failed {
+                    next.fail(b"no")
+                } else {
+                    next.reply(b"yes")
+                };
+                ended.unwrap();
+            }
+            drop(server.next().unwrap());
+        });
+        let mut loan = client.loan(3).unwrap();
+        loan.bytes().copy_in(0, b"one").unwrap();
+        let answer = loan.call(Patience::FOREVER).unwrap();
+        assert!(!answer.has_failed());
+        assert_eq!(answer.bytes().read(), Ok(*b"yes"));
+        let mut loan = client.loan(5).unwrap();
+        loan.bytes().copy_in(0, b"two").unwrap();
+        let answer = loan.shortened(2).call(Patience::FOREVER).unwrap();
+        assert!(answer.has_failed());
+        let mut error = vec![];
+        assert_eq!(answer.append_to(&mut error), Err(CallError::Failed));
+        assert_eq!(error, b"no");
+        let loan = client.loan(0).unwrap();
+        let answer = loan.call(Patience::FOREVER).unwrap();
+        assert_eq!(answer.bytes().len(), 3);
+        let dropped = client.loan(1).unwrap().call(Patience::FOREVER).map(drop);
+        assert_eq!(dropped, Err(CallError::Dropped));
+    });
+    drop(server);
+    let nobody = client.loan(1).unwrap().call(Patience::FOREVER).map(drop);
+    assert_eq!(nobody, Err(CallError::NoServers));
+    let loan = client.loan(1).unwrap();
+    service::remove(mine.0.clone()).unwrap();
+    let removed = loan.call(Patience::FOREVER).map(drop);
+    assert_eq!(removed, Err(CallError::Removed));
+}

@@ -212,7 +212,8 @@ fn writers_die() -> Outcome {
             loan.bytes().copy_in(0, half).expect("it fits");
             written.open();
             Gate::new().wait();
-            drop(loan);
+            // Not let go before.
+            assert_eq!(loan.bytes().len(), 30);
         });
         written.wait();
         dies.kill();

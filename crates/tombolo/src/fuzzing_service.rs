@@ -60,8 +60,12 @@ pub fn service(bytes: &[u8]) {
             15..=18 if !asking.is_empty() && started.len() < MOST => {
                 let at = input.below(asking.len());
                 let client = &mut asking[at];
-                let request = vec![7; length_of(client.longest(), &mut input)];
-                started.extend(told(client.start(&request)));
+                let length = length_of(client.longest(), &mut input);
+                if input.byte().is_multiple_of(3) {
+                    ask_in_place(client, length, answer, &mut spoiler, &mut input);
+                } else {
+                    started.extend(told(client.start(&vec![7; length])));
+                }
             }
             19..=22 if !started.is_empty() => {
                 let at = input.below(started.len());
@@ -84,6 +88,30 @@ pub fn service(bytes: &[u8]) {
             _ => {}
         }
     }
+}
+
+fn ask_in_place(
+    client: &mut Client,
+    length: usize,
+    longest: usize,
+    spoiler: &mut Spoiler,
+    input: &mut Input<'_>,
+) {
+    let Some(mut loan) = told(client.loan(length)) else {
+        return;
+    };
+    spoiler.spoil(input);
+    assert_eq!(loan.bytes().copy_in(0, &vec![7; length]), Ok(()));
+    assert!(loan.bytes().copy_in(length, b"x").is_err());
+    if input.byte().is_multiple_of(4) {
+        return;
+    }
+    let Some(answer) = told(loan.call(Patience::none())) else {
+        return;
+    };
+    spoiler.spoil(input);
+    let mut bytes = vec![];
+    ended(answer.append_to(&mut bytes), &bytes, longest);
 }
 
 fn length_of(longest: usize, input: &mut Input<'_>) -> usize {

@@ -315,10 +315,11 @@ fn requests_are_written_and_replies_read_in_place() {
     let (length, longest) = (101, 100);
     assert_eq!(too_long, Err(CallError::TooLong { length, longest }));
     // One that is let go asks nothing.
-    let mut loan = client.loan(3).unwrap();
-    loan.bytes().copy_in(0, b"not").unwrap();
-    assert!(loan.bytes().copy_in(1, b"not").is_err());
-    drop(loan);
+    {
+        let mut loan = client.loan(3).unwrap();
+        loan.bytes().copy_in(0, b"not").unwrap();
+        assert!(loan.bytes().copy_in(1, b"not").is_err());
+    }
     assert!(server.try_next().unwrap().is_none());
     // Nor is one executed whose time is over.
     let loan = client.loan(3).unwrap();

@@ -36,7 +36,7 @@ pub(crate) unsafe fn copy(from: *const u8, to: *mut u8, length: usize) {
     }
 }
 
-/// The first `N` pieces and the last `N`, which may overlap.
+/// The last `N` pieces and the first `N`, which may overlap, from the end on: see `Walk::write`.
 ///
 /// # Safety
 /// As [`copy`], and there are at least `N` pieces.
@@ -44,11 +44,11 @@ pub(crate) unsafe fn copy(from: *const u8, to: *mut u8, length: usize) {
 #[inline(always)]
 unsafe fn ends<T: Copy, const N: usize>(from: *const u8, to: *mut u8, length: usize) {
     let last = length - size_of::<T>() * N;
-    for at in (0..N).map(|k| size_of::<T>() * k) {
-        // SAFETY: the caller's promise.
-        unsafe { piece::<T>(from, to, at) };
-        // SAFETY: the caller's promise.
-        unsafe { piece::<T>(from, to, last + at) };
+    for start in [last, 0] {
+        for at in (0..N).rev().map(|k| size_of::<T>() * k) {
+            // SAFETY: the caller's promise.
+            unsafe { piece::<T>(from, to, start + at) };
+        }
     }
 }
 

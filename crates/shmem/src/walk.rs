@@ -5,7 +5,7 @@
 
 #[cfg(not(loom))]
 use crate::memory;
-use crate::sync::AtomicU64;
+use crate::sync::{AtomicU64, Ordering};
 use crate::window::Circle;
 
 /// Bytes of a word.
@@ -156,14 +156,24 @@ impl Walk {
     }
 
     /// Writes a message where it stands in a record here, if that is all inside the stretch, and the word
-    /// behind it: its extent is as [`Extent::of`] has it. What stands before the message is for the caller.
+    /// behind it: its extent is as [`Extent::of`] has it. That word, where the next record begins, is zero
+    /// then. What stands before the message is for the caller.
+    ///
+    /// It is written from its end on, so that what stands on the record's first line is stored in a row. A
+    /// reader looks at that line all the time, and takes it away whenever another line is to be waited for in
+    /// between (measured with processors far apart, records of two lines: 64 B one way 200 to 210 ns instead of
+    /// 240 to 500, a stream nearly twice as fast).
     #[inline(always)]
     pub fn write<const HEAD: u64, const MOST: usize>(
         &mut self,
         message: &[u8],
         unit: u64,
-    ) -> Option<Written<'_, HEAD, MOST>> {
+    ) -> Option<Ahead<'_, HEAD, MOST>> {
         let extent = Extent::of(message.len(), unit).filter(|extent| self.has_room(*extent))?;
+        // SAFETY: inside the stretch, as just checked, and a multiple of eight.
+        let next = unsafe { self.word(extent.size) };
+        // Relaxed: whoever publishes the record publishes this too.
+        next.store(0, Ordering::Relaxed);
         #[cfg(not(loom))]
         {
             let to = self.at(HEAD);
@@ -174,7 +184,7 @@ impl Walk {
         #[cfg(loom)]
         self.circle.copy_in(self.position + HEAD, message);
         // INVARIANT: as just checked.
-        Some(Written(Ahead { walk: self, extent }))
+        Some(Ahead { walk: self, extent })
     }
 
     /// The word at so many bytes from here.
@@ -238,9 +248,9 @@ impl<'a, const HEAD: u64, const MOST: usize> Ahead<'a, HEAD, MOST> {
         })
     }
 
-    /// Goes behind it.
+    /// Goes behind it; answers where that is.
     #[inline(always)]
-    fn pass(self) -> u64 {
+    pub fn pass(self) -> u64 {
         // INVARIANT: it is inside the stretch.
         self.walk.position += self.extent.size;
         self.walk.position
@@ -295,39 +305,10 @@ impl<'a, const HEAD: u64, const MOST: usize> Replacing<'a, '_, HEAD, MOST> {
     }
 }
 
-/// A record inside the stretch, where one is, whose message is written.
-///
-/// # Invariants
-/// The word behind it is inside too.
-#[derive(Debug)]
-pub struct Written<'a, const HEAD: u64, const MOST: usize>(Ahead<'a, HEAD, MOST>);
-
-impl<const HEAD: u64, const MOST: usize> Written<'_, HEAD, MOST> {
-    /// As [`Ahead::word`].
-    #[inline(always)]
-    pub fn word(&self, at: u64) -> &AtomicU64 {
-        self.0.word(at)
-    }
-
-    /// The word behind it, where the next one begins.
-    #[inline(always)]
-    pub fn next_word(&self) -> &AtomicU64 {
-        // SAFETY: inside, by the invariant.
-        unsafe { self.0.walk.word(self.0.extent.size) }
-    }
-
-    /// Goes behind the record; answers where that is.
-    #[inline(always)]
-    pub fn pass(self) -> u64 {
-        self.0.pass()
-    }
-}
-
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use crate::region::Region;
-    use crate::sync::Ordering;
 
     fn walk(position: u64) -> Walk {
         let region = Region::heap(8 + 64);
@@ -345,10 +326,13 @@ mod tests {
             walk.begin(100);
             assert!(walk.write::<8, 10>(b"hello there", 8).is_none());
             assert!(walk.has_room_for::<8, 64>(11, 8));
+            let next = walk.circle().word(position.wrapping_add(24));
+            next.store(9, Ordering::Relaxed);
             let written = walk.write::<8, 64>(b"hello there", 8).unwrap();
-            written.next_word().store(9, Ordering::Relaxed);
             written.word(0).store(7, Ordering::Relaxed);
             assert_eq!(written.pass(), position + 24);
+            let next = walk.circle().word(position + 24);
+            assert_eq!(next.load(Ordering::Relaxed), 0);
             assert!(walk.ahead(Extent::<8, 64>::NONE).is_none());
             assert!(!walk.has_room(Extent::<8, 64>::NONE));
             walk.go_to(position);

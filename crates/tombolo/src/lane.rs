@@ -132,8 +132,6 @@ impl Tail {
         let Some(record) = self.walk.write::<WORD, PLAIN>(message, WORD) else {
             return false;
         };
-        // Relaxed: published by the header.
-        record.next_word().store(0, Ordering::Relaxed);
         let header = PUBLISHED | message.len() as u64;
         // [LANE_PUBLISH] release: the message, and the zero where the next header will be.
         record.word(0).store(header, Ordering::Release);

@@ -1,7 +1,7 @@
 //! The client's side of `service`: calling, and several calls at a time.
 
 use crate::channel::Channel;
-use crate::glance::glance_at_answer;
+use crate::glance::glance;
 use crate::service::{self, CallError, MANY, Options};
 use crate::service_asking::Answered;
 use crate::service_layout::Shape;
@@ -457,7 +457,7 @@ impl Shared {
     #[inline]
     fn glance(&self, line: &Line) -> bool {
         let slot = self.slot(line.slot);
-        glance_at_answer(|| slot.is_answered(line.number))
+        glance(|| slot.is_answered(line.number))
     }
 
     /// Waits until there is a reply, or none to wait for; `None` if patience ended, or a task will

@@ -55,7 +55,7 @@
 //! about them yields wrong messages, calls that are executed again, or a wait to the end of the
 //! caller's patience.
 
-use crate::glance::glance_at_answer;
+use crate::glance::glance;
 use crate::service_layout::{Shape, reply, request, slot};
 use crate::service_members::had_others;
 use shmem::Region;
@@ -334,7 +334,7 @@ impl Slot<'_> {
         let at = self.at(slot::TAKEN);
         // Relaxed: as in `is_waiting`.
         let taken = self.region.load_u64(at, Ordering::Relaxed);
-        glance_at_answer(|| self.last() != taken)
+        glance(|| self.last() != taken)
     }
 
     /// Takes the call that waits, `None` if there is none, or somebody has it.

@@ -148,11 +148,10 @@ impl Tail {
         let Some(record) = self.walk.write::<HEADER, PLAIN>(message, LINE) else {
             return false;
         };
-        // Relaxed, both: published by the header.
+        // Relaxed: published by the header.
         record
             .word(word::NUMBER as u64)
             .store(self.number, Ordering::Relaxed);
-        record.next_word().store(0, Ordering::Relaxed);
         // [LANE_PUBLISH] release: the message and its number, and the zero where the next header
         // will be.
         record

@@ -1,5 +1,6 @@
 //! The reader's side of `value`: getting, watching, following to a larger segment.
 
+use crate::glance::glance;
 use crate::value::{EXPECTED, Message, ReadError};
 use crate::value_slots::{Read, Reading, Slots, layout};
 use shmem::close::Leaving;
@@ -142,9 +143,14 @@ impl Reader {
         wait: Wait<'_>,
         bytes: &mut Vec<u8>,
     ) -> Result<Option<u64>, ReadError> {
+        // Once: see below.
+        let mut glances = matches!(wait, Wait::While(_));
         loop {
             if let found @ Some(_) = self.read(self.seen, bytes)? {
                 return Ok(found);
+            }
+            if std::mem::take(&mut glances) && glance(|| self.reading.has_news(self.seen)) {
+                continue;
             }
             match self.wait_for_news(wait) {
                 // A peer that takes its news back must not keep this reader busy for ever.
@@ -201,8 +207,7 @@ impl Reader {
             ..
         } = self;
         let look = |moment, _: &mut _| {
-            let latest = reading.latest();
-            if latest != *seen && latest != 0 {
+            if reading.has_news(*seen) {
                 return Some(News::Message);
             }
             let ended = reading.has_ended()

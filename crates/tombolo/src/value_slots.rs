@@ -189,6 +189,13 @@ impl Reading {
         latest(self.words.words())
     }
 
+    /// Whether there is a message, and the latest one is another than `seen`.
+    #[inline(always)]
+    pub fn has_news(&self, seen: u64) -> bool {
+        let latest = self.latest();
+        latest != seen && latest != 0
+    }
+
     /// Whether the channel was given up: see `header::has_ended`.
     #[inline]
     pub fn has_ended(&self) -> bool {

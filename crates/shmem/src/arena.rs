@@ -414,6 +414,7 @@ fn finish(base: *mut c_void, length: usize, access: Access) -> Result<usize> {
 mod tests {
     use super::*;
     use crate::sync::Ordering;
+    use std::sync::Mutex;
 
     const PAGE: usize = 4096;
     const BOTH: Access = Access {
@@ -426,8 +427,13 @@ mod tests {
         unsafe { ptr::with_exposed_provenance::<u8>(address).read_volatile() }
     }
 
+    /// Held by who locks all memory of this process, other arenas' too, and by who has one, whose pages can't be
+    /// given back then.
+    static LOCKING: Mutex<()> = Mutex::new(());
+
     #[test]
     fn what_takes_memory_is_counted_both_ways() {
+        let _alone = LOCKING.lock();
         let path = Path::new("/dev/shm").join(format!("arena-filled-{}", std::process::id()));
         let arena = Arena::create(&path, 0o600, 4 * PAGE, 1 << 42).unwrap();
         let base = arena.attach(PAGE, 7 * PAGE, None, BOTH).unwrap();
@@ -465,6 +471,7 @@ mod tests {
 
     #[test]
     fn locking_everything_takes_no_memory_for_the_arena() {
+        let _alone = LOCKING.lock();
         let path = Path::new("/dev/shm").join(format!("arena-locked-{}", std::process::id()));
         let arena = Arena::create(&path, 0o600, 4 * PAGE, 1 << 40).unwrap();
         std::fs::remove_file(&path).unwrap();
@@ -502,6 +509,7 @@ mod tests {
 
     #[test]
     fn pages_are_mapped_again_without_a_descriptor() {
+        let _alone = LOCKING.lock();
         let path = Path::new("/dev/shm").join(format!("arena-{}", std::process::id()));
         let arena = Arena::create(&path, 0o600, 4 * PAGE, 1 << 40).unwrap();
         std::fs::remove_file(&path).unwrap();

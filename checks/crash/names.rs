@@ -16,6 +16,7 @@ pub const CASES: &[Case] = &[
     case("names::colliding", colliding),
     case("limits::segments", segments),
     case("limits::directory_full", directory_full),
+    case("limits::directory_full_of_the_stale", full_of_the_stale),
     case("limits::no_queues", no_queues),
 ];
 
@@ -238,6 +239,29 @@ fn directory_full() -> Outcome {
     }
     assert_nothing_left("directory");
     Outcome::Pass(format!("{listed} of 100 listed"))
+}
+
+/// What is stale makes room for who comes, and does not keep the directory when the last one goes.
+fn full_of_the_stale() -> Outcome {
+    checks::or_skip!(set_limit("msgmnb", "64"));
+    let named = |i| Name::mine(&format!("a-name-as-long-as-this-{i}")).expect("a name");
+    let open = |i| Writer::open_or_create(named(i), &options()).expect("open");
+    // So many that the directory is full.
+    let writers: Vec<_> = (0..20).map(open).collect();
+    let entries = || shmem::directory::entries(named(0).uid());
+    let before = entries().len();
+    assert!((1..20).contains(&before), "{before} of 20 have room");
+    for writer in writers {
+        let segment = Segment::from_id(writer.id());
+        segment.remove().expect("as ipcrm does");
+    }
+    let last = open(20);
+    let is_listed = entries().iter().any(|entry| entry.id == last.id());
+    assert!(is_listed, "{:?}", entries());
+    value::remove(named(20)).expect("remove");
+    drop(last);
+    assert_nothing_left("directory");
+    Outcome::Pass(format!("in place of one of {before}"))
 }
 
 fn no_queues() -> Outcome {

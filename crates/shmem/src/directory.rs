@@ -66,10 +66,8 @@ fn read(queue: &Queue) -> Vec<Entry> {
     // Positions shift when somebody takes an entry away meanwhile: read again if that was so.
     for _ in 0..3 {
         found.clear();
-        let mut text = [0u8; ENTRY_MAX];
-        while let Ok(message) = queue.receive_into(Select::At(found.len()), &mut text, Wait::Never)
-        {
-            found.push(parse(message.message_type, &text[..message.length]));
+        while let Some(entry) = read_at(queue, found.len()) {
+            found.push(entry);
         }
         let count = queue.status().map(|status| status.messages).unwrap_or(0);
         if count == found.len() as u64 {
@@ -77,6 +75,14 @@ fn read(queue: &Queue) -> Vec<Entry> {
         }
     }
     found.into_iter().flatten().collect()
+}
+
+/// The entry at a position, if there is one, and if it is one.
+fn read_at(queue: &Queue, position: usize) -> Option<Option<Entry>> {
+    let mut text = [0u8; ENTRY_MAX];
+    let message = queue.receive_into(Select::At(position), &mut text, Wait::Never);
+    let message = message.ok()?;
+    Some(parse(message.message_type, &text[..message.length]))
 }
 
 fn parse(message_type: i64, text: &[u8]) -> Option<Entry> {
@@ -88,7 +94,8 @@ fn parse(message_type: i64, text: &[u8]) -> Option<Entry> {
     })
 }
 
-/// Adds an entry to this user's directory.
+/// Adds an entry to this user's directory: where there is room, and before another volume is made, in place of
+/// stale ones. To look for these takes milliseconds in a volume of hundreds.
 ///
 /// # Errors
 /// `EAGAIN` if all volumes are full, `ENOSPC` if there may be no more queues.
@@ -96,36 +103,51 @@ pub fn add(entry: &Entry) -> sysv::Result<()> {
     let uid = my_uid();
     let mut text = (entry.kind as u32).to_le_bytes().to_vec();
     text.extend_from_slice(entry.name.as_bytes());
-    for key in keys(uid) {
-        // Made anew if it goes just now; a few times, lest two programs play ping-pong.
-        for _ in 0..4 {
-            let queue = Queue::open_or_create(key, Mode::from_bits_truncate(0o600))?;
-            match queue.status_any() {
-                Ok(status) if status.perm.cuid == uid => {}
-                Ok(_) => break,
-                Err(Errno::INVAL) => continue,
-                Err(error) => return Err(error),
-            }
-            match queue.send(i64::from(entry.id) + 1, &text, Wait::Never) {
-                Ok(()) => return Ok(()),
-                Err(Errno::INVAL | Errno::IDRM) => {}
-                Err(Errno::AGAIN) => {
-                    if !make_room(&queue) {
-                        break;
-                    }
+    let add_at = |key| add_at(key, uid, i64::from(entry.id) + 1, &text);
+    let mut full = Vec::new();
+    for key in keys(uid).map(Some).chain([None]) {
+        if !key.is_some_and(|key| full.is_empty() || Queue::open(key).is_ok()) {
+            for key in full.drain(..) {
+                if Queue::open(key).is_ok_and(|queue| sweep(&queue) > 0) && add_at(key)? {
+                    return Ok(());
                 }
-                Err(error) => return Err(error),
             }
         }
+        let Some(key) = key else { break };
+        if add_at(key)? {
+            return Ok(());
+        }
+        full.push(key);
     }
     Err(Errno::AGAIN)
 }
 
-/// Takes away what is stale, or a directory that is closing; says whether that may have helped.
-fn make_room(queue: &Queue) -> bool {
+/// Adds an entry to a volume, which is made if there is none; false if that is full or somebody else's.
+fn add_at(key: Key, uid: u32, message_type: i64, text: &[u8]) -> sysv::Result<bool> {
+    // Made anew if it goes just now; a few times, lest two programs play ping-pong.
+    for _ in 0..4 {
+        let queue = Queue::open_or_create(key, Mode::from_bits_truncate(0o600))?;
+        match queue.status_any() {
+            Ok(status) if status.perm.cuid == uid => {}
+            Ok(_) => return Ok(false),
+            Err(Errno::INVAL) => continue,
+            Err(error) => return Err(error),
+        }
+        match queue.send(message_type, text, Wait::Never) {
+            Ok(()) => return Ok(true),
+            Err(Errno::INVAL | Errno::IDRM) => {}
+            Err(Errno::AGAIN) if !has_ended(&queue) => return Ok(false),
+            Err(Errno::AGAIN) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(false)
+}
+
+/// Whether a volume that has no room is no more: takes away one that is closing.
+fn has_ended(queue: &Queue) -> bool {
     match queue.status() {
-        Ok(status) if status.capacity == 0 => status.messages > 0 || queue.remove().is_ok(),
-        Ok(_) => sweep(queue) > 0,
+        Ok(status) => status.capacity == 0 && (status.messages > 0 || queue.remove().is_ok()),
         Err(_) => true,
     }
 }
@@ -164,13 +186,29 @@ fn sweep(queue: &Queue) -> usize {
         .count()
 }
 
-/// Takes away the entry of a segment of `uid`, if there is one; with it stale ones, and the
-/// directory with the last.
+/// Takes away the entry of a segment of `uid`, if there is one, and the directory with the last.
 pub fn take_away(uid: u32, id: i32) {
-    for queue in volumes(uid).filter(|queue| take(queue, id)) {
-        sweep(&queue);
-        close_if_empty(&queue);
+    let has_closed = volumes(uid)
+        .filter(|queue| take(queue, id))
+        .fold(false, |closed, queue| tidy(&queue) | closed);
+    if has_closed {
+        // In the others there may be nothing but what is stale.
+        volumes(uid).for_each(|queue| {
+            tidy(&queue);
+        });
     }
+}
+
+/// Takes away what is stale, if the oldest entry is, and a volume that is empty then; whether it was.
+///
+/// While the channel of the oldest is there the volume stays anyway, and to look at all takes milliseconds
+/// where they are hundreds.
+fn tidy(queue: &Queue) -> bool {
+    let oldest = read_at(queue, 0);
+    if oldest.is_some_and(|oldest| oldest.is_none_or(|entry| is_stale(&entry))) {
+        sweep(queue);
+    }
+    close_if_empty(queue)
 }
 
 fn take(queue: &Queue, id: i32) -> bool {
@@ -180,20 +218,26 @@ fn take(queue: &Queue, id: i32) -> bool {
         .is_ok()
 }
 
-fn close_if_empty(queue: &Queue) {
-    let Ok(status) = queue.status() else { return };
+/// Whether it was, and is removed.
+fn close_if_empty(queue: &Queue) -> bool {
+    let Ok(status) = queue.status() else {
+        return false;
+    };
     if status.messages > 0 {
-        return;
+        return false;
     }
     let capacity = |bytes| msg::Change {
         capacity: Some(bytes),
         ..msg::Change::default()
     };
     if queue.set(&capacity(0)).is_err() {
-        return;
+        return false;
     }
     match queue.status() {
-        Ok(now) if now.messages == 0 => drop(queue.remove()),
-        _ => drop(queue.set(&capacity(status.capacity))),
+        Ok(now) if now.messages == 0 => queue.remove().is_ok(),
+        _ => {
+            let _ = queue.set(&capacity(status.capacity));
+            false
+        }
     }
 }

@@ -49,7 +49,7 @@ fn refused(world: &World) {
         return;
     }
     let copy = stage.path("set-uid");
-    fs::copy(stage.caller, &copy).expect("copied");
+    checks::bin_under_test::copy(stage.caller, &copy);
     std::os::unix::fs::chown(&copy, Some(12345), Some(12345)).expect("root may");
     let set = |mode| fs::set_permissions(&copy, fs::Permissions::from_mode(mode)).expect("set");
     set(0o4755);
@@ -65,7 +65,9 @@ fn refused(world: &World) {
 }
 
 fn write_program(stage: &Stage, name: &str, bytes: &[u8]) {
-    fs::write(stage.path(name), bytes).expect("written");
+    let text = stage.path(&format!("{name}.text"));
+    fs::write(&text, bytes).expect("written");
+    checks::bin_under_test::copy(&text, &stage.path(name));
     fs::set_permissions(stage.path(name), fs::Permissions::from_mode(0o755)).expect("set");
 }
 
@@ -138,7 +140,8 @@ fn library(world: &World) {
     assert_eq!(named("lib.so").text(), "0\n");
     // The command alone, and with its library where a package puts it.
     fs::create_dir(stage.path("bin")).expect("made");
-    fs::copy(checks::bin_under_test::tombolo(), stage.path("bin/tombolo")).expect("copied");
+    let tombolo = checks::bin_under_test::tombolo();
+    checks::bin_under_test::copy(tombolo, &stage.path("bin/tombolo"));
     let alone = || {
         let mut command = std::process::Command::new(stage.path("bin/tombolo"));
         command

@@ -149,7 +149,7 @@ pub fn play(piece: &'static Piece, side: Side) -> std::result::Result<Played, Fa
     let [stage, spaces, player] =
         ["stage", "spaces", "player"].map(|name| folder.path().join(name));
     // A copy: where the tree lies, other users may not come.
-    fs::copy(std::env::current_exe()?, &player)?;
+    bin_under_test::copy(&std::env::current_exe()?, &player);
     let user = (piece.ordinary && is_root()).then_some(NOBODY);
     for made in [&stage, &spaces] {
         fs::create_dir(made)?;

@@ -49,6 +49,19 @@ fn build(package: &[&str], file: &str) -> PathBuf {
     reachable(&profile.join(file))
 }
 
+/// Copies a program to where it will be run.
+///
+/// Another process does it. What is open for writing anywhere can't be run, and a child that another thread of
+/// this process makes has all that is open here, until it runs something else.
+///
+/// # Panics
+/// If it can't be copied.
+pub fn copy(from: &Path, to: &Path) {
+    let copied = Command::new("cp").arg("--").args([from, to]).status();
+    let copied = copied.expect("cp runs");
+    assert!(copied.success(), "{} can't be copied", from.display());
+}
+
 /// A copy where every user can run it: a home directory, where the tree may lie, is closed to
 /// others. It replaces the copy of an earlier run.
 fn reachable(built: &Path) -> PathBuf {
@@ -58,15 +71,15 @@ fn reachable(built: &Path) -> PathBuf {
     let dir = env::temp_dir().join(name);
     fs::create_dir_all(&dir).expect("a directory for the binary");
     let file = built.file_name().expect("the name of a file");
-    let copy = dir.join(file);
+    let path = dir.join(file);
     // Under a name of its own and then renamed: another test may be running the present one.
     let fresh = dir.join(format!("{}.{}", file.display(), std::process::id()));
-    fs::copy(built, &fresh).expect("the binary was built");
+    copy(built, &fresh);
     for path in [&dir, &fresh] {
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("both are ours");
     }
-    fs::rename(&fresh, &copy).expect("the copy takes its place");
-    copy
+    fs::rename(&fresh, &path).expect("the copy takes its place");
+    path
 }
 
 /// A number for a path: two trees must not share a copy.

@@ -1,28 +1,12 @@
 //! Pairs are of one distance and near in time, and are held against the faster ring.
 
 use super::*;
-use crate::place::Placement;
+use crate::made_up;
 use crate::transport::{Family, Waits};
 
 fn sample(transport: &str, at: f64, distance: f64, rate: f64) -> Sample {
-    let placement = Placement {
-        before: distance,
-        after: distance,
-    };
-    Sample {
-        transport: transport.to_owned(),
-        topology: Topology::Stream,
-        length: 64,
-        at,
-        placement,
-        class: placement.class(),
-        preemptions: 0,
-        delayed: 0.0,
-        messages: 1,
-        rate: Some(rate),
-        latency: None,
-        sleeps: 0,
-    }
+    let sample = made_up::sample(transport, Topology::Stream, distance, rate);
+    Sample { at, ..sample }
 }
 
 fn rings() -> Vec<About> {

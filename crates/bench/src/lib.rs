@@ -55,6 +55,8 @@ pub mod growth;
 pub mod idle;
 pub mod interrupts;
 pub mod machine;
+#[cfg(test)]
+mod made_up;
 pub mod mailbox;
 pub mod place;
 pub mod plot;

@@ -1,36 +1,18 @@
 //! The page says what the record says, and keeps what was written by hand.
 
 use super::*;
-use crate::machine::Machine;
-use crate::place::Placement;
-use crate::run::{Options, Sample};
+use crate::made_up;
 use crate::stats::Spread;
-use crate::transport::About;
-use std::time::Duration;
 
 fn record() -> Record {
     let runners = crate::registry::runners();
-    let transports: Vec<About> = runners.iter().map(|runner| runner.about()).collect();
-    let sample = |transport: &str, rate: f64| {
-        let placement = Placement {
-            before: 60.0,
-            after: 61.0,
-        };
-        Sample {
-            transport: transport.to_owned(),
-            topology: Topology::Stream,
-            length: 64,
-            at: 1.0,
-            placement,
-            class: placement.class(),
-            preemptions: 0,
-            delayed: 0.0,
-            messages: 1000,
-            rate: Some(rate),
-            latency: None,
-            sleeps: 0,
-        }
-    };
+    let transports = runners.iter().map(|runner| runner.about()).collect();
+    let samples = [
+        ("bare ring, in-band", 100e6),
+        ("queue", 90e6),
+        ("pipe", 95e6),
+    ];
+    let samples = samples.map(|(name, rate)| made_up::sample(name, Topology::Stream, 60.0, rate));
     let y = Spread::of([1e6, 2e6, 3e6]).unwrap();
     let point = |x| crate::growth::Point {
         series: "queue".to_owned(),
@@ -41,23 +23,6 @@ fn record() -> Record {
             .map(|_| Spread::of([0.8]).unwrap()),
     };
     Record {
-        machine: Machine::here(),
-        options: Options {
-            topologies: vec![Topology::Stream],
-            lengths: vec![64],
-            repetitions: 1,
-            duration: Duration::from_millis(1),
-            patience: Duration::ZERO,
-            processors: [0, 1],
-            only: Vec::new(),
-        },
-        transports,
-        samples: vec![
-            sample("bare ring, in-band", 100e6),
-            sample("queue", 90e6),
-            sample("pipe", 95e6),
-        ],
-        skipped: Vec::new(),
         growth: vec![Chart {
             name: "producers".to_owned(),
             title: "Many producers".to_owned(),
@@ -66,9 +31,7 @@ fn record() -> Record {
             points: vec![point(1), point(64)],
             skipped: Vec::new(),
         }],
-        costs: Vec::new(),
-        behaviour: Behaviour::default(),
-        seconds: 1.0,
+        ..made_up::record(Topology::Stream, transports, samples.into())
     }
 }
 

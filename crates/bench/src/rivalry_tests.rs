@@ -1,61 +1,16 @@
 //! What is held against what.
 
 use super::*;
-use crate::behaviour::Behaviour;
-use crate::machine::Machine;
-use crate::place::Placement;
-use crate::run::{Options, Sample};
-use crate::stats::Latency;
-use std::time::Duration;
+use crate::made_up;
 
 /// Round trips of 64 bytes: what each transport takes one way, in nanoseconds.
 fn record(figures: &[(About, f64)]) -> Record {
-    let sample = |(about, nanoseconds): &(About, f64)| {
-        let placement = Placement {
-            before: 60.0,
-            after: 61.0,
-        };
-        let [p50, p90, p99, p99_9, max] = [1.0; 5].map(|x| x * nanoseconds);
-        Sample {
-            transport: about.name.clone(),
-            topology: Topology::RoundTrip,
-            length: 64,
-            at: 1.0,
-            placement,
-            class: placement.class(),
-            preemptions: 0,
-            delayed: 0.0,
-            messages: 1000,
-            rate: None,
-            latency: Some(Latency {
-                p50,
-                p90,
-                p99,
-                p99_9,
-                max,
-            }),
-            sleeps: 0,
-        }
-    };
-    Record {
-        machine: Machine::here(),
-        options: Options {
-            topologies: vec![Topology::RoundTrip],
-            lengths: vec![64],
-            repetitions: 1,
-            duration: Duration::from_millis(1),
-            patience: Duration::ZERO,
-            processors: [0, 1],
-            only: Vec::new(),
-        },
-        transports: figures.iter().map(|(about, _)| about.clone()).collect(),
-        samples: figures.iter().map(sample).collect(),
-        skipped: Vec::new(),
-        growth: Vec::new(),
-        costs: Vec::new(),
-        behaviour: Behaviour::default(),
-        seconds: 1.0,
-    }
+    let shape = Topology::RoundTrip;
+    let samples = figures
+        .iter()
+        .map(|(about, figure)| made_up::sample(&about.name, shape, 60.0, *figure));
+    let transports = figures.iter().map(|(about, _)| about.clone()).collect();
+    made_up::record(shape, transports, samples.collect())
 }
 
 fn about(name: &str, family: Family, waits: Waits, way: Way) -> About {

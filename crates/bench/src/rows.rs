@@ -14,7 +14,7 @@ unless a row says otherwise:
 | `service` | of the default capacity, or what one request and its reply need |
 | *spinning*, of ours | looks again and again; yields the processor after 50 µs |
 | no such word, of ours | adaptive, the default: looks for a while, then sleeps |
-| *parking* | looks for some 2 µs, then sleeps |
+| *parking* | looks for some 2 µs, or for 10 while answers come at once, then sleeps |
 | *read in place* | copied in, and read where it lies |
 | *in place* | written and read where it lies |
 | *batches* | 64 messages by one call, on both sides; ours of up to 256 B are checked where they lie, the bare ring's are copied out |

@@ -15,7 +15,7 @@
 #[cfg(not(loom))]
 use crate::memory;
 use crate::region::{Region, View};
-use crate::sync::{AtomicU64, Ordering};
+use crate::window::Words;
 use std::fmt;
 #[cfg(not(loom))]
 use std::ptr::NonNull;
@@ -48,10 +48,6 @@ pub const fn stride(words: usize, room: usize) -> Option<usize> {
 /// two. The bytes of so many cells are valid for reads as long as `memory` lives; for writes too, if that
 /// is a region.
 pub struct Cells<const WORDS: usize, M = Region> {
-    #[cfg_attr(
-        not(loom),
-        expect(dead_code, reason = "held for its drop, which may unmap")
-    )]
     memory: M,
     #[cfg(not(loom))]
     base: NonNull<u8>,
@@ -128,14 +124,19 @@ impl<const WORDS: usize, M: AsRef<View>> Cells<WORDS, M> {
     #[inline(always)]
     pub fn cell(&self, number: u64) -> Cell<'_, WORDS, M> {
         let at = (number & self.mask) as usize * self.stride;
+        #[cfg(not(loom))]
+        let words = {
+            // SAFETY: inside the memory, by the invariants.
+            let base = unsafe { self.base.add(at) };
+            // SAFETY: aligned, and as many bytes of words as a cell begins with.
+            unsafe { Words::at(&self.memory, base) }
+        };
+        #[cfg(loom)]
+        let words = Words::at(&self.memory, self.offset + at);
         // INVARIANT: no more than `mask` cells are before it.
         Cell {
-            cells: self,
-            #[cfg(not(loom))]
-            // SAFETY: inside the memory, by the invariants.
-            base: unsafe { self.base.add(at) },
-            #[cfg(loom)]
-            offset: self.offset + at,
+            words,
+            room: self.room,
         }
     }
 }
@@ -170,47 +171,17 @@ impl<const WORDS: usize> Cells<WORDS> {
 /// One of the cells.
 ///
 /// # Invariants
-/// It is one of them.
+/// `words` are where it begins, and behind them it has as many bytes as [`stride`] says for `room`.
 pub struct Cell<'a, const WORDS: usize, M = Region> {
-    cells: &'a Cells<WORDS, M>,
-    #[cfg(not(loom))]
-    base: NonNull<u8>,
-    #[cfg(loom)]
-    offset: usize,
+    words: Words<'a, WORDS, M>,
+    room: usize,
 }
-
-impl<const WORDS: usize, M> Clone for Cell<'_, WORDS, M> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<const WORDS: usize, M> Copy for Cell<'_, WORDS, M> {}
 
 impl<'a, const WORDS: usize, M: AsRef<View>> Cell<'a, WORDS, M> {
-    /// Loads the 64-bit word at `at` bytes.
-    ///
-    /// # Panics
-    /// If it is not one of the words, or not aligned; at compile time, nearly, because `at` is a constant.
+    /// Its words.
     #[inline(always)]
-    pub fn load_u64(self, at: usize, ordering: Ordering) -> u64 {
-        self.word(at).load(ordering)
-    }
-
-    /// A word, which is only loaded from unless the cells are a region's.
-    #[inline(always)]
-    fn word(self, at: usize) -> &'a AtomicU64 {
-        assert!(at.is_multiple_of(8) && at + 8 <= WORDS);
-        #[cfg(not(loom))]
-        {
-            // SAFETY: one of the words, as just checked, of a cell.
-            let word = unsafe { self.base.add(at) };
-            // SAFETY: aligned and in bounds by the invariants; alive as long as the cells; only atomics
-            // reach words.
-            unsafe { AtomicU64::from_ptr(word.as_ptr().cast()) }
-        }
-        #[cfg(loom)]
-        self.cells.memory.as_ref().memory().u64(self.offset + at)
+    pub fn words(&self) -> Words<'a, WORDS, M> {
+        self.words
     }
 
     /// Appends `length` of its bytes to `to`, without clearing its memory first; false, and nothing is
@@ -218,8 +189,8 @@ impl<'a, const WORDS: usize, M: AsRef<View>> Cell<'a, WORDS, M> {
     ///
     /// A peer that writes them meanwhile leaves a mixture of old and new.
     #[inline(always)]
-    pub fn append_to(self, length: u64, to: &mut Vec<u8>) -> bool {
-        if length > self.cells.room as u64 {
+    pub fn append_to(&self, length: u64, to: &mut Vec<u8>) -> bool {
+        if length > self.room as u64 {
             return false;
         }
         let length = length as usize;
@@ -228,32 +199,21 @@ impl<'a, const WORDS: usize, M: AsRef<View>> Cell<'a, WORDS, M> {
         #[cfg(not(loom))]
         {
             // SAFETY: where so many bytes begin in a cell.
-            let from = unsafe { self.base.add(place(WORDS, length)) };
+            let from = unsafe { self.words.base().add(place(WORDS, length)) };
             // SAFETY: a cell has room for them, as just checked, and so has `to`, after `reserve`; that is
             // exclusive memory of this process.
             unsafe { memory::read(from.as_ptr(), room, length) };
         }
         #[cfg(loom)]
         {
-            let from = self.offset + place(WORDS, length);
-            let memory = self.cells.memory.as_ref().memory();
+            let from = self.words.offset() + place(WORDS, length);
+            let memory = self.words.memory().as_ref().memory();
             // SAFETY: there is room for `length` bytes, after `reserve`.
             unsafe { memory.read(from, room, length) };
         }
         // SAFETY: there is room, and the bytes were just written.
         unsafe { to.set_len(to.len() + length) };
         true
-    }
-}
-
-impl<'a, const WORDS: usize> Cell<'a, WORDS> {
-    /// The 64-bit word at `at` bytes.
-    ///
-    /// # Panics
-    /// As [`load_u64`](Self::load_u64).
-    #[inline(always)]
-    pub fn u64(self, at: usize) -> &'a AtomicU64 {
-        self.word(at)
     }
 }
 
@@ -276,20 +236,20 @@ impl<'a, const WORDS: usize> Fitting<'a, WORDS> {
 
     /// Copies them into the cell of a number, after something that the caller has to do there.
     #[inline(always)]
-    pub fn copy_to(self, number: u64, before: impl FnOnce(Cell<'a, WORDS>)) {
-        let cell = self.cells.cell(number);
-        before(cell);
+    pub fn copy_to(self, number: u64, before: impl FnOnce(Words<'a, WORDS>)) {
+        let words = self.cells.cell(number).words;
+        before(words);
         #[cfg(not(loom))]
         {
             // SAFETY: where so many bytes begin in a cell.
-            let to = unsafe { cell.base.add(place(WORDS, self.bytes.len())) };
+            let to = unsafe { words.base().add(place(WORDS, self.bytes.len())) };
             // SAFETY: the cell has room for them, by the invariant, and is writable; they are memory of
             // this process that nobody writes.
             unsafe { memory::write(to.as_ptr(), self.bytes.as_ptr(), self.bytes.len()) };
         }
         #[cfg(loom)]
         {
-            let to = cell.offset + place(WORDS, self.bytes.len());
+            let to = words.offset() + place(WORDS, self.bytes.len());
             let memory = self.cells.memory.memory();
             // SAFETY: as many as there are.
             unsafe { memory.write(to, self.bytes.as_ptr(), self.bytes.len()) };
@@ -309,6 +269,7 @@ impl<const WORDS: usize, M> fmt::Debug for Cells<WORDS, M> {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::sync::Ordering;
 
     const ROW: Row = Row {
         offset: 16,
@@ -326,7 +287,7 @@ mod tests {
             let at = ROW.offset + (number % 4) as usize * STRIDE;
             for length in [0, 1, 64, 256, 257, 300] {
                 let bytes = vec![number as u8 ^ length as u8; length];
-                let mark = |cell: Cell<'_, 16>| cell.u64(8).store(number, Ordering::Relaxed);
+                let mark = |words: Words<'_, 16>| words.u64(8).store(number, Ordering::Relaxed);
                 let fitting = cells.fit(&bytes).unwrap();
                 fitting.copy_to(number, mark);
                 assert_eq!(fitting.length(), length as u64);
@@ -338,7 +299,7 @@ mod tests {
                 let start = if length <= 256 { 16 } else { 64 };
                 region.copy_out(at + start, &mut found[1..]).unwrap();
                 assert_eq!(found[1..], bytes);
-                assert_eq!(cell.load_u64(8, Ordering::Relaxed), number);
+                assert_eq!(cell.words().load_u64(8, Ordering::Relaxed), number);
                 for long in [301, 1 << 40, u64::MAX] {
                     assert!(!cell.append_to(long, &mut found) && found.len() == length + 1);
                 }
@@ -386,13 +347,5 @@ mod tests {
             }));
             assert!(made.is_err(), "{bad:?}");
         }
-    }
-
-    #[test]
-    #[should_panic(expected = "WORDS")]
-    fn a_word_does_not_hang_out_of_the_words() {
-        let region = Region::heap(16 + 4 * STRIDE);
-        let cells: Cells<16> = Cells::new(&region, ROW);
-        cells.cell(0).load_u64(16, Ordering::Relaxed);
     }
 }

@@ -128,7 +128,7 @@ impl<const BYTES: usize> Window<BYTES> {
     }
 }
 
-/// The words of a [`Window`].
+/// The words of a [`Window`], or of another place that is as one.
 ///
 /// # Invariants
 /// As those of the window.
@@ -154,6 +154,44 @@ impl<const BYTES: usize, M> Clone for Words<'_, BYTES, M> {
 }
 
 impl<const BYTES: usize, M> Copy for Words<'_, BYTES, M> {}
+
+impl<'a, const BYTES: usize, M> Words<'a, BYTES, M> {
+    /// Words that begin at `base`.
+    ///
+    /// # Safety
+    /// The invariants of a [`Window`].
+    #[cfg(not(loom))]
+    #[inline(always)]
+    pub(crate) unsafe fn at(memory: &'a M, base: NonNull<u8>) -> Self {
+        // INVARIANT: the caller's promise.
+        Self { memory, base }
+    }
+
+    /// Words that begin at `offset`.
+    #[cfg(loom)]
+    pub(crate) fn at(memory: &'a M, offset: usize) -> Self {
+        Self { memory, offset }
+    }
+
+    /// Where they begin, valid as long as `'a`.
+    #[cfg(not(loom))]
+    #[inline(always)]
+    pub(crate) fn base(self) -> NonNull<u8> {
+        self.base
+    }
+
+    /// Where they begin.
+    #[cfg(loom)]
+    pub(crate) fn offset(self) -> usize {
+        self.offset
+    }
+
+    /// What they are of.
+    #[cfg(loom)]
+    pub(crate) fn memory(self) -> &'a M {
+        self.memory
+    }
+}
 
 impl<'a, const BYTES: usize, M: AsRef<View>> Words<'a, BYTES, M> {
     /// As [`Window::load_u32`].

@@ -242,12 +242,12 @@ impl Reading {
         }
         let slot = self.cells.cell(number);
         // Relaxed: acquired with the number, and checked by the look at the mark.
-        let length = slot.load_u64(slot::LENGTH, Ordering::Relaxed);
+        let length = slot.words().load_u64(slot::LENGTH, Ordering::Relaxed);
         let fits = slot.append_to(length, to);
         // [VALUE_TEAR] acquire: the bytes before the mark.
         fence(Ordering::Acquire);
         // Relaxed: ordered by the fence.
-        if slot.load_u64(slot::NUMBER, Ordering::Relaxed) != number {
+        if slot.words().load_u64(slot::NUMBER, Ordering::Relaxed) != number {
             return None;
         }
         if fits {

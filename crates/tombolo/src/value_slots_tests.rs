@@ -20,7 +20,10 @@ mod models {
 
     /// A reader beside a writer that goes round both slots takes whole messages only and never goes
     /// back.
-    fn reads_whole_messages(puts: u64, put: fn(&Slots, &Region, u64)) {
+    fn reads_whole_messages(
+        puts: u64,
+        put: impl Fn(&Slots, &Region, u64) + Copy + Send + Sync + 'static,
+    ) {
         loom::model(move || {
             let (slots, region) = shape(2, 16);
             let writer = {
@@ -76,47 +79,39 @@ mod models {
         }
     }
 
+    /// The same beside a writer that stores these.
+    fn reads_what_is_stored(puts: u64, stores: &'static [&str]) {
+        reads_whole_messages(puts, move |slots, region, number| {
+            store(slots, region, number, stores);
+        });
+    }
+
     /// In this order they are what a put does.
     #[test]
     fn these_are_the_stores() {
-        reads_whole_messages(3, |slots, region, number| {
-            let stores = ["mark", "fence", "length", "bytes", "latest"];
-            store(slots, region, number, &stores);
-        });
+        reads_what_is_stored(3, &["mark", "fence", "length", "bytes", "latest"]);
     }
 
     /// [VALUE_TEAR]: without the fence a torn copy passes for whole.
     #[test]
     #[should_panic(expected = "torn")]
     fn the_mark_must_be_first() {
-        reads_whole_messages(3, |slots, region, number| {
-            store(
-                slots,
-                region,
-                number,
-                &["mark", "length", "bytes", "latest"],
-            );
-        });
+        reads_what_is_stored(3, &["mark", "length", "bytes", "latest"]);
     }
 
     /// [VALUE_TEAR]: nor may the length come before it.
     #[test]
     #[should_panic(expected = "torn")]
     fn the_length_must_be_behind_the_mark() {
-        reads_whole_messages(3, |slots, region, number| {
-            let stores = ["mark", "length", "fence", "bytes", "latest"];
-            store(slots, region, number, &stores);
-        });
+        reads_what_is_stored(3, &["mark", "length", "fence", "bytes", "latest"]);
     }
 
     /// [VALUE_LATEST]: a number that is published too weakly is of a message of which not all is there.
     #[test]
     #[should_panic(expected = "torn")]
     fn the_number_must_be_released() {
-        reads_whole_messages(1, |slots, region, number| {
-            let stores = ["mark", "fence", "length", "bytes", "latest, relaxed"];
-            store(slots, region, number, &stores);
-        });
+        let stores = &["mark", "fence", "length", "bytes", "latest, relaxed"];
+        reads_what_is_stored(1, stores);
     }
 
     /// The whole of a put, unlock and bell included: a watcher sleeps through none.

@@ -8,7 +8,6 @@ use shmem::header::{Lifetime, has_ended};
 use shmem::lock::{Held, Taken};
 use shmem::open::{self, Creation, Opened};
 use shmem::presence::{Identity, Mine};
-use shmem::region::OutOfBounds;
 use shmem::wait::Patience;
 use shmem::{Address, OpenError, Reason, Region, barrier};
 use sysv::Segment;
@@ -316,23 +315,14 @@ fn replacement(
     let read = slots.reading(&opened.memory).read(0, &mut latest);
     let new = open::replace(address, opened, &EXPECTED, &creation, &|new| {
         larger.format(new)?;
-        match read {
-            Read::Whole(number) => put_first(&larger.writing(new), number, &latest),
-            _ => Ok(()),
+        let writing = larger.writing(new);
+        // What was in the smaller one fits.
+        if let (Read::Whole(number), Some(message)) = (read, writing.fit(&latest)) {
+            value_slots::put(writing.words(), number, message);
         }
+        Ok(())
     })?;
     Ok(new)
-}
-
-/// Puts the first message of a new generation.
-fn put_first(writing: &Writing, number: u64, message: &[u8]) -> Result<(), OutOfBounds> {
-    let message = writing.fit(message).ok_or(OutOfBounds {
-        offset: 0,
-        length: message.len(),
-        region: 0,
-    })?;
-    value_slots::put(writing.words(), number, message);
-    Ok(())
 }
 
 /// Takes the writers' lock and settles with who keeps the value; `None` if the channel has moved on

@@ -288,7 +288,7 @@ mod tests {
                 class,
             });
         };
-        let (near, far) = (Some(Class::SameCore), Some(Class::Far));
+        let (near, far) = (Some(Class::Near), Some(Class::Far));
         add(1, 1, 10.0, far);
         add(1, 8, 50.0, near);
         add(2, 1, 60.0, near);

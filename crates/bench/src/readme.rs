@@ -74,7 +74,7 @@ fn section(record: &Record) -> String {
         .map_or("at changing distances", |class| class.name());
     let mut text = format!(
         "![Messages of 64 bytes: time one way, and how many a second]({PICTURE})\n\n\
-         Medians, on {}{}, {}, between {distance}. In parentheses: multiples of a bare ring in shared \
+         Medians, on {}{}, {}, its processors {distance}. In parentheses: multiples of a bare ring in shared \
          memory that does nothing but move bytes, taken a moment before or after. Ours look \
          for a while before they sleep, as is their default, but `queue, parking`, which sleeps soon; iceoryx2 \
          looks again and again; the others sleep in the kernel.\n\n|",

@@ -5,8 +5,8 @@
 //! is in the middle of a long pause, and notices it late.
 //!
 //! The first look is for what is there already. Then comes a pause, because whoever has just looked in vain
-//! looks too soon (measured, as medians of a dozen runs of 64 B there and back: a queue 52 ns a message instead
-//! of 56, a service 65 instead of 69, and both the same from run to run). The next looks are made without a
+//! looks too soon (measured, as the median of a dozen runs of 64 B there and back: a queue 52 ns a message
+//! instead of 56; where the linker puts this loop can be as much). The next looks are made without a
 //! pause between them, for what is there almost: a pause takes as long as a line takes to come. More of them
 //! would slow down the other side, which may just be writing the answer (192 of them 60 ns a message, 64 of
 //! them 52).

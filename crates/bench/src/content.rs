@@ -20,7 +20,6 @@
 //! [thoroughly](Verifier::thorough): all words written and all compared.
 
 use std::fmt;
-use std::ops::Range;
 
 /// Bytes of a cache line.
 pub const LINE: usize = 64;
@@ -100,31 +99,6 @@ impl Payload {
     #[inline]
     pub fn write(&self, number: u64, put: impl FnMut(usize, &[u8])) {
         write(number, self.length, put);
-    }
-}
-
-/// Buffers for long messages of which many are handed over by one call: made once, as
-/// [`Payload`] is.
-#[derive(Debug, Default)]
-pub struct Payloads(Vec<Payload>);
-
-impl Payloads {
-    /// How many of them; so that they stay in the nearest cache.
-    const COUNT: usize = 16;
-
-    /// The messages of the next numbers, as many as there are buffers, all like `one`.
-    #[inline]
-    pub fn next<'a>(
-        &'a mut self,
-        numbers: &'a mut Range<u64>,
-        one: &Payload,
-    ) -> impl Iterator<Item = &'a [u8]> {
-        if self.0.is_empty() {
-            self.0
-                .resize_with(Self::COUNT, || Payload::new(one.length, one.thorough));
-        }
-        let buffers = self.0.iter_mut().zip(numbers);
-        buffers.map(|(buffer, number)| buffer.bytes(number))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Tombolo's `queue` as a transport.
 
 use crate::bare::{no_batches, not_in_place};
-use crate::content::{Payload, Payloads, Verifier, array};
+use crate::content::{Payload, Verifier, array};
 use crate::transport::{About, Family, Link, Receiver, Sender, Task, Transport, Waits, Way, Wire};
 use anyhow::{Result, ensure};
 use std::ops::Range;
@@ -60,7 +60,6 @@ impl Queue {
 pub struct QueueSender {
     producer: Producer,
     transport: Queue,
-    long: Payloads,
 }
 
 impl Sender for QueueSender {
@@ -85,7 +84,7 @@ impl Sender for QueueSender {
     }
 
     #[inline]
-    fn send_many(&mut self, mut numbers: Range<u64>, payload: &mut Payload) -> Result<()> {
+    fn send_many(&mut self, numbers: Range<u64>, payload: &mut Payload) -> Result<()> {
         if self.transport.way != Way::Batch {
             return numbers.into_iter().try_for_each(|n| self.send(n, payload));
         }
@@ -93,11 +92,11 @@ impl Sender for QueueSender {
             8 => self.producer.send_batch(numbers.map(array::<8>))?,
             64 => self.producer.send_batch(numbers.map(array::<64>))?,
             _ => {
-                while !numbers.is_empty() {
-                    self.producer
-                        .send_batch(self.long.next(&mut numbers, payload))?;
+                let mut batch = self.producer.batch();
+                for number in numbers {
+                    batch.send(payload.bytes(number))?;
                 }
-                0
+                batch.finish()
             }
         };
         Ok(())
@@ -223,7 +222,6 @@ impl Transport for Queue {
             producer: Producer::open_or_create(name, &Self::options(task))?
                 .waiting(waiting(self.waits)),
             transport: *self,
-            long: Payloads::default(),
         })
     }
 

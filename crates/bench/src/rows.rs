@@ -17,7 +17,7 @@ unless a row says otherwise:
 | *parking* | looks for some 2 µs, or for 10 while answers come at once, then sleeps |
 | *read in place* | copied in, and read where it lies |
 | *in place* | written and read where it lies |
-| *batches* | 64 messages by one call, on both sides; ours of up to 256 B are checked where they lie, the bare ring's are copied out |
+| *batches* | 64 messages at a time, on both sides; ours of up to 256 B are checked where they lie, the bare ring's are copied out |
 | `value` | the latest message; each is answered before the next is put |
 | *one slot*, *ring* | memory with room for one message, or as many as a bare ring, and two counters that tell the other side |
 | pipe, FIFO, Unix sockets | buffers as large as the kernel makes them; *spinning*: does not block, tries again and again |

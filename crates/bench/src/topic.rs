@@ -2,7 +2,7 @@
 //! is checked.
 
 use crate::bare::{no_batches, not_in_place};
-use crate::content::{Payload, Payloads, Verifier, array};
+use crate::content::{Payload, Verifier, array};
 use crate::queue::{suffix, waiting};
 use crate::transport::{
     About, Family, Link, Receiver, Sender, Task, Topology, Transport, Waits, Way, Wire,
@@ -28,7 +28,6 @@ const BATCH: usize = 64;
 pub struct TopicSender {
     publisher: Publisher,
     way: Way,
-    long: Payloads,
 }
 
 /// The end that receives.
@@ -57,7 +56,7 @@ impl Sender for TopicSender {
     }
 
     #[inline]
-    fn send_many(&mut self, mut numbers: Range<u64>, payload: &mut Payload) -> Result<()> {
+    fn send_many(&mut self, numbers: Range<u64>, payload: &mut Payload) -> Result<()> {
         if self.way != Way::Batch {
             return numbers.into_iter().try_for_each(|n| self.send(n, payload));
         }
@@ -65,11 +64,11 @@ impl Sender for TopicSender {
             8 => self.publisher.publish_batch(numbers.map(array::<8>))?,
             64 => self.publisher.publish_batch(numbers.map(array::<64>))?,
             _ => {
-                while !numbers.is_empty() {
-                    self.publisher
-                        .publish_batch(self.long.next(&mut numbers, payload))?;
+                let mut batch = self.publisher.batch();
+                for number in numbers {
+                    batch.publish(payload.bytes(number))?;
                 }
-                0
+                batch.finish()
             }
         };
         Ok(())
@@ -179,7 +178,6 @@ impl Transport for Topic {
             publisher: Publisher::open_or_create(name, &Self::options(task))?
                 .waiting(waiting(self.waits)),
             way: self.way,
-            long: Payloads::default(),
         })
     }
 

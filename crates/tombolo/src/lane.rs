@@ -214,6 +214,12 @@ impl Tail {
         }
     }
 
+    /// Gives up a group that was not published: nobody saw it.
+    #[inline]
+    pub fn drop_group(&mut self) {
+        self.group = Group::default();
+    }
+
     /// Begins a group with a short message, for which a claim was just made.
     pub fn begin_group(&mut self, region: &Region, message: &[u8]) {
         let tail = self.walk.position();

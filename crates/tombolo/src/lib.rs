@@ -103,6 +103,8 @@ mod queue_members;
 mod queue_producer;
 #[cfg_attr(loom, expect(dead_code, reason = "loom models what is raced for"))]
 mod queue_run;
+#[cfg(not(loom))]
+mod queue_sending;
 mod queue_taker;
 #[cfg(test)]
 mod queue_tests;
@@ -149,6 +151,8 @@ mod topic_models;
 mod topic_policy;
 #[cfg(not(loom))]
 mod topic_publisher;
+#[cfg(not(loom))]
+mod topic_publishing;
 #[cfg(test)]
 mod topic_reader;
 #[cfg(not(loom))]

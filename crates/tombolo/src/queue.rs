@@ -75,6 +75,7 @@ use sysv::Mode;
 pub use crate::queue_consumer::Consumer;
 pub use crate::queue_delivery::{Batch, Delivery, Message, Received};
 pub use crate::queue_producer::{Loan, Producer};
+pub use crate::queue_sending::Sending;
 
 /// After so many messages a handle registers its process for cheap publication.
 pub(crate) const MANY: u32 = 10_000;

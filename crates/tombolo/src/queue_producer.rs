@@ -1,8 +1,8 @@
-//! The producer's side of `queue`: sending, one by one, in batches and in place.
+//! The producer's side of `queue`: sending, one by one and in place. Batches: `queue_sending`.
 
 use crate::channel::Channel;
-use crate::lane::{Claim, SHORT, Tail};
-use crate::queue::{self, BatchError, MANY, Options, SendError, Watch, is_dead};
+use crate::lane::{Claim, Tail};
+use crate::queue::{self, MANY, Options, SendError, Watch, is_dead};
 use crate::queue_layout::{Shape, lane, layout};
 use crate::queue_members::{is_deserted, is_hung, leave_lane, missed, take_lane, watch_consumers};
 use shmem::Peers;
@@ -29,15 +29,15 @@ pub struct Producer {
     lane: usize,
     words: Window<{ lane::LAYOUT.size }>,
     control: Window<{ layout::LAYOUT.size }>,
-    tail: Tail,
+    pub(crate) tail: Tail,
     longest: usize,
     waiter: Waiter,
     watch: Watch,
     /// Messages that went through this lane.
-    sent: u64,
+    pub(crate) sent: u64,
     /// Rings until this process registers for cheap ones.
     until_many: u32,
-    channel: Channel<Shape>,
+    pub(crate) channel: Channel<Shape>,
 }
 
 impl Producer {
@@ -210,32 +210,6 @@ impl Producer {
         Ok(())
     }
 
-    /// Sends messages one after the other, and wakes consumers once. Waits for room as long as it
-    /// takes. Answers how many there were.
-    ///
-    /// Short ones are published in groups of about 2 KiB, close together.
-    ///
-    /// # Errors
-    /// The first [`SendError`], and how many messages were sent before.
-    pub fn send_batch<M: AsRef<[u8]>>(
-        &mut self,
-        messages: impl IntoIterator<Item = M>,
-    ) -> Result<usize, BatchError> {
-        let mut batch = Sending {
-            producer: self,
-            sent: 0,
-        };
-        for message in messages {
-            if let Err(error) = batch.send(message.as_ref()) {
-                return Err(BatchError {
-                    sent: batch.finish(),
-                    error,
-                });
-            }
-        }
-        Ok(batch.finish())
-    }
-
     /// A place for a message of `length` bytes, to be written in place. Waits for room as long as
     /// `patience` lasts.
     ///
@@ -351,7 +325,7 @@ impl Producer {
     }
 
     #[inline(always)]
-    fn write(&mut self, claim: Claim, message: &[u8]) {
+    pub(crate) fn write(&mut self, claim: Claim, message: &[u8]) {
         let region = self.channel.region();
         let fits = region.copy_in(claim.offset, message);
         // The ring lies inside the region, and the claim inside the ring.
@@ -385,7 +359,7 @@ impl Producer {
     }
 
     #[inline(always)]
-    fn ring(&mut self) {
+    pub(crate) fn ring(&mut self) {
         self.tell();
         if is_parked(self.control.u32(layout::DATA + bell::PARKED)) {
             self.wake();
@@ -395,66 +369,6 @@ impl Producer {
             if self.until_many == 0 {
                 barrier::register();
             }
-        }
-    }
-}
-
-/// A batch that is being sent. What it took is published also if the caller's iterator panics.
-struct Sending<'a> {
-    producer: &'a mut Producer,
-    /// How many messages are published.
-    sent: usize,
-}
-
-impl Sending<'_> {
-    #[inline]
-    fn send(&mut self, message: &[u8]) -> Result<(), SendError> {
-        let Producer { tail, channel, .. } = &mut *self.producer;
-        if message.len() <= SHORT && tail.add(channel.region(), message) {
-            return Ok(());
-        }
-        self.send_apart(message)
-    }
-
-    /// A message that is long, or the first of a group.
-    #[inline(never)]
-    fn send_apart(&mut self, message: &[u8]) -> Result<(), SendError> {
-        self.publish();
-        let mut claim = self.producer.claim(message.len(), Wait::Not);
-        if claim == Err(SendError::Full) {
-            self.producer.ring();
-            claim = self.producer.claim(message.len(), Wait::FOREVER);
-        }
-        let claim = claim?;
-        if message.len() > SHORT {
-            self.producer.write(claim, message);
-            self.sent += 1;
-        } else {
-            let Producer { tail, channel, .. } = &mut *self.producer;
-            tail.begin_group(channel.region(), message);
-        }
-        Ok(())
-    }
-
-    fn publish(&mut self) {
-        let Producer { tail, sent, .. } = &mut *self.producer;
-        let count = tail.publish_group();
-        *sent = sent.wrapping_add(count);
-        self.sent += count as usize;
-    }
-
-    /// Publishes the last of them; answers how many there were.
-    fn finish(mut self) -> usize {
-        self.publish();
-        self.sent
-    }
-}
-
-impl Drop for Sending<'_> {
-    fn drop(&mut self) {
-        self.publish();
-        if self.sent > 0 {
-            self.producer.ring();
         }
     }
 }

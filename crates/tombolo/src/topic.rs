@@ -82,6 +82,7 @@ use sysv::Mode;
 pub use crate::topic_delivery::{Delivery, Lapped, Received};
 pub use crate::topic_policy::{Policy, Start};
 pub use crate::topic_publisher::{Loan, Publisher};
+pub use crate::topic_publishing::Publishing;
 pub use crate::topic_subscriber::Subscriber;
 
 /// After so many messages a handle registers its process for cheap publication.

@@ -1,8 +1,8 @@
-//! The publisher's side of `topic`: publishing, one by one, in batches and in place.
+//! The publisher's side of `topic`: publishing, one by one and in place. Batches: `topic_publishing`.
 
 use crate::channel::Channel;
 use crate::lane::Claim;
-use crate::topic::{self, BatchError, MANY, Options, Policy, PublishError};
+use crate::topic::{self, MANY, Options, Policy, PublishError};
 use crate::topic_layout::{Shape, layout};
 use crate::topic_members::{free_seat, leave_lane, take_lane};
 use crate::topic_tail::Tail;
@@ -160,7 +160,7 @@ impl Publisher {
 
     /// The way of most messages; false if something is in it.
     #[inline(always)]
-    fn push(&mut self, message: &[u8]) -> bool {
+    pub(crate) fn push(&mut self, message: &[u8]) -> bool {
         self.channel.is_mine() && !has_ended_in(&self.control) && self.tail.push(message)
     }
 
@@ -170,44 +170,6 @@ impl Publisher {
         self.write(claim, message);
         self.ring();
         Ok(())
-    }
-
-    /// Publishes messages one after the other, and wakes subscribers once. Where slow subscribers
-    /// are waited for, it waits for room as long as it takes. Answers how many there were.
-    ///
-    /// # Errors
-    /// The first [`PublishError`], and how many messages were published before.
-    pub fn publish_batch<M: AsRef<[u8]>>(
-        &mut self,
-        messages: impl IntoIterator<Item = M>,
-    ) -> Result<usize, BatchError> {
-        let mut published = 0;
-        let mut rung = true;
-        let mut result = Ok(());
-        for message in messages {
-            let message = message.as_ref();
-            if message.len() <= SHORT && self.push(message) {
-                (published, rung) = (published + 1, false);
-                continue;
-            }
-            let mut claim = self.claim(message.len(), Wait::Not);
-            if claim == Err(PublishError::Full) {
-                self.ring();
-                claim = self.claim(message.len(), Wait::FOREVER);
-            }
-            match claim {
-                Ok(claim) => self.write(claim, message),
-                Err(error) => {
-                    result = Err(BatchError { published, error });
-                    break;
-                }
-            }
-            (published, rung) = (published + 1, false);
-        }
-        if !rung {
-            self.ring();
-        }
-        result.map(|()| published)
     }
 
     /// A place for a message of `length` bytes, to be written in place. Where slow subscribers are
@@ -311,7 +273,7 @@ impl Publisher {
     }
 
     #[inline(always)]
-    fn write(&mut self, claim: Claim, message: &[u8]) {
+    pub(crate) fn write(&mut self, claim: Claim, message: &[u8]) {
         let region = self.channel.region();
         let fits = region.copy_in(claim.offset, message);
         // The ring lies inside the region, and the claim inside the ring.
@@ -320,7 +282,7 @@ impl Publisher {
     }
 
     #[inline(always)]
-    fn ring(&mut self) {
+    pub(crate) fn ring(&mut self) {
         self.tail.tell();
         if is_parked(self.control.u32(layout::DATA + bell::PARKED)) {
             let data = self.channel.shape.data(self.channel.region());

@@ -130,6 +130,46 @@ fn places_are_limited() {
 }
 
 #[test]
+fn a_batch_is_made_from_one_buffer() {
+    let mine = Mine::new("one-buffer");
+    let options = Options {
+        capacity: 4096,
+        ..SMALL
+    };
+    let mut producer = mine.producer(&options);
+    let mut consumer = mine.consumer(&options);
+    // One that is forgotten never was, as far as it was not published.
+    let mut forgotten = producer.batch();
+    forgotten.send(b"nobody sees it").unwrap();
+    std::mem::forget(forgotten);
+    producer.send(b"one").unwrap();
+    let mut buffer = vec![];
+    let mut batch = producer.batch();
+    for length in [0, 5, 600, 7, 63, 64, 512] {
+        buffer.clear();
+        buffer.resize(length, length as u8);
+        batch.send(&buffer).unwrap();
+    }
+    let long = vec![0; 5000];
+    assert!(matches!(batch.send(&long), Err(SendError::TooLong { .. })));
+    batch.send(b"and on").unwrap();
+    assert_eq!(batch.finish(), 8);
+    // What was added is sent, however it ends.
+    producer.batch().send(b"dropped").unwrap();
+    let mut received = vec![];
+    let mut next = || {
+        consumer.recv(&mut received).unwrap();
+        received.clone()
+    };
+    assert_eq!(next(), b"one");
+    for length in [0, 5, 600, 7, 63, 64, 512] {
+        assert_eq!(next(), vec![length as u8; length]);
+    }
+    assert_eq!(next(), b"and on");
+    assert_eq!(next(), b"dropped");
+}
+
+#[test]
 fn batches_and_loans() {
     let mine = Mine::new("batch");
     let options = Options {

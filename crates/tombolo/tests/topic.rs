@@ -304,6 +304,35 @@ fn places_are_limited() {
 }
 
 #[test]
+fn a_batch_is_made_from_one_buffer() {
+    let mine = Mine::new("one-buffer");
+    let options = Options {
+        capacity: 8192,
+        ..WAITING
+    };
+    let mut publisher = mine.publisher(&options);
+    let mut subscriber = mine.subscriber(&options, Start::Now);
+    let mut buffer = vec![];
+    let mut batch = publisher.batch();
+    for length in [0, 5, 600, 512] {
+        buffer.clear();
+        buffer.resize(length, length as u8);
+        batch.publish(&buffer).unwrap();
+    }
+    let long = vec![0; 5000];
+    assert!(matches!(
+        batch.publish(&long),
+        Err(PublishError::TooLong { .. })
+    ));
+    assert_eq!(batch.finish(), 4);
+    let mut received = vec![];
+    for length in [0, 5, 600, 512] {
+        subscriber.recv(&mut received).unwrap();
+        assert_eq!(received, vec![length as u8; length]);
+    }
+}
+
+#[test]
 fn batches_and_loans() {
     let mine = Mine::new("batch");
     let options = Options {

@@ -75,7 +75,7 @@ impl Sending<'_> {
     ///
     /// # Errors
     /// See [`SendError`]; the message is not sent then, and those before are.
-    #[inline]
+    #[inline(always)]
     pub fn send(&mut self, message: &[u8]) -> Result<(), SendError> {
         let Producer { tail, channel, .. } = &mut *self.producer;
         if message.len() <= SHORT && tail.add(channel.region(), message) {

@@ -15,14 +15,34 @@ impl Publisher {
         &mut self,
         messages: impl IntoIterator<Item = M>,
     ) -> Result<usize, BatchError> {
-        let mut batch = self.batch();
+        let mut published = 0;
+        let mut result = Ok(());
         for message in messages {
-            if let Err(error) = batch.publish(message.as_ref()) {
-                let published = batch.finish();
-                return Err(BatchError { published, error });
+            if let Err(error) = self.add(message.as_ref()) {
+                result = Err(BatchError { published, error });
+                break;
             }
+            published += 1;
         }
-        Ok(batch.finish())
+        if published > 0 {
+            self.ring();
+        }
+        result.map(|()| published)
+    }
+
+    /// Publishes a message without waking anybody, unless there is no room.
+    #[inline(always)]
+    fn add(&mut self, message: &[u8]) -> Result<(), PublishError> {
+        if message.len() <= SHORT && self.push(message) {
+            return Ok(());
+        }
+        let mut claim = self.claim(message.len(), Wait::Not);
+        if claim == Err(PublishError::Full) {
+            self.ring();
+            claim = self.claim(message.len(), Wait::FOREVER);
+        }
+        self.write(claim?, message);
+        Ok(())
     }
 
     /// Begins a batch to which messages are added one by one, from one buffer if need be: what
@@ -51,15 +71,7 @@ impl Publishing<'_> {
     /// See [`PublishError`]; the message is not published then, and those before are.
     #[inline]
     pub fn publish(&mut self, message: &[u8]) -> Result<(), PublishError> {
-        let publisher = &mut *self.publisher;
-        if message.len() > SHORT || !publisher.push(message) {
-            let mut claim = publisher.claim(message.len(), Wait::Not);
-            if claim == Err(PublishError::Full) {
-                publisher.ring();
-                claim = publisher.claim(message.len(), Wait::FOREVER);
-            }
-            publisher.write(claim?, message);
-        }
+        self.publisher.add(message)?;
         self.published += 1;
         Ok(())
     }

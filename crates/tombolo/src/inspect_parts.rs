@@ -7,6 +7,7 @@ use crate::mailbox_layout::{self, Part, seat as mailbox_seat};
 use crate::mailbox_store;
 use crate::queue_layout::{self, lane as queue_lane};
 use crate::service_layout::{self, request, slot};
+use crate::service_slot::Extent;
 use crate::topic_layout::{self, lane as topic_lane, seat as topic_seat};
 use crate::value_keep;
 use crate::value_slots;
@@ -166,14 +167,14 @@ pub(crate) fn service(
             return Err(InspectError::Unreadable);
         }
         let number = u64::from_ne_bytes(part(&asked, request::NUMBER));
-        let length = u32::from_ne_bytes(part(&asked, request::LENGTH));
+        let extent = Extent(u64::from_ne_bytes(part(&asked, request::EXTENT)));
         let taken = word(&region, shape.at(at, slot::TAKEN));
         let taker = word(&region, shape.at(at, slot::TAKER));
         total = total.wrapping_add(number);
         let waits = number != taken;
         if waits {
             waiting += 1;
-            bytes = bytes.saturating_add(length.into());
+            bytes = bytes.saturating_add(extent.length() as u64);
         }
         if taker != 0 {
             takers.push(taker);

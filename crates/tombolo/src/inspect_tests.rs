@@ -131,7 +131,7 @@ fn a_service_tells_which_calls_wait_and_who_has_them() {
     for (at, number, taken) in [(0, 5, 5), (1, 7, 6)] {
         store(&region, shape.owner(at).0, DEAD);
         store(&region, shape.request(at) + request::NUMBER, number);
-        store(&region, shape.request(at) + request::LENGTH, 30);
+        store(&region, shape.request(at) + request::EXTENT, 128 << 32 | 30);
         store(&region, shape.at(at, slot::TAKEN), taken);
     }
     store(&region, shape.at(0, slot::TAKER), DEAD);

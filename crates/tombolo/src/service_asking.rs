@@ -36,9 +36,10 @@ impl Client {
     /// # Errors
     /// See [`CallError`].
     pub fn loan(&mut self, length: usize) -> Result<Asking<'_>, CallError> {
-        self.prepare(length)?;
+        let offset = self.prepare(length)?;
         Ok(Asking {
             client: self,
+            offset,
             length,
         })
     }
@@ -48,13 +49,15 @@ impl Client {
 #[derive(Debug)]
 pub struct Asking<'a> {
     pub(crate) client: &'a mut Client,
+    /// Where it begins in the slot's room.
+    pub(crate) offset: usize,
     pub(crate) length: usize,
 }
 
 impl<'a> Asking<'a> {
     /// The request's bytes, to be written. What is never written holds the bytes of older requests.
     pub fn bytes(&mut self) -> BytesMut<'_> {
-        self.client.room(self.length)
+        self.client.room(self.offset, self.length)
     }
 
     /// Calls with the first `length` bytes only.
@@ -70,7 +73,8 @@ impl<'a> Asking<'a> {
     /// See [`CallError`]; but that a server answered with an error is told by
     /// [`Answered::has_failed`].
     pub fn call(self, patience: Patience) -> Result<Answered<'a>, CallError> {
-        self.client.call_in_place(self.length, patience)
+        self.client
+            .call_in_place(self.offset, self.length, patience)
     }
 }
 

@@ -164,26 +164,28 @@ impl Client {
         self.read(reply)
     }
 
-    /// Has a slot at hand for a call in place.
-    pub(crate) fn prepare(&mut self, length: usize) -> Result<(), CallError> {
+    /// Has a slot at hand for a call in place; answers where in its room the request is to be.
+    pub(crate) fn prepare(&mut self, length: usize) -> Result<usize, CallError> {
         self.shared.check(length)?;
-        if self.line.is_none() {
-            self.line = Some(self.shared.line_or_error(self.waiter.peers())?);
-        }
-        Ok(())
+        let line = match &mut self.line {
+            Some(line) => line,
+            none => none.insert(self.shared.line_or_error(self.waiter.peers())?),
+        };
+        Ok(self.shared.channel.shape.request_place(line.number, length))
     }
 
-    /// Where the request of the next call is, or that of the last one.
-    pub(crate) fn room(&self, length: usize) -> BytesMut<'_> {
+    /// The request of the next call, at an `offset` of the room.
+    pub(crate) fn room(&self, offset: usize, length: usize) -> BytesMut<'_> {
         let line = self.line.as_ref().expect("there is one for a loan");
         let room = self.shared.slot(line.slot).room();
-        BytesMut::new(self.shared.channel.region(), room, length)
+        BytesMut::new(self.shared.channel.region(), room + offset, length)
             .expect("the slot lies inside the region, and the request was found to fit")
     }
 
     /// Makes the call whose request is in place.
     pub(crate) fn call_in_place(
         &mut self,
+        offset: usize,
         length: usize,
         patience: Patience,
     ) -> Result<Answered<'_>, CallError> {
@@ -191,7 +193,7 @@ impl Client {
         self.shared.check(length)?;
         self.count();
         let line = self.line.as_mut().expect("there is one for a loan");
-        self.shared.publish(line, length);
+        self.shared.publish(line, offset, length);
         if !self.shared.glance(line) {
             self.wait_for_call(patience)?;
         }
@@ -441,14 +443,15 @@ impl Shared {
         let fits = self.channel.region().copy_in(slot.room(), request);
         // The slot lies inside the region, and the request was found to fit.
         debug_assert!(fits.is_ok(), "{fits:?}");
-        self.publish(line, request.len());
+        // At the room's beginning always: a short call is not to take longer.
+        self.publish(line, 0, request.len());
     }
 
     /// Asks what is in the slot's room.
     #[inline]
-    fn publish(&self, line: &mut Line, length: usize) {
+    fn publish(&self, line: &mut Line, offset: usize, length: usize) {
         line.number = line.number.wrapping_add(1);
-        self.slot(line.slot).ask(line.number, length);
+        self.slot(line.slot).ask(line.number, offset, length);
         let door = self.channel.shape.door(self.channel.region());
         door.ring_light(|| true);
     }

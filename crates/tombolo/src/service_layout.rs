@@ -48,7 +48,7 @@ pub mod request {
     shmem::layout! {
         "service request", 16;
         NUMBER: 8 @ 0, "the client, last [SERVICE_ASK]", "number of the slot's last call; numbers of a slot never repeat";
-        LENGTH: 4 @ 8, "the client", "bytes of the request that follow";
+        EXTENT: 8 @ 8, "the client", "low half: bytes of the request; high half: where in the room behind these words it begins, in bytes";
     }
 }
 
@@ -57,8 +57,8 @@ pub mod reply {
     shmem::layout! {
         "service reply", 16;
         NUMBER: 8 @ 0, "the taker, last [SERVICE_ANSWER]", "number of the call that this is the reply to";
-        LENGTH: 4 @ 8, "the taker", "bytes of the reply that follow";
-        OUTCOME: 4 @ 12, "the taker", "a reply 1, an error 2, none: let go 3, the request was damaged 4";
+        LENGTH: 4 @ 8, "the taker", "bytes of the reply";
+        END: 4 @ 12, "the taker", "low byte: a reply 1, an error 2, none: let go 3, the request was damaged 4; above: where in the room behind these words the reply begins, in units of 128 bytes";
     }
 }
 
@@ -84,13 +84,32 @@ pub const LAYOUT_HASH: u64 = shmem::header::layout_hash(&[
 
 const SEATS: usize = layout::LAYOUT.size;
 /// Two cache lines: processors fetch them in pairs.
-const PAIR: usize = 128;
+pub(crate) const PAIR: usize = 128;
 /// Most slots for calls.
 pub const MOST_CALLS: usize = 4096;
 /// Most servers.
 pub const MOST_SERVERS: usize = 1024;
 /// Longest message, in bytes.
 pub const LONGEST: usize = 1 << 30;
+
+/// Shortest message that goes round, in bytes: what is shorter stays in one place.
+const GOES_ROUND: usize = 1024;
+/// How much of a room they go round in, in bytes. The kernel provides what is used, and this is twice what
+/// a processor keeps in its second-level cache.
+const ROUND: usize = 1 << 20;
+
+/// Where in a room a message begins that is written in place, a multiple of [`PAIR`]: each call another
+/// place than the one before, if there is room for several messages of this length. What was written last
+/// is in the cache of the processor that has read it, and to take it away from there is dear.
+#[inline]
+fn place(room: usize, number: u64, length: usize) -> usize {
+    if length < GOES_ROUND {
+        return 0;
+    }
+    let stride = length.next_multiple_of(PAIR);
+    let places = (room.min(ROUND) / stride).max(1);
+    (number % places as u64) as usize * stride
+}
 
 /// The shape of a service: private copies of what was checked at opening.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -205,6 +224,18 @@ impl Shape {
         self.request(slot) + self.request_room
     }
 
+    /// Where in the room for requests one of `length` bytes begins that is written in place, in bytes.
+    #[inline]
+    pub fn request_place(&self, number: u64, length: usize) -> usize {
+        place(self.request, number, length)
+    }
+
+    /// Where in the room for replies one of `length` bytes begins that is written in place, in bytes.
+    #[inline]
+    pub fn reply_place(&self, number: u64, length: usize) -> usize {
+        place(self.reply, number, length)
+    }
+
     /// How many slots may have calls: a peer may begin to use another before the answer is used.
     #[inline]
     pub fn used(&self, view: &View) -> usize {
@@ -289,6 +320,28 @@ mod tests {
         assert_eq!(Shape::plan(0, 1, 0, 0), None);
         assert_eq!(Shape::plan(1, MOST_SERVERS + 1, 0, 0), None);
         assert_eq!(Shape::plan(1, 1, usize::MAX, 0), None);
+    }
+
+    #[test]
+    fn long_messages_go_round_inside_their_room() {
+        let room = 3 * 5000 + 500;
+        let (shape, _) = Shape::plan(1, 1, room, 4096).unwrap();
+        let places = |length| [0, 1, 2, 3, u64::MAX].map(|it| shape.request_place(it, length));
+        // 5000 bytes, rounded up to pairs of lines.
+        assert_eq!(places(5000), [0, 5120, 10240, 0, 0]);
+        assert_eq!(places(room / 2 + 128), [0; 5]);
+        assert_eq!(places(GOES_ROUND - 1), [0; 5]);
+        assert_eq!(places(0), [0; 5]);
+        for (number, length) in (0..).zip(0..=room) {
+            let place = shape.request_place(number, length);
+            assert!(place.is_multiple_of(PAIR) && place + length <= room);
+        }
+        assert_eq!(shape.reply_place(1, 4096), 0);
+        let (shape, _) = Shape::plan(1, 1, 0, LONGEST).unwrap();
+        assert_eq!(shape.reply_place(ROUND as u64 / 1024, 1024), 0);
+        assert_eq!(shape.reply_place(1, ROUND + 1), 0);
+        assert_eq!(shape.reply_place(1, LONGEST), 0);
+        assert_eq!(shape.request_place(1, 0), 0);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::queue::Watch;
 use crate::service::{self, MANY, Options, ServeError};
 use crate::service_layout::Shape;
 use crate::service_members::{leave_seat, take_seat};
-use crate::service_slot::{Outcome, Slot, Taken};
+use crate::service_slot::{Extent, Outcome, Slot, Taken};
 use shmem::wait::Moment;
 use shmem::{
     Address, Bytes, BytesMut, OpenError, OutOfBounds, Peers, Reason, Wait, Waiter, Waiting,
@@ -77,7 +77,7 @@ impl Server {
             held: Taken {
                 slot: 0,
                 number: 0,
-                length: 0,
+                extent: Extent::new(0, 0),
             },
             holds: false,
             waiter,
@@ -144,7 +144,7 @@ impl Server {
             return Err(ServeError::Forked);
         }
         // A guard that was forgotten, not dropped.
-        self.finish(Outcome::Dropped, 0);
+        self.finish(Outcome::Dropped, 0, 0);
         let Self {
             round,
             waiter,
@@ -168,7 +168,7 @@ impl Server {
     fn hold(&mut self, taken: &Taken) {
         self.held.slot = taken.slot;
         self.held.number = taken.number;
-        self.held.length = taken.length;
+        self.held.extent = taken.extent;
         self.holds = true;
     }
 
@@ -226,11 +226,11 @@ impl Server {
     }
 
     #[inline]
-    fn finish(&mut self, outcome: Outcome, length: usize) {
+    fn finish(&mut self, outcome: Outcome, offset: usize, length: usize) {
         // In a child that has it by a fork the request is still the parent's.
         if std::mem::take(&mut self.holds) && self.channel.is_mine() {
             let held = &self.held;
-            self.slot(held.slot).reply(held, outcome, length);
+            self.slot(held.slot).reply(held, outcome, offset, length);
             self.served = self.served.wrapping_add(1);
             if self.served == MANY {
                 barrier::register();
@@ -310,7 +310,7 @@ impl Round {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.finish(Outcome::Dropped, 0);
+        self.finish(Outcome::Dropped, 0, 0);
         if self.channel.is_mine() {
             leave_seat(&self.channel.shape, self.channel.region(), self.seat);
         }
@@ -332,10 +332,17 @@ impl<'a> Request<'a> {
         &self.server.held
     }
 
+    /// Where its bytes begin.
+    #[inline]
+    fn room(&self) -> usize {
+        let taken = self.taken();
+        self.server.slot(taken.slot).room() + taken.extent.offset()
+    }
+
     /// Bytes of the request.
     #[inline]
     pub fn len(&self) -> usize {
-        self.taken().length
+        self.taken().extent.length()
     }
 
     /// Whether it has no bytes.
@@ -346,8 +353,7 @@ impl<'a> Request<'a> {
     /// Its bytes, in place.
     #[inline]
     pub fn bytes(&self) -> Bytes<'_> {
-        let room = self.server.slot(self.taken().slot).room();
-        Bytes::new(self.server.channel.region(), room, self.len())
+        Bytes::new(self.server.channel.region(), self.room(), self.len())
             .expect("the slot lies inside the region, and the request was found to fit")
     }
 
@@ -357,17 +363,15 @@ impl<'a> Request<'a> {
     /// If the part is not inside the request; nothing is copied then.
     pub fn copy_out(&self, offset: usize, to: &mut [u8]) -> Result<(), OutOfBounds> {
         let start = inside(offset, to.len(), self.len())?;
-        let room = self.server.slot(self.taken().slot).room();
-        self.server.channel.region().copy_out(room + start, to)
+        let region = self.server.channel.region();
+        region.copy_out(self.room() + start, to)
     }
 
     /// Appends the request to a buffer.
     #[inline]
     pub fn append_to(&self, to: &mut Vec<u8>) {
-        let taken = self.taken();
-        let room = self.server.slot(taken.slot).room();
         let region = self.server.channel.region();
-        let fits = region.append_to(room, taken.length, to);
+        let fits = region.append_to(self.room(), self.len(), to);
         // The slot lies inside the region, and the request was found to fit.
         debug_assert!(fits.is_ok(), "{fits:?}");
     }
@@ -395,14 +399,31 @@ impl<'a> Request<'a> {
         self.answer(Outcome::Failed, error)
     }
 
+    // Copied to the room's beginning always: a short reply is not to take longer.
     #[inline]
     fn answer(self, outcome: Outcome, bytes: &[u8]) -> Result<(), TooLong<'a>> {
-        let mut reply = self.loan(bytes.len())?;
-        let fits = reply.copy_in(0, bytes);
-        // It was lent as long as they are.
+        let request = self.fitting(bytes.len())?;
+        let server = &mut *request.server;
+        let room = server.slot(server.held.slot).reply_room();
+        let fits = server.channel.region().copy_in(room, bytes);
+        // The slot lies inside the region, and the reply was found to fit.
         debug_assert!(fits.is_ok(), "{fits:?}");
-        reply.end(outcome);
+        server.finish(outcome, 0, bytes.len());
         Ok(())
+    }
+
+    /// The request, if a reply of so many bytes can be.
+    #[inline]
+    fn fitting(self, length: usize) -> Result<Self, TooLong<'a>> {
+        let longest = self.longest_reply();
+        if length > longest {
+            return Err(TooLong {
+                request: self,
+                length,
+                longest,
+            });
+        }
+        Ok(self)
     }
 
     /// A place for a reply of `length` bytes, to be written in place. The request can be read
@@ -412,16 +433,12 @@ impl<'a> Request<'a> {
     /// As [`reply`](Self::reply).
     #[inline]
     pub fn loan(self, length: usize) -> Result<Reply<'a>, TooLong<'a>> {
-        let longest = self.longest_reply();
-        if length > longest {
-            return Err(TooLong {
-                request: self,
-                length,
-                longest,
-            });
-        }
+        let request = self.fitting(length)?;
+        let Server { channel, held, .. } = &*request.server;
+        let offset = channel.shape.reply_place(held.number, length);
         Ok(Reply {
-            request: self,
+            request,
+            offset,
             length,
         })
     }
@@ -431,7 +448,7 @@ impl Drop for Request<'_> {
     #[inline]
     fn drop(&mut self) {
         // Nothing is held if it was answered.
-        self.server.finish(Outcome::Dropped, 0);
+        self.server.finish(Outcome::Dropped, 0, 0);
     }
 }
 
@@ -451,6 +468,8 @@ fn inside(offset: usize, length: usize, message: usize) -> Result<usize, OutOfBo
 #[derive(Debug)]
 pub struct Reply<'a> {
     request: Request<'a>,
+    /// Where it begins in the slot's room.
+    offset: usize,
     length: usize,
 }
 
@@ -469,11 +488,17 @@ impl Reply<'_> {
         self.length
     }
 
+    /// Where its bytes begin.
+    #[inline]
+    fn room(&self) -> usize {
+        let slot = self.request.taken().slot;
+        self.request.server.slot(slot).reply_room() + self.offset
+    }
+
     /// The reply's bytes, to be written. What is never written holds the bytes of older replies.
     pub fn bytes(&mut self) -> BytesMut<'_> {
-        let server = &self.request.server;
-        let room = server.slot(self.request.taken().slot).reply_room();
-        BytesMut::new(server.channel.region(), room, self.length)
+        let region = self.request.server.channel.region();
+        BytesMut::new(region, self.room(), self.length)
             .expect("the slot lies inside the region, and the reply was found to fit")
     }
 
@@ -484,9 +509,8 @@ impl Reply<'_> {
     #[inline]
     pub fn copy_in(&mut self, offset: usize, part: &[u8]) -> Result<(), OutOfBounds> {
         let start = inside(offset, part.len(), self.length)?;
-        let server = &self.request.server;
-        let room = server.slot(self.request.taken().slot).reply_room();
-        server.channel.region().copy_in(room + start, part)
+        let region = self.request.server.channel.region();
+        region.copy_in(self.room() + start, part)
     }
 
     /// Replies.
@@ -497,8 +521,8 @@ impl Reply<'_> {
 
     #[inline]
     fn end(self, outcome: Outcome) {
-        let length = self.length;
-        self.request.server.finish(outcome, length);
+        let (offset, length) = (self.offset, self.length);
+        self.request.server.finish(outcome, offset, length);
     }
 }
 

@@ -56,10 +56,14 @@
 //! caller's patience.
 
 use crate::glance::glance;
-use crate::service_layout::{Shape, reply, request, slot};
+use crate::service_layout::{PAIR, Shape, reply, request, slot};
 use crate::service_members::had_others;
 use shmem::Region;
 use shmem::sync::Ordering;
+
+/// The bits of [`reply::END`] that tell the outcome, and where those that tell the place begin.
+const OUTCOME: u32 = 0xff;
+const PLACE: u32 = 8;
 
 /// How a call ended, for its client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,11 +80,31 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    fn from_number(number: u32) -> Option<Self> {
-        [Self::Reply, Self::Failed, Self::Dropped, Self::Damaged]
-            .into_iter()
-            .find(|outcome| *outcome as u32 == number)
+    /// How a call ended and where in its room the reply begins, from [`reply::END`].
+    #[inline]
+    fn from_end(end: u32) -> Option<(Self, usize)> {
+        let outcome = match end & OUTCOME {
+            1 => Self::Reply,
+            2 => Self::Failed,
+            3 => Self::Dropped,
+            4 => Self::Damaged,
+            _ => return None,
+        };
+        Some((outcome, (end >> PLACE) as usize * PAIR))
     }
+
+    /// The word [`reply::END`] for a reply that begins at `offset`, a multiple of [`PAIR`].
+    #[inline]
+    fn end(self, offset: usize) -> u32 {
+        self as u32 | ((offset / PAIR) as u32) << PLACE
+    }
+}
+
+/// Whether a message is inside a room.
+#[inline]
+fn is_inside(offset: usize, length: usize, room: usize) -> bool {
+    // Half words, both, and so is the room: no overflow.
+    offset as u64 + length as u64 <= room as u64
 }
 
 /// A reply that is there.
@@ -105,8 +129,32 @@ pub struct Taken {
     pub slot: usize,
     /// Its number.
     pub number: u64,
-    /// Bytes of the request.
-    pub length: usize,
+    /// Where the request is.
+    pub extent: Extent,
+}
+
+/// Where in its room a request is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent(pub u64);
+
+impl Extent {
+    /// So many bytes from `offset` on.
+    #[inline]
+    pub fn new(offset: usize, length: usize) -> Self {
+        Self((offset as u64) << u32::BITS | length as u32 as u64)
+    }
+
+    /// Where it begins, in bytes.
+    #[inline]
+    pub fn offset(self) -> usize {
+        (self.0 >> u32::BITS) as usize
+    }
+
+    /// How long it is, in bytes.
+    #[inline]
+    pub fn length(self) -> usize {
+        self.0 as u32 as usize
+    }
 }
 
 /// What has become of a call when its client looked closely.
@@ -215,13 +263,13 @@ impl Slot<'_> {
         self.request_at() + request::LAYOUT.size
     }
 
-    /// Asks: publishes the request of `length` bytes that is in [`room`](Self::room).
+    /// Asks: publishes the request of `length` bytes that begins at `offset` in [`room`](Self::room).
     #[inline]
-    pub fn ask(&self, number: u64, length: usize) {
+    pub fn ask(&self, number: u64, offset: usize, length: usize) {
         // Relaxed: released with the number.
         self.region
-            .u32(self.request_at() + request::LENGTH)
-            .store(length as u32, Ordering::Relaxed);
+            .u64(self.request_at() + request::EXTENT)
+            .store(Extent::new(offset, length).0, Ordering::Relaxed);
         // [SERVICE_ASK] release.
         self.region
             .u64(self.request_at() + request::NUMBER)
@@ -245,17 +293,16 @@ impl Slot<'_> {
         let length =
             self.region
                 .load_u32(self.reply_at() + reply::LENGTH, Ordering::Relaxed) as usize;
-        let outcome = self
+        let end = self
             .region
-            .load_u32(self.reply_at() + reply::OUTCOME, Ordering::Relaxed);
-        let outcome = Outcome::from_number(outcome).ok_or(Damaged)?;
-        if length > self.shape.longest_reply() {
+            .load_u32(self.reply_at() + reply::END, Ordering::Relaxed);
+        let (outcome, offset) = Outcome::from_end(end).ok_or(Damaged)?;
+        if !is_inside(offset, length, self.shape.longest_reply()) {
             return Err(Damaged);
         }
-        let offset = self.reply_at() + reply::LAYOUT.size;
         Ok(Answer {
             outcome,
-            offset,
+            offset: self.reply_room() + offset,
             length,
         })
     }
@@ -361,16 +408,21 @@ impl Slot<'_> {
         }
         self.mark_taken(number);
         // Relaxed: acquired with the number.
-        let length = self
+        let extent = self
             .region
-            .load_u32(self.request_at() + request::LENGTH, Ordering::Relaxed);
+            .load_u64(self.request_at() + request::EXTENT, Ordering::Relaxed);
+        let extent = Extent(extent);
         let taken = Taken {
             slot: self.slot,
             number,
-            length: length as usize,
+            extent,
         };
-        if taken.length > self.shape.longest_request() {
-            self.reply(&taken, Outcome::Damaged, 0);
+        if !is_inside(
+            extent.offset(),
+            extent.length(),
+            self.shape.longest_request(),
+        ) {
+            self.reply(&taken, Outcome::Damaged, 0, 0);
             return None;
         }
         Some(taken)
@@ -382,18 +434,18 @@ impl Slot<'_> {
         self.reply_at() + reply::LAYOUT.size
     }
 
-    /// Ends a call: publishes the reply of `length` bytes that is in
-    /// [`reply_room`](Self::reply_room), and gives the slot back.
+    /// Ends a call: publishes the reply of `length` bytes that begins at `offset`, a multiple of
+    /// [`PAIR`], in [`reply_room`](Self::reply_room), and gives the slot back.
     #[inline]
-    pub fn reply(&self, taken: &Taken, outcome: Outcome, length: usize) {
+    pub fn reply(&self, taken: &Taken, outcome: Outcome, offset: usize, length: usize) {
         let reply = self.reply_at();
         // Relaxed, both: released with the number.
         self.region
             .u32(reply + reply::LENGTH)
             .store(length as u32, Ordering::Relaxed);
         self.region
-            .u32(reply + reply::OUTCOME)
-            .store(outcome as u32, Ordering::Relaxed);
+            .u32(reply + reply::END)
+            .store(outcome.end(offset), Ordering::Relaxed);
         // [SERVICE_ANSWER] release.
         self.region
             .u64(reply + reply::NUMBER)

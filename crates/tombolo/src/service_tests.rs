@@ -19,12 +19,12 @@ fn at<'a>(shape: &'a Shape, region: &'a Region, slot: usize) -> Slot<'a> {
 
 fn ask(slot: &Slot<'_>, number: u64, request: &[u8]) {
     slot.region.copy_in(slot.room(), request).unwrap();
-    slot.ask(number, request.len());
+    slot.ask(number, 0, request.len());
 }
 
 fn reply(slot: &Slot<'_>, taken: &crate::service_slot::Taken, reply: &[u8]) {
     slot.region.copy_in(slot.reply_room(), reply).unwrap();
-    slot.reply(taken, Outcome::Reply, reply.len());
+    slot.reply(taken, Outcome::Reply, 0, reply.len());
 }
 
 fn bytes(region: &Region, offset: usize, length: usize) -> Vec<u8> {
@@ -40,9 +40,9 @@ mod models;
 #[cfg(not(loom))]
 mod tests {
     use super::*;
-    use crate::service_layout::layout;
+    use crate::service_layout::{layout, reply as reply_words};
     use crate::service_members::{leave_seat, leave_slot, somebody, take_seat, take_slot};
-    use crate::service_slot::{Fate, Taken};
+    use crate::service_slot::{Extent, Fate, Taken};
     use shmem::sync::Ordering;
     use std::collections::HashMap;
 
@@ -194,7 +194,7 @@ mod tests {
                     (12..19, _) => match server.held.take() {
                         Some((taken, call)) => {
                             let slot = at(&shape, &region, taken.slot);
-                            let request = bytes(&region, slot.room(), taken.length);
+                            let request = bytes(&region, slot.room(), taken.extent.length());
                             assert_eq!(request, message(call, 0, length(call)), "untouched");
                             reply(&slot, &taken, &message(call, 1, length(call + 1)));
                             assert_eq!(calls.insert(call, State::Replied), Some(State::Taken));
@@ -289,8 +289,8 @@ mod tests {
                             let Some(taken) = slot.take(me, 0, is_dead) else {
                                 continue;
                             };
-                            assert!(taken.length <= 40);
-                            let request = bytes(&region, slot.room(), taken.length);
+                            assert!(taken.extent.length() <= 40);
+                            let request = bytes(&region, slot.room(), taken.extent.length());
                             reply(&slot, &taken, &request);
                         }
                     }
@@ -319,10 +319,49 @@ mod tests {
     fn a_request_that_is_too_long_is_answered() {
         let (shape, region) = service(1, 8);
         let slot = at(&shape, &region, 0);
-        slot.ask(1, 9);
+        slot.ask(1, 0, 9);
         assert_eq!(slot.take(7, 0, |_| false), None);
         assert!(slot.is_answered(1));
         assert_eq!(slot.answer().unwrap().outcome, Outcome::Damaged);
         assert!(slot.quieten(5, |_| false));
+    }
+
+    #[test]
+    fn a_message_that_is_not_inside_its_room_is_damaged() {
+        let (shape, region) = service(1, 256);
+        let slot = at(&shape, &region, 0);
+        let offsets = [(0, 256), (128, 128), (256, 0)].map(|inside| (inside, true));
+        let beyond = [
+            (0, 257),
+            (128, 129),
+            (256, 1),
+            (384, 0),
+            (u32::MAX as usize, 1),
+        ];
+        let all = offsets.into_iter().chain(beyond.map(|it| (it, false)));
+        for (number, ((offset, length), inside)) in (1..).zip(all) {
+            slot.ask(number, offset, length);
+            let taken = slot.take(7, 0, |_| false);
+            assert_eq!(taken.is_some(), inside, "{length} at {offset}");
+            let Some(taken) = taken else {
+                assert_eq!(slot.answer().unwrap().outcome, Outcome::Damaged);
+                continue;
+            };
+            assert_eq!(taken.extent, Extent::new(offset, length));
+            slot.reply(&taken, Outcome::Failed, offset, length);
+            let answer = slot.answer().unwrap();
+            assert_eq!(answer.offset, slot.reply_room() + offset);
+            assert_eq!((answer.outcome, answer.length), (Outcome::Failed, length));
+            let lie = reply_words::LENGTH + shape.reply(0);
+            // Relaxed: nobody else is there.
+            region
+                .u32(lie)
+                .store(length as u32 + 257, Ordering::Relaxed);
+            assert!(slot.answer().is_err());
+            region.u32(lie).store(0, Ordering::Relaxed);
+            let lie = reply_words::END + shape.reply(0);
+            region.u32(lie).store(!0xff | 1, Ordering::Relaxed);
+            assert!(slot.answer().is_err());
+        }
     }
 }

@@ -307,6 +307,57 @@ fn messages_of_any_length() {
 }
 
 #[test]
+fn long_ones_in_place_go_round() {
+    let name = format!("service-round-{}", std::process::id());
+    let name: Name = name.parse().unwrap();
+    let options = Options {
+        request: 5000,
+        reply: 7000,
+        ..Options::default()
+    };
+    let mut server = Server::open_or_create(name.clone(), &options).unwrap();
+    let mut client = Client::open(name).unwrap();
+    let serving = thread::spawn(move || {
+        for _ in 0..20 {
+            let request = server.next().unwrap();
+            let mut text = Vec::new();
+            request.append_to(&mut text);
+            let mut part = [0; 2];
+            request.copy_out(request.len() - 2, &mut part).unwrap();
+            assert_eq!(part, text[text.len() - 2..]);
+            let mut again = Vec::new();
+            request.bytes().append_to(&mut again);
+            assert_eq!(again, text);
+            let Ok(mut reply) = request.loan(text.len() + 1000) else {
+                panic!("it fits");
+            };
+            reply.copy_in(1000, &text).unwrap();
+            reply.bytes().copy_in(0, &[text[0] + 100; 1000]).unwrap();
+            reply.send();
+        }
+    });
+    let mut reply = Vec::new();
+    for round in 0..20u8 {
+        // Of all lengths, shortened, and by copies in between.
+        let length = [1024, 1500, 2500, 5000, 100][usize::from(round) % 5];
+        if round % 7 == 3 {
+            client.call(&vec![round; length], &mut reply).unwrap();
+        } else {
+            let mut loan = client.loan(length).unwrap();
+            loan.bytes().copy_in(0, &vec![round; length]).unwrap();
+            let length = if round % 4 == 1 { 90 } else { length };
+            let answer = loan.shortened(length).call(Patience::FOREVER).unwrap();
+            assert_eq!(answer.bytes().len(), length + 1000);
+            reply.clear();
+            answer.append_to(&mut reply).unwrap();
+        }
+        assert!(reply[..1000].iter().all(|byte| *byte == round + 100));
+        assert!(reply[1000..].iter().all(|byte| *byte == round));
+    }
+    serving.join().unwrap();
+}
+
+#[test]
 fn requests_are_written_and_replies_read_in_place() {
     let mine = Mine::new("in-place");
     let mut server = mine.server();

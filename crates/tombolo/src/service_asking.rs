@@ -1,7 +1,8 @@
 //! A call in place: its request is written where the server reads it, its reply is read where the
 //! server wrote it.
 //!
-//! Both lie in the slot that the client has for its calls. Before the request is published nobody looks
+//! Both lie in the slot that the client has for its calls, long ones elsewhere in its rooms at each call (see
+//! `service_layout`). Before the request is published nobody looks
 //! at it, so who dies while it writes leaves a slot in which nothing was asked. The reply stays until the
 //! client asks again, which it can't while it has it in hand.
 

@@ -92,8 +92,8 @@ pub const MOST_SERVERS: usize = 1024;
 /// Longest message, in bytes.
 pub const LONGEST: usize = 1 << 30;
 
-/// Shortest message that goes round, in bytes: what is shorter stays in one place.
-const GOES_ROUND: usize = 1024;
+/// Shortest message that goes round, in bytes: what is shorter stays in one place. One of 1 KiB gained nothing.
+const GOES_ROUND: usize = 4096;
 /// How much of a room they go round in, in bytes. The kernel provides what is used, and this is twice what
 /// a processor keeps in its second-level cache.
 const ROUND: usize = 1 << 20;
@@ -338,7 +338,7 @@ mod tests {
         }
         assert_eq!(shape.reply_place(1, 4096), 0);
         let (shape, _) = Shape::plan(1, 1, 0, LONGEST).unwrap();
-        assert_eq!(shape.reply_place(ROUND as u64 / 1024, 1024), 0);
+        assert_eq!(shape.reply_place(ROUND as u64 / 4096, 4096), 0);
         assert_eq!(shape.reply_place(1, ROUND + 1), 0);
         assert_eq!(shape.reply_place(1, LONGEST), 0);
         assert_eq!(shape.request_place(1, 0), 0);

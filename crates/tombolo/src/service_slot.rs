@@ -15,6 +15,9 @@
 //! the reply, NUMBER behind it, and stores TAKER as 0. The client that sees its NUMBER there has
 //! its reply, and may ask again at once.
 //!
+//! Where in their rooms the two begin is told beside their lengths: at the beginning, but for long ones that
+//! are written in place.
+//!
 //! What is polled is written once for each call, and TAKER and TAKEN stay in the cache of a server
 //! that is alone. So a small call is one line in each direction.
 //!

@@ -311,8 +311,8 @@ fn long_ones_in_place_go_round() {
     let name = format!("service-round-{}", std::process::id());
     let name: Name = name.parse().unwrap();
     let options = Options {
-        request: 5000,
-        reply: 7000,
+        request: 20_000,
+        reply: 30_000,
         ..Options::default()
     };
     let mut server = Server::open_or_create(name.clone(), &options).unwrap();
@@ -339,7 +339,7 @@ fn long_ones_in_place_go_round() {
     let mut reply = Vec::new();
     for round in 0..20u8 {
         // Of all lengths, shortened, and by copies in between.
-        let length = [1024, 1500, 2500, 5000, 100][usize::from(round) % 5];
+        let length = [4096, 6000, 10_000, 20_000, 100][usize::from(round) % 5];
         if round % 7 == 3 {
             client.call(&vec![round; length], &mut reply).unwrap();
         } else {

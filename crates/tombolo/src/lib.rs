@@ -63,6 +63,8 @@ pub mod mailbox_lane;
 #[cfg(not(loom))]
 mod mailbox_layout;
 #[cfg(not(loom))]
+mod mailbox_lead;
+#[cfg(not(loom))]
 mod mailbox_member;
 #[cfg(not(loom))]
 mod mailbox_members;

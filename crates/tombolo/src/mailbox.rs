@@ -38,7 +38,8 @@
 //!
 //! **Waiting.** As with a queue; who waits for a type is woken for messages of that type only. All who
 //! wait for one that has come are woken, and one of them gets it. Posters that wait for room are not
-//! served in the order in which they came: a long message may wait while short ones pass.
+//! served in the order in which they came: a long message may wait while short ones pass. A poster that
+//! is far ahead of takers who are at work lets them go first, for some microseconds: see `mailbox_lead`.
 //!
 //! **Fork.** A handle that a child inherited is refused there ([`PostError::Forked`],
 //! [`TakeError::Forked`]): open the mailbox again.

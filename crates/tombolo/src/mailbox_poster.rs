@@ -4,6 +4,7 @@ use crate::channel::Channel;
 use crate::mailbox::{self, LARGEST_TYPE, Options, PostError, SHORT};
 use crate::mailbox_inside::{Fault, Inside, Wants};
 use crate::mailbox_layout::{Part, Shape};
+use crate::mailbox_lead::Lead;
 use crate::mailbox_member::{GRACE, Member};
 use crate::mailbox_members::throw_away;
 use crate::mailbox_store::Message;
@@ -20,6 +21,7 @@ pub struct Poster {
     member: Member,
     /// What is being written in place, and how many bytes it may have.
     draft: Option<Draft>,
+    lead: Lead,
 }
 
 /// A message that is being written.
@@ -68,6 +70,7 @@ impl Poster {
         Ok(Self {
             member: Member::of(channel, Part::Poster, grace)?,
             draft: None,
+            lead: Lead::default(),
         })
     }
 
@@ -145,6 +148,8 @@ impl Poster {
             return self.post_long(kind, message, wait);
         }
         self.check(kind, message.len())?;
+        let Self { member, lead, .. } = self;
+        lead.give_way(&member.channel.shape, member.channel.region(), wait);
         let wants = Wants::Room(message.len() as u64);
         let post = |inside: &mut Inside<'_>| {
             if !inside.fits(message.len() as u64)? {
@@ -155,11 +160,12 @@ impl Poster {
                 store.append(tx, new)
             })?;
             if posted.is_some() {
+                lead.has_posted(inside)?;
                 inside.has_come(kind);
             }
             Ok(posted)
         };
-        let posted = self.member.until(wait, wants, post, |_, _| Ok(()))?;
+        let posted = member.until(wait, wants, post, |_, _| Ok(()))?;
         posted.ok_or(PostError::Full)?;
         self.member.has_done_one();
         Ok(())
@@ -224,6 +230,11 @@ impl Poster {
         let region = self.member.channel.region();
         BytesMut::new(region, message.text(), length).map_err(|_| PostError::Damaged)?;
         Ok(())
+    }
+
+    #[cfg(test)]
+    pub(crate) fn lead(&self) -> &Lead {
+        &self.lead
     }
 
     /// What is being written, in place.

@@ -46,8 +46,10 @@ impl Producer {
     /// }
     /// assert_eq!(batch.finish(), 3);
     /// # let mut received = vec![];
-    /// # consumer.recv(&mut received)?;
-    /// # assert_eq!(received, b"line 0");
+    /// # for number in 0..3 {
+    /// #     consumer.recv(&mut received)?;
+    /// #     assert_eq!(received, format!("line {number}").into_bytes());
+    /// # }
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[inline]

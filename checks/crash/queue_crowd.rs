@@ -14,7 +14,18 @@ use tombolo::{Name, Patience};
 
 pub const CASES: &[Case] = &[
     case("queue::sixty_four_processes", crowd),
-    case("queue::random_kills", random_kills),
+    case("queue::random_kills", || {
+        let kills = quick_or_long(2_000, 100_000);
+        random_kills(kills, 4096, |random| random % 400)
+    }),
+    // They begin the ring again, and meet where they did.
+    case("queue::random_kills_of_long_messages", || {
+        let kills = quick_or_long(500, 20_000);
+        random_kills(kills, 2 << 20, |random| match random % 8 {
+            0 => random / 8 % 400,
+            _ => random / 8 % (1 << 17),
+        })
+    }),
 ];
 
 fn name() -> Name {
@@ -110,6 +121,8 @@ const CONSUMERS: usize = 2;
 /// What all processes of the case share.
 #[derive(Clone, Copy)]
 struct Log {
+    /// How long a message is, by a random number.
+    length: fn(usize) -> usize,
     /// By producer and number: receipts.
     receipts: &'static [AtomicI64],
     /// By producer: the last number that it began to send.
@@ -127,7 +140,7 @@ impl Log {
         let mut number = self.begun[me].load(Ordering::SeqCst) as usize + 1;
         let mut state = number as u64 | 1;
         while self.stop.load(Ordering::SeqCst) == 0 && number < NUMBERS {
-            let length = random(&mut state) as usize % 400;
+            let length = (self.length)(random(&mut state) as usize);
             let message = message((me * NUMBERS + number) as u64, length);
             self.begun[me].store(number as i64, Ordering::SeqCst);
             match random(&mut state) % 4 {
@@ -173,15 +186,15 @@ impl Log {
     }
 }
 
-fn random_kills() -> Outcome {
-    let kills = quick_or_long(2_000, 100_000);
+fn random_kills(kills: usize, capacity: usize, length: fn(usize) -> usize) -> Outcome {
     let options = Options {
-        capacity: 4096,
+        capacity,
         producers: 3,
         consumers: 3,
         ..Options::default()
     };
     let log = Log {
+        length,
         receipts: shared_words(PRODUCERS * NUMBERS),
         told: shared_words(PRODUCERS * NUMBERS),
         begun: shared_words(PRODUCERS),

@@ -41,7 +41,8 @@ pub(crate) fn queue(
         let sent = at(queue_lane::SENT);
         // Who receives may be ahead of what a producer in the middle of a batch has told.
         let left = sent.saturating_sub(at(queue_lane::RECEIVED));
-        let behind = at(queue_lane::TAIL).saturating_sub(at(queue_lane::PROGRESS));
+        let from = at(queue_lane::PROGRESS).max(at(queue_lane::BEGUN));
+        let behind = at(queue_lane::TAIL).saturating_sub(from);
         total = total.wrapping_add(sent);
         waiting = waiting.saturating_add(left);
         bytes = bytes.saturating_add(behind);

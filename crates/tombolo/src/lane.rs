@@ -12,6 +12,7 @@
 //! `position mod capacity` of the ring, a power of two. A record is a header word and the message;
 //! one that does not fit before the ring's end is preceded by padding up to there. The next begins
 //! right behind it, at a multiple of eight bytes: the fewer lines there are, the fewer have to move.
+//! Padding is published with the message behind it, and never without.
 //!
 //! A message of [`LONG`] bytes or more begins on a line of its own, behind that of its header.
 //!
@@ -35,6 +36,21 @@
 //! *released* in quarters of the ring, on a line that the producer looks at while it waits for room.
 //! It [looks closer](Tail::look_closer), at what is finished, only where it must.
 //!
+//! # Beginning again
+//! What was written and read lately is in a cache, the rest of a large ring may not be. So a message of
+//! [`FAR`] bytes or more that finds the lane empty, and its tail more than [`WARM`] bytes into the ring,
+//! goes to the ring's beginning instead, behind longer padding than needed:
+//!
+//! ```text
+//!   ┌──────────────────┬──────────┬───┬──────────────────────────────┐
+//!   │ the next message │ room     │gap│ room                         │
+//!   └──────────────────┴──────────┴───┴──────────────────────────────┘
+//!                                  the header of the padding
+//! ```
+//!
+//! Nothing is in use then but that header, until the consumer has passed it. All of the ring is room, but
+//! for this *gap*: who comes to it before the consumer has passed it goes over it, by padding.
+//!
 //! # Crash
 //! A producer that dies leaves a claimed record without a header: its successor finds the tail by
 //! walking the headers to the word that is zero. What the consumer side leaves is told in `queue`.
@@ -52,6 +68,20 @@ pub const SHORT: usize = 256;
 
 /// Longest message right behind its header, in bytes.
 pub const PLAIN: usize = LONG - 1;
+
+/// Shortest message that may begin the ring again, in bytes: for a shorter one it costs as much as it gains
+/// to look whether the lane is empty. Models have short ones, in small rings.
+const FAR: usize = if cfg!(loom) { 16 } else { 16 * 1024 };
+/// So many bytes of the ring are gone through before it is begun again: what the other processor has just
+/// read is dear to write, what was written and read a while ago is not, as long as it is in a cache.
+const WARM: u64 = if cfg!(loom) { 32 } else { 1 << 20 };
+
+/// What begins a ring again takes no more of it than one part in so many: the room before and behind the gap
+/// may be too short for one of its like, each.
+const PARTS: u64 = if cfg!(loom) { 4 } else { 8 };
+
+/// No gap: no position.
+const NO_GAP: u64 = u64::MAX;
 
 /// No lane's positions come near this in the life of a machine.
 pub const POSITION_MAX: u64 = 1 << 62;
@@ -75,6 +105,11 @@ pub struct Tail {
     marks: Marks,
     /// Up to where the consumer is known to be done.
     released: u64,
+    /// Position of the word that is not to be written, because the consumer may still have to read what it
+    /// was a ring before; [`NO_GAP`] if there is none. Beyond it nothing is in the way.
+    gap: u64,
+    /// Position at which the ring was begun again last.
+    begun: u64,
     group: Group,
 }
 
@@ -83,7 +118,8 @@ pub struct Tail {
 struct Group {
     /// How many.
     count: u64,
-    /// Length of the first one, whose header is still to be stored.
+    /// Position and length of the first one, whose header is still to be stored.
+    at: u64,
     first: u64,
     /// Where the next one goes, and where it must end.
     next: u64,
@@ -99,6 +135,16 @@ pub struct Claim {
     pub length: usize,
     /// What else its header is to say.
     pub flags: u64,
+    /// Bytes between the lane's tail and its record.
+    pub padding: u64,
+}
+
+impl Claim {
+    /// For the first `length` bytes of the message only.
+    pub fn part(self, length: usize) -> Self {
+        let length = self.length.min(length);
+        Self { length, ..self }
+    }
 }
 
 /// There is no room for the message now.
@@ -122,6 +168,8 @@ impl Tail {
             walk,
             marks,
             released,
+            gap: NO_GAP,
+            begun: 0,
             group: Group::default(),
         })
     }
@@ -148,12 +196,23 @@ impl Tail {
     /// Looks whether there is room for more.
     pub fn prepare(&mut self, region: &Region) {
         self.look(region, self.marks.released, |_| true);
-        self.walk.begin(self.room());
+        self.begin_stretch();
     }
 
-    /// Bytes that may be written: none if what a peer wrote made the tail run away.
-    fn room(&self) -> u64 {
-        (self.released + self.ring.capacity).saturating_sub(self.walk.position())
+    fn begin_stretch(&mut self) {
+        self.walk.begin(self.stretch(self.walk.position()));
+    }
+
+    /// Where what may be written ends, the gap aside: before the tail if what a peer wrote made that run
+    /// away.
+    fn limit(&self) -> u64 {
+        self.released + self.ring.capacity
+    }
+
+    /// Bytes that may be written from a position on before something is in the way, the gap included.
+    fn stretch(&self, at: u64) -> u64 {
+        let gap = if at < self.gap { self.gap } else { NO_GAP };
+        self.limit().min(gap).saturating_sub(at)
     }
 
     /// Position behind the last record.
@@ -163,34 +222,84 @@ impl Tail {
         self.walk.position()
     }
 
+    /// Position at which the ring was begun again last: nothing before it waits for the consumer.
+    #[cfg(not(loom))]
+    pub fn begun(&self) -> u64 {
+        self.begun
+    }
+
     /// Finds a place for a message of `length` bytes.
     #[inline(always)]
     pub fn claim(&mut self, region: &Region, length: usize) -> Result<Claim, Full> {
         let flags = Ring::flags(length);
         let tail = self.walk.position();
-        let to_end = self.ring.left_behind(tail);
-        let mut size = Ring::size(tail, flags, length);
-        let padding = if size > to_end { to_end } else { 0 };
-        if padding > 0 {
-            size = Ring::size(0, flags, length);
+        let mut at = self.place(region, flags, length);
+        if length >= FAR {
+            at = self.nearer(region, at, flags, length);
         }
         // One word more, where the next header will be polled.
-        let needed = padding + size + WORD;
-        if needed > self.room() {
+        let mut end = at + Ring::size(at, flags, length) + WORD;
+        if end > self.limit() {
             self.look(region, self.marks.released, |_| true);
-            if needed > self.room() {
+            // Perhaps there is no gap any more.
+            at = self.place(region, flags, length);
+            end = at + Ring::size(at, flags, length) + WORD;
+            if end > self.limit() {
                 return Err(Full);
             }
         }
-        if padding > 0 {
-            self.publish_header(PUBLISHED | PADDING | (padding - WORD), tail + padding);
-        }
-        let tail = self.walk.position();
         Ok(Claim {
-            offset: self.ring.at(tail) + Ring::skip(tail, flags) as usize,
+            offset: self.ring.at(at) + Ring::skip(at, flags) as usize,
             length,
             flags,
+            padding: at - tail,
         })
+    }
+
+    /// The first position from the tail on where a record is neither in the gap nor split by the ring's
+    /// end.
+    #[inline(always)]
+    fn place(&mut self, region: &Region, flags: u64, length: usize) -> u64 {
+        let tail = self.walk.position();
+        let size = Ring::size(tail, flags, length);
+        if size <= self.ring.left_behind(tail) && tail + size + WORD <= self.gap {
+            return tail;
+        }
+        self.place_beyond(region, flags, length)
+    }
+
+    #[cold]
+    fn place_beyond(&mut self, region: &Region, flags: u64, length: usize) -> u64 {
+        let end = |at| at + Ring::size(at, flags, length);
+        let mut at = self.walk.position();
+        if end(at) + WORD > self.gap {
+            // Most often the consumer has passed it since.
+            self.look(region, self.marks.finished, |_| true);
+        }
+        if end(at) + WORD > self.gap {
+            at = self.gap + WORD;
+        }
+        let ring_end = at + self.ring.left_behind(at);
+        if end(at) > ring_end { ring_end } else { at }
+    }
+
+    /// The ring's beginning, if a message is better there than at `at`: see the module's text.
+    #[inline]
+    fn nearer(&mut self, region: &Region, at: u64, flags: u64, length: usize) -> u64 {
+        let tail = self.walk.position();
+        let to_end = self.ring.left_behind(tail);
+        let before = self.ring.capacity - to_end;
+        let is_fit = before >= WARM && length as u64 <= self.ring.capacity / PARTS;
+        // It is not to reach the word at the tail.
+        if !is_fit || Ring::size(0, flags, length) + WORD > before {
+            return at;
+        }
+        self.look(region, self.marks.finished, |finished| finished == tail);
+        if self.released == tail {
+            tail + to_end
+        } else {
+            at
+        }
     }
 
     /// Looks at what is finished, which the consumer stores with each message, after a claim has
@@ -208,9 +317,14 @@ impl Tail {
         // [LANE_RELEASE] acquire. A peer's lie moves it within what is in use, at most: then
         // messages are spoilt, but no byte outside the ring is touched.
         let mark = region.load_u64(mark, Ordering::Acquire) & !(WORD - 1);
-        let known = self.released..=self.walk.position();
+        let before = self.released;
+        let known = before..=self.walk.position();
         if known.contains(&mark) && wanted(mark) {
             self.released = mark;
+            // What is behind the gap's padding is finished, so that was read.
+            if mark > before {
+                self.gap = NO_GAP;
+            }
         }
     }
 
@@ -221,12 +335,13 @@ impl Tail {
     }
 
     /// Begins a group with a short message, for which a claim was just made.
-    pub fn begin_group(&mut self, region: &Region, message: &[u8]) {
-        let tail = self.walk.position();
-        let most = (self.room() - WORD).min(self.ring.left_behind(tail));
+    pub fn begin_group(&mut self, region: &Region, claim: Claim, message: &[u8]) {
+        let at = self.walk.position() + claim.padding;
+        let most = (self.stretch(at) - WORD).min(self.ring.left_behind(at));
         self.group = Group {
-            next: tail,
-            limit: tail + most.min(GROUP),
+            at,
+            next: at,
+            limit: at + most.min(GROUP),
             ..Group::default()
         };
         self.write_next(region, message);
@@ -266,10 +381,14 @@ impl Tail {
     /// Publishes the group; answers how many messages it had.
     pub fn publish_group(&mut self) -> u64 {
         let Group {
-            count, first, next, ..
+            count,
+            at,
+            first,
+            next,
+            ..
         } = std::mem::take(&mut self.group);
         if count > 0 {
-            self.publish_header(PUBLISHED | first, next);
+            self.publish_record(at, PUBLISHED | first, next);
         }
         count
     }
@@ -277,30 +396,44 @@ impl Tail {
     /// Publishes what was written at the claim, the last one made.
     #[inline(always)]
     pub fn publish(&mut self, claim: Claim) {
-        let tail = self.walk.position();
-        let size = Ring::size(tail, claim.flags, claim.length);
+        let at = self.walk.position() + claim.padding;
+        let size = Ring::size(at, claim.flags, claim.length);
         let header = PUBLISHED | claim.flags | claim.length as u64;
-        self.publish_header(header, tail + size);
+        self.publish_record(at, header, at + size);
     }
 
-    /// [`publish`](Self::publish) of the first `length` bytes of the claim only.
-    pub fn publish_part(&mut self, mut claim: Claim, length: usize) {
-        claim.length = claim.length.min(length);
-        self.publish(claim);
-    }
-
-    /// Publishes the record at the tail, which ends at a position, by its header.
+    /// Publishes a record, or the first of a group, by its header; what is published ends at a position.
     #[inline(always)]
-    fn publish_header(&mut self, header: u64, next: u64) {
+    fn publish_record(&mut self, at: u64, header: u64, next: u64) {
         let words = self.walk.circle();
         // Relaxed: published by the header.
         words.word(next).store(0, Ordering::Relaxed);
-        // [LANE_PUBLISH] release: as in `push`.
-        words
-            .word(self.walk.position())
-            .store(header, Ordering::Release);
+        if at == self.walk.position() {
+            // [LANE_PUBLISH] release: as in `push`.
+            words.word(at).store(header, Ordering::Release);
+        } else {
+            self.publish_padded(at, header, next);
+        }
         self.walk.go_to(next);
-        self.walk.begin(self.room());
+        self.begin_stretch();
+    }
+
+    /// The same behind padding, from the tail on.
+    #[cold]
+    fn publish_padded(&mut self, at: u64, header: u64, next: u64) {
+        let (words, tail) = (self.walk.circle(), self.walk.position());
+        // Relaxed: published by the padding.
+        words.word(at).store(header, Ordering::Relaxed);
+        let padding = PUBLISHED | PADDING | (at - tail - WORD);
+        // [LANE_PUBLISH] release: as in `push`, and the header behind it.
+        words.word(tail).store(padding, Ordering::Release);
+        let gap = tail + self.ring.capacity;
+        if self.released == tail && next + WORD <= gap {
+            // The lane was empty: nothing before the record is in use but the header just stored.
+            (self.released, self.gap, self.begun) = (at, gap, at);
+        } else if at > self.gap {
+            self.gap = NO_GAP;
+        }
     }
 
     /// Claims, copies and publishes.

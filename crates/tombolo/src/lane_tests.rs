@@ -13,24 +13,34 @@ mod models {
     };
     const RELEASED: usize = 0;
 
-    /// How long the messages are: there is no room for the last one before the ring's end.
-    const LENGTHS: [usize; 4] = [8, 8, 8, 16];
-
-    /// [LANE_PUBLISH] and [LANE_RELEASE], with the ring gone round, and padding at its end.
+    /// [LANE_PUBLISH] and [LANE_RELEASE], with the ring gone round, and padding at its end: there is no room
+    /// for the last message before that.
     #[test]
     fn messages_arrive_whole_and_in_order() {
+        arrive(&[8, 8, 8, 16], 3);
+    }
+
+    /// The same where the ring is begun again with the third message, if the first two are finished, and gone
+    /// round, over the gap: the fourth does not fit before it.
+    #[test]
+    fn a_ring_is_begun_again() {
+        arrive(&[8, 8, 16, 8, 8], 2);
+    }
+
+    /// So many bytes each go through a ring of 64.
+    fn arrive(lengths: &'static [usize], preemptions: usize) {
         let mut model = loom::model::Builder::new();
-        model.preemption_bound = Some(3);
-        model.check(|| {
+        model.preemption_bound = Some(preemptions);
+        model.check(move || {
             let region = Region::heap(64 + 64);
             let ring = Ring::new(64, 64).unwrap();
             let producer = {
                 let region = region.clone();
                 thread::spawn(move || {
                     let mut tail = Tail::open(ring, &region, MARKS).unwrap();
-                    for length in LENGTHS {
+                    for (number, length) in lengths.iter().enumerate() {
                         let mut tries = 0;
-                        while tail.send(&region, &vec![length as u8; length]).is_err() {
+                        while tail.send(&region, &vec![number as u8; *length]).is_err() {
                             tries += 1;
                             assert!(tries < 100);
                             thread::yield_now();
@@ -39,17 +49,17 @@ mod models {
                 })
             };
             let mut head = 0;
-            for length in LENGTHS {
+            for (number, length) in lengths.iter().enumerate() {
                 let record = loop {
                     match ring.record(&region, head).unwrap() {
                         Some(record) => break record,
                         None => thread::yield_now(),
                     }
                 };
-                let mut bytes = vec![0; length];
-                assert_eq!(record.length, length);
+                let mut bytes = vec![0; *length];
+                assert_eq!(record.length, *length);
                 region.copy_out(record.offset, &mut bytes).unwrap();
-                assert_eq!(bytes, vec![length as u8; length]);
+                assert_eq!(bytes, vec![number as u8; *length]);
                 head = record.end;
                 region.u64(RELEASED).store(head, Ordering::Release);
             }
@@ -62,7 +72,7 @@ mod models {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use crate::ring::LENGTH;
+    use crate::ring::{LENGTH, LINE};
     use std::collections::VecDeque;
 
     const MARKS: Marks = Marks {
@@ -92,12 +102,18 @@ mod tests {
 
     #[test]
     fn it_agrees_with_a_plain_queue() {
-        for capacity in [256, 512, 4096, 65536] {
+        for (capacity, rounds) in [
+            (256, 20_000),
+            (512, 20_000),
+            (4096, 20_000),
+            (65536, 20_000),
+            (4 << 20, 4000),
+        ] {
             let (ring, region) = new(capacity);
             let mut tail = Tail::open(ring, &region, MARKS).unwrap();
             let mut model: VecDeque<(u64, usize)> = VecDeque::new();
             let (mut head, mut state) = (0, capacity);
-            for number in 0..20_000u64 {
+            for number in 0..rounds {
                 if random(&mut state).is_multiple_of(2) {
                     let length = random(&mut state) as usize % (ring.longest() + 1);
                     let length = if number % 3 == 0 { length } else { length % 80 };
@@ -108,7 +124,7 @@ mod tests {
                         let claim = tail.claim(&region, length);
                         claim.map(|claim| {
                             region.copy_in(claim.offset, &message).unwrap();
-                            tail.publish_part(claim, length / 3);
+                            tail.publish(claim.part(length / 3));
                             length / 3
                         })
                     } else {
@@ -164,10 +180,10 @@ mod tests {
                     if !tail.add(&region, &message) {
                         open = 0;
                         tail.publish_group();
-                        let Ok(_) = tail.claim(&region, length) else {
+                        let Ok(claim) = tail.claim(&region, length) else {
                             break;
                         };
-                        tail.begin_group(&region, &message);
+                        tail.begin_group(&region, claim, &message);
                     }
                     open += 1;
                     model.push_back((number, length));
@@ -213,6 +229,149 @@ mod tests {
                 region.u64(RELEASED).store(head, Ordering::Release);
             }
         }
+    }
+
+    /// Both ends of a lane.
+    struct Ends {
+        ring: Ring,
+        region: Region,
+        tail: Tail,
+        head: u64,
+    }
+
+    impl Ends {
+        fn new(capacity: u64) -> Self {
+            let (ring, region) = new(capacity);
+            Self {
+                tail: Tail::open(ring, &region, MARKS).unwrap(),
+                ring,
+                region,
+                head: 0,
+            }
+        }
+
+        fn send(&mut self, number: u64, length: usize) -> Result<(), Full> {
+            self.tail.send(&self.region, &message(number, length))
+        }
+
+        /// Receives that message; answers where in the ring it ended. The room is given back later.
+        fn recv(&mut self, number: u64, length: usize) -> u64 {
+            let record = self.ring.record(&self.region, self.head).unwrap().unwrap();
+            let mut bytes = vec![0; record.length];
+            self.region.copy_out(record.offset, &mut bytes).unwrap();
+            assert!(bytes == message(number, length), "{number}");
+            self.head = record.end;
+            (record.offset + record.length - self.ring.at(0)) as u64
+        }
+
+        /// Gives back the room of what was received.
+        fn release(&self) {
+            let released = self.region.u64(RELEASED);
+            released.store(self.head, Ordering::Release);
+        }
+
+        /// A message there and away.
+        fn pass(&mut self, length: usize) -> u64 {
+            self.send(5, length).unwrap();
+            let end = self.recv(5, length);
+            self.release();
+            end
+        }
+
+        /// So many, until the next long one would begin the ring again.
+        fn pass_until_warm(&mut self) {
+            while self.pass(FAR) < WARM {}
+        }
+    }
+
+    #[test]
+    fn long_messages_go_through_the_beginning_of_a_large_ring() {
+        for length in [FAR, 100_000, 1 << 20] {
+            let mut ends = Ends::new(8 << 20);
+            // Those that do not fit before where the tail was go behind each other once.
+            let most = WARM.max(length as u64 + 2 * LINE) + length as u64 + 2 * LINE;
+            for _ in 0..200 {
+                let end = ends.pass(length);
+                assert!(end <= most, "{end} of {length}");
+            }
+            assert!(ends.tail.begun() >= 3 * 8 << 20);
+            // Where one is always under way the ring is gone round.
+            let begun = ends.tail.begun();
+            ends.send(0, length).unwrap();
+            let mut furthest = 0;
+            for number in 1..(20 << 20) / length as u64 {
+                ends.send(number, length).unwrap();
+                furthest = furthest.max(ends.recv(number - 1, length));
+                ends.release();
+            }
+            assert!(
+                furthest + 2 * length as u64 > 8 << 20,
+                "{furthest} of {length}"
+            );
+            assert!(ends.tail.begun() <= begun + (8 << 20));
+        }
+    }
+
+    #[test]
+    fn short_messages_and_small_rings_are_gone_round() {
+        for (capacity, length) in [
+            (1 << 20, 100_000),
+            (8 << 20, FAR - 1),
+            (8 << 20, (1 << 20) + 1),
+        ] {
+            let mut ends = Ends::new(capacity);
+            let most = (0..2 * capacity / length as u64)
+                .map(|_| ends.pass(length))
+                .max();
+            assert!(most.unwrap() + 2 * length as u64 > capacity, "{most:?}");
+        }
+    }
+
+    /// Right after a ring was begun again there is as much room in it as ever, but for the gap and what a message
+    /// more would need.
+    #[test]
+    fn a_ring_begun_again_takes_nearly_as_much() {
+        for length in [8, 100, 1000, 30_000] {
+            let mut ends = Ends::new(4 << 20);
+            for _ in 0..2 {
+                ends.pass_until_warm();
+                let before = ends.tail.position();
+                ends.send(0, 2 * FAR).unwrap();
+                assert!(ends.tail.begun() > before);
+                let mut sent = 1;
+                while ends.send(sent, length).is_ok() {
+                    sent += 1;
+                }
+                let size = Ring::size(0, Ring::flags(length), length);
+                let all = ((4 << 20) - 2 * FAR as u64 - LINE) / size;
+                assert!(sent + 3 >= all, "{sent} of {all}");
+                // Its producer dies, and the successor can't know how little is in use.
+                ends.tail = Tail::open(ends.ring, &ends.region, MARKS).unwrap();
+                assert_eq!(ends.send(sent, length), Err(Full));
+                ends.recv(0, 2 * FAR);
+                ends.release();
+                while ends.send(sent, length).is_ok() {
+                    sent += 1;
+                }
+                for number in 1..sent {
+                    ends.recv(number, length);
+                }
+                ends.release();
+            }
+        }
+    }
+
+    #[test]
+    fn a_dropped_claim_begins_nothing_again() {
+        let mut ends = Ends::new(4 << 20);
+        ends.pass_until_warm();
+        let claim = ends.tail.claim(&ends.region, FAR).unwrap();
+        assert_eq!(claim.offset, ends.ring.at(LINE));
+        let junk = message(7, FAR);
+        ends.region.copy_in(claim.offset, &junk).unwrap();
+        assert_eq!(ends.ring.record(&ends.region, ends.head), Ok(None));
+        assert!(ends.pass(8) > WARM);
+        assert_eq!(ends.pass(FAR), LINE + FAR as u64);
     }
 
     #[test]

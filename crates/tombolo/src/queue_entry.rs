@@ -180,7 +180,8 @@ impl Taking {
         let progress = load(lane::PROGRESS) & !(WORD - 1);
         let before = load(lane::HAND);
         let in_hand = before.wrapping_sub(progress);
-        let again = if in_hand <= self.shape.capacity() {
+        // No more than a ring, and what was left out where it was begun again.
+        let again = if in_hand <= 2 * self.shape.capacity() {
             before
         } else {
             progress

@@ -43,6 +43,7 @@ pub mod lane {
         OWNER: (PARTICIPANT_SIZE) @ 0, "the producer [QUEUE_OWNER]", "who produces; a dead one's if it died instead of leaving";
         SENT: 8 @ 16, "the producer", "how many messages were published, as far as a producer that died has told: for who looks from outside";
         TAIL: 8 @ 24, "the producer", "position behind the last of them";
+        BEGUN: 8 @ 32, "the producer", "position at which it began the ring again last: nothing before it waits";
         TAKER: 8 @ 64, "consumers [QUEUE_TAKE] [QUEUE_KEEP]", "who takes messages now, see `queue_hold`";
         PROGRESS: 8 @ 72, "who holds the lane [LANE_RELEASE]", "position up to which messages are finished";
         HAND: 8 @ 80, "who holds the lane, before it hands out", "position behind what was handed out last: what lies between PROGRESS and it, a dead holder may have seen";
@@ -56,7 +57,7 @@ pub mod lane {
 pub mod record {
     shmem::layout! {
         "queue record, packed", 8;
-        HEADER: 8 @ 0, "the producer [LANE_PUBLISH]", "0: nothing yet; otherwise bit 63 and the bytes of the message; bit 62: padding up to the ring's end; bit 60: the message begins on the next line and not right behind. The next record begins at the next multiple of eight bytes behind the message";
+        HEADER: 8 @ 0, "the producer [LANE_PUBLISH]", "0: nothing yet; otherwise bit 63 and the bytes of the message; bit 62: padding, up to a message; bit 60: the message begins on the next line and not right behind. The next record begins at the next multiple of eight bytes behind the message";
     }
 }
 

@@ -337,6 +337,17 @@ impl Producer {
     fn publish(&mut self, claim: Claim) {
         self.tail.publish(claim);
         self.sent = self.sent.wrapping_add(1);
+        if claim.padding > 0 {
+            self.tell_begun();
+        }
+    }
+
+    /// Tells who looks from outside where the ring was begun again.
+    #[cold]
+    fn tell_begun(&self) {
+        let begun = self.words.u64(lane::BEGUN);
+        // Relaxed: for who looks from outside.
+        begun.store(self.tail.begun(), Ordering::Relaxed);
     }
 
     /// Tells who looks from outside how much was sent.
@@ -429,8 +440,7 @@ impl Loan<'_> {
                 region: claim.length,
             });
         }
-        producer.tail.publish_part(claim, length);
-        producer.sent = producer.sent.wrapping_add(1);
+        producer.publish(claim.part(length));
         producer.ring();
         Ok(())
     }

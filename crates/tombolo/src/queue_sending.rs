@@ -101,7 +101,7 @@ impl Sending<'_> {
             self.sent += 1;
         } else {
             let Producer { tail, channel, .. } = &mut *self.producer;
-            tail.begin_group(channel.region(), message);
+            tail.begin_group(channel.region(), claim, message);
         }
         Ok(())
     }

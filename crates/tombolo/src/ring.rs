@@ -13,7 +13,7 @@ pub const LINE: u64 = 64;
 
 /// Set in every header, so that none is zero.
 pub const PUBLISHED: u64 = 1 << 63;
-/// The record only fills the ring up to its end.
+/// The record only fills the ring, up to where the next one is.
 pub const PADDING: u64 = 1 << 62;
 /// The message begins on the line behind that of its header.
 pub const APART: u64 = 1 << 60;
@@ -56,7 +56,7 @@ pub struct Damaged;
 pub enum Header {
     /// Zero: nothing yet.
     Nothing,
-    /// Padding up to the ring's end.
+    /// Padding.
     Padding {
         /// Position behind it.
         end: u64,
@@ -153,8 +153,8 @@ impl<const HEADER: u64> RingOf<HEADER> {
         })
     }
 
-    /// The record at a position, or at the ring's beginning if padding stands there; `None` if
-    /// nothing is published yet.
+    /// The record at a position, or behind the padding that stands there; `None` if nothing is published
+    /// yet.
     #[inline]
     pub fn record(&self, view: &View, position: u64) -> Result<Option<Record>, Damaged> {
         match self.header(view, position)? {
@@ -166,14 +166,10 @@ impl<const HEADER: u64> RingOf<HEADER> {
 
     #[cold]
     fn record_behind_padding(&self, view: &View, end: u64) -> Result<Option<Record>, Damaged> {
-        // Padding ends at the ring's end, so what follows it is not padding again.
-        if end & (self.capacity - 1) != 0 {
-            return Err(Damaged);
-        }
+        // A message stands behind padding, and was there first.
         match self.header(view, end)? {
-            Header::Nothing => Ok(None),
             Header::Message(record) => Ok(Some(record)),
-            Header::Padding { .. } => Err(Damaged),
+            Header::Nothing | Header::Padding { .. } => Err(Damaged),
         }
     }
 
@@ -211,8 +207,9 @@ impl<const HEADER: u64> RingOf<HEADER> {
     /// The position behind the last record that is published, walking from `head`.
     pub fn find_tail(&self, view: &View, head: u64) -> Result<u64, Damaged> {
         let mut tail = head;
-        // No more than a ring full of records, whatever a hostile peer writes meanwhile.
-        for _ in 0..self.capacity / WORD {
+        // No more than a ring full of records, and the padding around the gap of a lane, whatever a
+        // hostile peer writes meanwhile.
+        for _ in 0..self.capacity / WORD + 2 {
             match self.header(view, tail)? {
                 Header::Nothing => return Ok(tail),
                 Header::Padding { end } | Header::Message(Record { end, .. }) => tail = end,

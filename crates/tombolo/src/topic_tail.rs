@@ -132,13 +132,11 @@ impl Tail {
         if end > self.writable {
             self.advance(region, end)?;
         }
-        if padding > 0 {
-            self.publish_header(PADDING | (padding - HEADER), padding);
-        }
         Ok(Claim {
-            offset: self.ring.at(self.walk.position()) + Ring::skip(0, flags) as usize,
+            offset: self.ring.at(tail + padding) + Ring::skip(0, flags) as usize,
             length,
             flags,
+            padding,
         })
     }
 
@@ -165,22 +163,40 @@ impl Tail {
     /// Publishes what was written at the claim, the last one made.
     #[inline(always)]
     pub fn publish(&mut self, region: &Region, claim: Claim) {
-        let (position, Claim { length, flags, .. }) = (self.walk.position(), claim);
-        // Relaxed: published by the header.
-        self.walk
-            .circle()
+        let Claim {
+            length,
+            flags,
+            padding,
+            ..
+        } = claim;
+        let (words, tail) = (self.walk.circle(), self.walk.position());
+        let position = tail + padding;
+        let next = position + Ring::size(0, flags, length);
+        // Relaxed, both: published by the header.
+        words.word(next).store(0, Ordering::Relaxed);
+        words
             .word(position + Ring::skip(0, flags) - WORD)
             .store(self.number, Ordering::Relaxed);
-        self.publish_header(flags | length as u64, Ring::size(0, flags, length));
+        let header = PUBLISHED | flags | length as u64;
+        if padding > 0 {
+            // Relaxed: published by the padding.
+            words.word(position).store(header, Ordering::Relaxed);
+            let padding = PUBLISHED | PADDING | (padding - HEADER);
+            // [LANE_PUBLISH] release: as in `push`, and the header behind it.
+            words.word(tail).store(padding, Ordering::Release);
+        } else {
+            // [LANE_PUBLISH] release: as in `push`.
+            words.word(position).store(header, Ordering::Release);
+        }
+        self.walk.go_to(next);
         // A lie about the last number must not stop it.
         self.number = self.number.wrapping_add(1);
         if position >= self.unmarked {
             self.mark(region, position);
         }
-        let tail = self.walk.position();
         // As a claim has it: a line behind the record.
         let end = (self.writable + WORD).saturating_sub(LINE);
-        self.walk.begin(end.min(self.unmarked).saturating_sub(tail));
+        self.walk.begin(end.min(self.unmarked).saturating_sub(next));
     }
 
     /// Stores how far it is, for who looks from outside.
@@ -236,17 +252,6 @@ impl Tail {
         let needed = (self.walk.position() + 2 * size + LINE).saturating_sub(self.shape.capacity());
         let seats = 0..seated(&self.shape, region);
         seats.filter(move |seat| self.held(region, *seat).is_some_and(|held| held < needed))
-    }
-
-    #[inline(always)]
-    fn publish_header(&mut self, word: u64, size: u64) {
-        let (words, tail) = (self.walk.circle(), self.walk.position());
-        let next = tail + size;
-        // Relaxed: published by the header.
-        words.word(next).store(0, Ordering::Relaxed);
-        // [LANE_PUBLISH] release: as in `push`.
-        words.word(tail).store(PUBLISHED | word, Ordering::Release);
-        self.walk.go_to(next);
     }
 
     /// Makes the mark for the record at a position, the first of its step.

@@ -81,25 +81,39 @@ pub(crate) fn end_if_unused(
     mine: u64,
     may_discard: fn(&View) -> bool,
 ) -> Unused {
-    let (Ok(region), Ok(me)) = (Region::attach(id), presence::mine()) else {
+    match Region::attach(id) {
+        Ok(region) => end_attached(&region, id, creator_uid, mine + 1, may_discard),
+        Err(_) => Unused::Ended,
+    }
+}
+
+/// The same for who has it attached: that is one of `mine`.
+fn end_attached(
+    region: &Region,
+    id: i32,
+    creator_uid: u32,
+    mine: u64,
+    may_discard: fn(&View) -> bool,
+) -> Unused {
+    let Ok(me) = presence::mine() else {
         return Unused::Ended;
     };
     let mark = header::leaving(me);
-    if !may_discard(&region) {
+    if !may_discard(region) {
         return Unused::Kept;
     }
-    if !header::advance(&region, READY, mark) {
+    if !header::advance(region, READY, mark) {
         return Unused::Ended;
     }
     let segment = Segment::from_id(id);
-    let used = matches!(segment.status_any(), Ok(status) if status.attaches > mine + 1);
+    let used = matches!(segment.status_any(), Ok(status) if status.attaches > mine);
     // Again: somebody may have come, left something and gone before the mark.
-    let kept = !used && !may_discard(&region);
+    let kept = !used && !may_discard(region);
     if used || kept {
-        header::advance(&region, mark, READY);
+        header::advance(region, mark, READY);
         return if used { Unused::Used } else { Unused::Kept };
     }
-    header::advance(&region, mark, ENDED);
+    header::advance(region, mark, ENDED);
     let _ = segment.remove();
     directory::take_away(creator_uid, id);
     Unused::Ended
@@ -107,14 +121,16 @@ pub(crate) fn end_if_unused(
 
 /// The last to leave a channel that lives while it is used removes it.
 ///
-/// Declare it *behind* the memory in a structure: fields are dropped in their order, and it is
-/// the memory's drop that detaches.
+/// Declare it *behind* the memory in a structure: fields are dropped in their order, and what this has of the
+/// memory is to be the last.
 #[derive(Debug)]
 pub struct Leaving {
     lifetime: Lifetime,
     id: i32,
     creator_uid: u32,
     may_discard: fn(&View) -> bool,
+    /// Of who may write: to remove the channel without attaching it once more.
+    memory: Option<Region>,
 }
 
 impl Leaving {
@@ -128,6 +144,15 @@ impl Leaving {
             id,
             creator_uid,
             may_discard: expected.may_discard,
+            memory: None,
+        }
+    }
+
+    /// For one who may write to it.
+    pub fn of_writable(opened: &Opened<Region>, expected: &Expected) -> Self {
+        Self {
+            memory: Some(opened.memory.clone()),
+            ..Self::new(opened, expected)
         }
     }
 }
@@ -138,10 +163,20 @@ impl Drop for Leaving {
             return;
         }
         let segment = Segment::from_id(self.id);
-        mourning::wait(|| matches!(segment.status_any(), Ok(status) if status.attaches != 0));
+        let mine = u64::from(self.memory.is_some());
+        let is_alone = |mine| matches!(segment.status_any(), Ok(status) if status.attaches == mine && !status.marked);
+        mourning::wait(|| matches!(segment.status_any(), Ok(status) if status.attaches != mine));
+        if let Some(memory) = self.memory.take()
+            && is_alone(mine)
+        {
+            let (uid, may_discard) = (self.creator_uid, self.may_discard);
+            if end_attached(&memory, self.id, uid, mine, may_discard) != Unused::Used {
+                return;
+            }
+        }
         // Two that leave at once may each see the other and stay their hand; whoever is last to
         // let go sees nobody.
-        while matches!(segment.status_any(), Ok(status) if status.attaches == 0 && !status.marked) {
+        while is_alone(0) {
             match end_if_unused(self.id, self.creator_uid, 0, self.may_discard) {
                 Unused::Ended | Unused::Kept => break,
                 Unused::Used => {}

@@ -188,13 +188,19 @@ fn sweep(queue: &Queue) -> usize {
 
 /// Takes away the entry of a segment of `uid`, if there is one, and the directory with the last.
 pub fn take_away(uid: u32, id: i32) {
-    let has_closed = volumes(uid)
-        .filter(|queue| take(queue, id))
-        .fold(false, |closed, queue| tidy(&queue) | closed);
+    let mut others = Vec::new();
+    let mut has_closed = false;
+    for queue in volumes(uid) {
+        if take(&queue, id) && tidy(&queue) {
+            has_closed = true;
+        } else {
+            others.push(queue);
+        }
+    }
     if has_closed {
         // In the others there may be nothing but what is stale.
-        volumes(uid).for_each(|queue| {
-            tidy(&queue);
+        others.iter().for_each(|queue| {
+            tidy(queue);
         });
     }
 }

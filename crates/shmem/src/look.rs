@@ -22,7 +22,23 @@ pub(crate) struct Slot {
     pub(crate) id: i32,
     pub(crate) state: State,
     status: shm::Status,
-    found: Option<Opened<View>>,
+    found: Option<Found>,
+}
+
+/// What a look attaches for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    Read,
+    /// Reading and writing, where that is allowed.
+    Write,
+}
+
+/// A channel that is ready.
+#[derive(Clone)]
+pub(crate) struct Found {
+    pub(crate) opened: Opened<View>,
+    /// The same memory, if it was attached for writing.
+    pub(crate) writable: Option<Region>,
 }
 
 impl Slot {
@@ -89,12 +105,12 @@ pub(crate) struct Look {
 }
 
 impl Look {
-    pub(crate) fn at(address: &Address) -> Result<Self, Reason> {
-        Self::beside(address, None)
+    pub(crate) fn at(address: &Address, access: Access) -> Result<Self, Reason> {
+        Self::beside(address, access, None)
     }
 
     /// What there is but the segment with that id, which the caller knows: that costs no attach.
-    fn beside(address: &Address, mine: Option<i32>) -> Result<Self, Reason> {
+    fn beside(address: &Address, access: Access, mine: Option<i32>) -> Result<Self, Reason> {
         let mut look = Self {
             slots: vec![],
             free: vec![],
@@ -103,12 +119,12 @@ impl Look {
             damaged: None,
         };
         if let Address::Id(id) = address {
-            look.see(address, Key::PRIVATE, *id)?;
+            look.see(address, access, Key::PRIVATE, *id)?;
         }
         for key in address.keys() {
             match Segment::open(key) {
                 Ok(segment) if mine == Some(segment.id()) => {}
-                Ok(segment) => look.see(address, key, segment.id())?,
+                Ok(segment) => look.see(address, access, key, segment.id())?,
                 Err(Errno::NOENT) => look.free.push(key),
                 Err(error) => return Err(Reason::Call("shmget", error)),
             }
@@ -121,17 +137,21 @@ impl Look {
     /// A look goes through the keys one by one, in the direction in which a channel that grows moves
     /// through them, and faster: so it meets the channel, before or after the move. But a channel
     /// at the last key moves to the first, behind a look's back; the second look meets it there.
-    pub(crate) fn steadily(address: &Address) -> Result<Self, Reason> {
-        Self::steadily_beside(address, None)
+    pub(crate) fn steadily(address: &Address, access: Access) -> Result<Self, Reason> {
+        Self::steadily_beside(address, access, None)
     }
 
     /// The same for who has a segment there that is not ready.
-    pub(crate) fn steadily_beside(address: &Address, mine: Option<i32>) -> Result<Self, Reason> {
+    pub(crate) fn steadily_beside(
+        address: &Address,
+        access: Access,
+        mine: Option<i32>,
+    ) -> Result<Self, Reason> {
         let mut quick = 0;
         let mut looks = 0;
         loop {
             let began = Instant::now();
-            let look = Self::beside(address, mine)?;
+            let look = Self::beside(address, access, mine)?;
             quick = if began.elapsed() <= QUICK {
                 quick + 1
             } else {
@@ -144,7 +164,7 @@ impl Look {
         }
     }
 
-    fn see(&mut self, address: &Address, key: Key, id: i32) -> Result<(), Reason> {
+    fn see(&mut self, address: &Address, access: Access, key: Key, id: i32) -> Result<(), Reason> {
         let status = match Segment::from_id(id).status_any() {
             Ok(status) => status,
             // Removed meanwhile, or just being removed.
@@ -156,7 +176,14 @@ impl Look {
             self.taken.push(status);
             return Ok(());
         }
-        let view = match View::attach(id) {
+        // For who may not write as for who need not.
+        let writable = (access == Access::Write).then(|| Region::attach(id).ok());
+        let writable = writable.flatten();
+        let view = match &writable {
+            Some(region) => Ok(region.view()),
+            None => View::attach(id),
+        };
+        let view = match view {
             Ok(view) => view,
             Err(Errno::ACCESS) => {
                 self.refused = Some(status);
@@ -193,12 +220,13 @@ impl Look {
                         return Ok(());
                     }
                     let creator_uid = slot.status.perm.cuid;
-                    slot.found = Some(Opened {
+                    let opened = Opened {
                         memory: view,
                         id,
                         header,
                         creator_uid,
-                    });
+                    };
+                    slot.found = Some(Found { opened, writable });
                 }
                 Err(bad) => {
                     self.damaged = Some(Reason::Damaged(id, bad));
@@ -213,17 +241,21 @@ impl Look {
 
     fn ready_slot(&self) -> Option<&Slot> {
         let ready = self.slots.iter().filter(|slot| slot.found.is_some());
-        ready.max_by_key(|slot| slot.found.as_ref().map(|found| found.header.generation))
+        ready.max_by_key(|slot| {
+            let found = slot.found.as_ref();
+            found.map(|found| found.opened.header.generation)
+        })
     }
 
-    pub(crate) fn ready(&self) -> Option<Opened<View>> {
+    pub(crate) fn ready(&self) -> Option<Found> {
         self.ready_slot().and_then(|slot| slot.found.clone())
     }
 
     /// Whether what is ready is a channel that everyone who used it left by dying.
     pub(crate) fn is_left_over(&self) -> bool {
         self.ready_slot().is_some_and(|slot| {
-            let lifetime = slot.found.as_ref().map(|found| found.header.lifetime);
+            let found = slot.found.as_ref();
+            let lifetime = found.map(|found| found.opened.header.lifetime);
             lifetime == Some(Lifetime::WhileUsed) && slot.status.attaches == 0
         })
     }
@@ -282,10 +314,11 @@ impl Look {
     /// Ends the generations before the one that is ready: whoever made that died before it could.
     pub(crate) fn end_older(&self) {
         let found = || self.slots.iter().filter_map(|slot| slot.found.as_ref());
-        let Some(newest) = found().map(|found| found.header.generation).max() else {
+        let generation = |found: &Found| found.opened.header.generation;
+        let Some(newest) = found().map(generation).max() else {
             return;
         };
-        for old in found().filter(|found| found.header.generation < newest) {
+        for old in found().filter(|found| generation(found) < newest) {
             if let Ok(Some(old)) = old.upgrade() {
                 end(&old);
             }

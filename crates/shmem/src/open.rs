@@ -32,7 +32,7 @@ use crate::directory;
 pub use crate::error::OpenError;
 use crate::error::Reason;
 use crate::header::{self, ENDED, Header, Kind, Lifetime, READY, State};
-use crate::look::{Look, Slot};
+use crate::look::{Access, Found, Look, Slot};
 use crate::name::{Name, my_uid};
 use crate::presence::{self, Identity};
 use crate::region::{OutOfBounds, Region, View};
@@ -144,8 +144,9 @@ pub fn open_read_only(address: &Address, expected: &Expected) -> Result<Opened<V
 /// See [`Reason`].
 pub fn find(address: &Address) -> Result<Opened<View>, OpenError> {
     let at = |reason| OpenError::new(address, reason);
-    let look = Look::steadily(address).map_err(at)?;
-    look.ready().ok_or_else(|| at(look.why_not()))
+    let look = Look::steadily(address, Access::Read).map_err(at)?;
+    let found = look.ready().ok_or_else(|| at(look.why_not()))?;
+    Ok(found.opened)
 }
 
 /// Opens a channel for reading and writing.
@@ -155,9 +156,9 @@ pub fn find(address: &Address) -> Result<Opened<View>, OpenError> {
 pub fn open(address: &Address, expected: &Expected) -> Result<Opened<Region>, OpenError> {
     let at = |reason| OpenError::new(address, reason);
     loop {
-        let look = Look::steadily(address).map_err(at)?;
+        let look = Look::steadily(address, Access::Write).map_err(at)?;
         let found = look.ready().ok_or_else(|| at(look.why_not()))?;
-        found.check(expected).map_err(at)?;
+        found.opened.check(expected).map_err(at)?;
         look.end_older();
         if let Some(opened) = found.upgrade().map_err(at)? {
             return Ok(opened);
@@ -171,7 +172,8 @@ pub fn open(address: &Address, expected: &Expected) -> Result<Opened<Region>, Op
 /// See [`Reason`].
 pub fn sweep(address: &Address) -> Result<bool, OpenError> {
     let at = |reason| OpenError::new(address, reason);
-    Ok(Look::at(address).map_err(at)?.sweep(address) > 0)
+    let look = Look::at(address, Access::Read).map_err(at)?;
+    Ok(look.sweep(address) > 0)
 }
 
 /// Opens a channel for reading only, waiting until there is one.
@@ -226,10 +228,11 @@ pub fn open_or_create(
     // Bounded, so that a creator that was stopped does not hold up everyone for ever.
     let mut pause = Pause::new(Patience::from(Duration::from_secs(10)));
     loop {
-        let look = Look::at(address).map_err(at)?;
+        let look = Look::at(address, Access::Write).map_err(at)?;
         if let Some(found) = look.ready() {
-            found.check(expected).map_err(at)?;
-            if !look.is_left_over() || !(expected.may_discard)(&found.memory) {
+            let opened = &found.opened;
+            opened.check(expected).map_err(at)?;
+            if !look.is_left_over() || !(expected.may_discard)(&opened.memory) {
                 look.end_older();
                 match found.upgrade().map_err(at)? {
                     Some(opened) => return Ok(opened),
@@ -237,7 +240,7 @@ pub fn open_or_create(
                 }
             }
             drop(look);
-            end_if_unused(found.id, found.creator_uid, 1, expected.may_discard);
+            end_if_unused(opened.id, opened.creator_uid, 1, expected.may_discard);
             continue;
         }
         if let Some(reason) = look.refusal() {
@@ -335,10 +338,10 @@ pub fn replace(
     }
     let mut pause = Pause::new(Patience::from(Duration::from_secs(10)));
     loop {
-        let look = Look::at(address).map_err(at)?;
+        let look = Look::at(address, Access::Write).map_err(at)?;
         if let Some(newer) = look
             .ready()
-            .filter(|r| r.header.generation > old.header.generation)
+            .filter(|r| r.opened.header.generation > old.header.generation)
         {
             // Somebody got this far and died before ending `old`.
             end(old);
@@ -459,10 +462,11 @@ impl Claimed<'_> {
         let rank = |key: Key| address.rank(key);
         let mut pause = Pause::new(Patience::from(Duration::from_secs(10)));
         loop {
-            let look = Look::steadily_beside(address, Some(self.segment.id()))?;
+            let mine = Some(self.segment.id());
+            let look = Look::steadily_beside(address, Access::Read, mine)?;
             if look
                 .ready()
-                .is_some_and(|ready| ready.header.generation >= generation)
+                .is_some_and(|ready| ready.opened.header.generation >= generation)
             {
                 return Ok(false);
             }
@@ -508,18 +512,31 @@ impl Opened<View> {
         }
         Ok(())
     }
+}
 
+impl Found {
     /// The same for reading and writing; `None` if it went meanwhile.
     pub(crate) fn upgrade(&self) -> Result<Option<Opened<Region>>, Reason> {
-        let Some(memory) = attach_live(self.id, Region::attach)? else {
-            return Ok(None);
+        let Opened {
+            id,
+            header,
+            creator_uid,
+            ..
+        } = &self.opened;
+        let memory = match &self.writable {
+            Some(memory) => memory.clone(),
+            // That says why not.
+            None => match attach_live(*id, Region::attach)? {
+                Some(memory) => memory,
+                None => return Ok(None),
+            },
         };
         // Looked at after attaching: who ends a channel counts attaches after saying so.
         Ok((State::of(&memory) == State::Ready).then(|| Opened {
             memory,
-            id: self.id,
-            header: self.header.clone(),
-            creator_uid: self.creator_uid,
+            id: *id,
+            header: header.clone(),
+            creator_uid: *creator_uid,
         }))
     }
 }

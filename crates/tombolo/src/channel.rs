@@ -98,7 +98,8 @@ impl<S: Shape> Channel<S> {
 
     fn of(address: Address, opened: Opened<Region>) -> Result<Self, OpenError> {
         let shape = S::open(&opened.memory);
-        Self::shaped(address, opened, shape)
+        let leaving = Leaving::of_writable(&opened, &S::EXPECTED);
+        Self::shaped(address, opened, shape, leaving)
     }
 
     #[inline]
@@ -145,7 +146,8 @@ impl<S: Shape> Channel<S, View> {
     pub(crate) fn open_read_only(address: Address) -> Result<Self, OpenError> {
         let opened = open::open_read_only(&address, &S::EXPECTED)?;
         let shape = S::open(&opened.memory);
-        Self::shaped(address, opened, shape)
+        let leaving = Leaving::new(&opened, &S::EXPECTED);
+        Self::shaped(address, opened, shape, leaving)
     }
 
     #[inline]
@@ -161,9 +163,13 @@ impl<S: Shape> Channel<S, View> {
 }
 
 impl<S: Shape, M> Channel<S, M> {
-    fn shaped(address: Address, opened: Opened<M>, shape: Option<S>) -> Result<Self, OpenError> {
+    fn shaped(
+        address: Address,
+        opened: Opened<M>,
+        shape: Option<S>,
+        leaving: Leaving,
+    ) -> Result<Self, OpenError> {
         let shape = shape.ok_or_else(|| OpenError::new(&address, Reason::Shape(opened.id)))?;
-        let leaving = Leaving::new(&opened, &S::EXPECTED);
         let mine = Mine::new();
         let mine = mine.map_err(|error| OpenError::new(&address, Reason::presence(error)))?;
         Ok(Self {

@@ -78,7 +78,7 @@ impl Writer {
     pub(crate) fn of(address: Address, opened: Opened<Region>) -> Result<Self, OpenError> {
         let slots = Slots::open(&opened.memory)
             .ok_or_else(|| OpenError::new(&address, Reason::Shape(opened.id)))?;
-        let leaving = Leaving::new(&opened, &EXPECTED);
+        let leaving = Leaving::of_writable(&opened, &EXPECTED);
         Ok(Self {
             address,
             slots,

@@ -155,8 +155,10 @@ fn listeners(
     repetitions: usize,
 ) -> Result<[Vec<f64>; 2]> {
     let (mut asleep, mut slow) = (Vec::new(), Vec::new());
-    for _ in 0..3 * repetitions {
-        if asleep.len() == repetitions {
+    // Rates differ from sample to sample by more than what is looked for.
+    let pairs = 3 * repetitions;
+    for _ in 0..3 * pairs {
+        if asleep.len() == pairs {
             break;
         }
         let mut taken = Vec::new();

@@ -294,7 +294,7 @@ mod tests {
                 let end = ends.pass(length);
                 assert!(end <= most, "{end} of {length}");
             }
-            assert!(ends.tail.begun() >= 3 * 8 << 20);
+            assert!(ends.tail.begun() >= (3 * 8) << 20);
             // Where one is always under way the ring is gone round.
             let begun = ends.tail.begun();
             ends.send(0, length).unwrap();

@@ -4,16 +4,19 @@ use crate::scene::{name, numbered, options};
 use checks::process::{Child, child, shared_words};
 use checks::space::{assert_nothing_left, left};
 use checks::suite::{Case, Outcome, case, quick_or_long};
+use shmem::Region;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
-use tombolo::Lifetime;
+use sysv::Segment;
 use tombolo::value::{self, Options, Reader, Writer};
+use tombolo::{Lifetime, Reason, queue};
 
 pub const CASES: &[Case] = &[
     case("lifetime::leave_together", leave_together),
     case("lifetime::come_and_go", come_and_go),
     case("lifetime::reclaimed", reclaimed),
     case("lifetime::half_removed", half_removed),
+    case("lifetime::refused", refused),
 ];
 
 const PROCESSES: usize = 8;
@@ -102,6 +105,41 @@ fn come_and_go() -> Outcome {
     Outcome::Pass(format!("{rounds} rounds of {PROCESSES} processes"))
 }
 
+/// Who finds that a channel is none of its kind's shape leaves it as it is, though nobody uses it.
+fn refused() -> Outcome {
+    let word = &shared_words(1)[0];
+    child(|| {
+        let options = queue::Options::default();
+        let consumer = queue::Consumer::open_or_create(name(), &options).expect("open");
+        word.store(consumer.id().into(), Ordering::SeqCst);
+        // It dies with the channel open.
+        std::mem::forget(consumer);
+    })
+    .join();
+    let id = word.load(Ordering::SeqCst) as i32;
+    // No queue has so little room.
+    let mut fields = tombolo::LAYOUTS
+        .iter()
+        .filter(|all| all.name == "queue")
+        .flat_map(|all| all.fields);
+    let capacity = fields
+        .find(|field| field.name == "CAPACITY")
+        .expect("a field");
+    let region = Region::attach(id).expect("attach");
+    region.u64(capacity.offset).store(1, Ordering::Relaxed);
+    drop(region);
+    let error = queue::Producer::open(name()).expect_err("no shape");
+    assert!(
+        matches!(error.reason(), Reason::Shape(of) if *of == id),
+        "{error}"
+    );
+    Segment::from_id(id).remove().expect("it is still there");
+    // The next one takes its entry out of the directory along.
+    drop(queue::Consumer::open_or_create(name(), &queue::Options::default()).expect("anew"));
+    assert_nothing_left("refused");
+    Outcome::Pass("it is still there".into())
+}
+
 fn reclaimed() -> Outcome {
     let word = &shared_words(1)[0];
     let owner = child(|| {
@@ -133,7 +171,7 @@ fn reclaimed() -> Outcome {
 /// segment attached: what is removed next takes the entry along.
 fn half_removed() -> Outcome {
     let held = Writer::open_or_create(name(), &options()).expect("open");
-    sysv::Segment::from_id(held.id()).remove().expect("removed");
+    Segment::from_id(held.id()).remove().expect("removed");
     let next = Writer::open_or_create(name(), &options()).expect("open");
     assert_ne!(held.id(), next.id(), "a new one");
     value::remove(name()).expect("remove");

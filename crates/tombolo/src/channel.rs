@@ -98,8 +98,7 @@ impl<S: Shape> Channel<S> {
 
     fn of(address: Address, opened: Opened<Region>) -> Result<Self, OpenError> {
         let shape = S::open(&opened.memory);
-        let leaving = Leaving::of_writable(&opened, &S::EXPECTED);
-        Self::shaped(address, opened, shape, leaving)
+        Self::shaped(address, opened, shape, Leaving::of_writable)
     }
 
     #[inline]
@@ -146,8 +145,7 @@ impl<S: Shape> Channel<S, View> {
     pub(crate) fn open_read_only(address: Address) -> Result<Self, OpenError> {
         let opened = open::open_read_only(&address, &S::EXPECTED)?;
         let shape = S::open(&opened.memory);
-        let leaving = Leaving::new(&opened, &S::EXPECTED);
-        Self::shaped(address, opened, shape, leaving)
+        Self::shaped(address, opened, shape, Leaving::new)
     }
 
     #[inline]
@@ -167,9 +165,11 @@ impl<S: Shape, M> Channel<S, M> {
         address: Address,
         opened: Opened<M>,
         shape: Option<S>,
-        leaving: Leaving,
+        leaving: impl FnOnce(&Opened<M>, &Expected) -> Leaving,
     ) -> Result<Self, OpenError> {
         let shape = shape.ok_or_else(|| OpenError::new(&address, Reason::Shape(opened.id)))?;
+        // Not before: who refuses a channel leaves it as it is.
+        let leaving = leaving(&opened, &S::EXPECTED);
         let mine = Mine::new();
         let mine = mine.map_err(|error| OpenError::new(&address, Reason::presence(error)))?;
         Ok(Self {

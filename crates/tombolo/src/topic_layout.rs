@@ -71,8 +71,8 @@ pub mod cursor {
 /// What stands before each message.
 pub mod record {
     shmem::layout! {
-        "topic record", 16;
-        HEADER: 8 @ 0, "the publisher [LANE_PUBLISH]", "0: nothing yet; otherwise bit 63 and the bytes of the message; bit 62: padding up to the ring's end; bit 60: the message begins on the next line and not right behind NUMBER";
+        "topic record, with its padding", 16;
+        HEADER: 8 @ 0, "the publisher [LANE_PUBLISH]", "0: nothing yet; otherwise bit 63 and the bytes of the message; bit 62: padding up to the ring's end, where a message is then; bit 60: the message begins on the next line and not right behind NUMBER";
         NUMBER: 8 @ 8, "the publisher, before HEADER", "number of the message, from 0; right before the message, so at the end of the line where bit 60 is set";
     }
 }

@@ -4,7 +4,7 @@ use crate::close::end;
 use crate::directory;
 use crate::error::Reason;
 use crate::header::{self, ENDED, Header, Lifetime, READY, State};
-use crate::open::{Address, Creation, Opened, is_gone};
+use crate::open::{Address, Creation, Opened, attach_live, is_gone};
 use crate::presence::Identity;
 use crate::region::{Region, View};
 use std::time::{Duration, Instant};
@@ -38,7 +38,34 @@ pub(crate) enum Access {
 pub(crate) struct Found {
     pub(crate) opened: Opened<View>,
     /// The same memory, if it was attached for writing.
-    pub(crate) writable: Option<Region>,
+    writable: Option<Region>,
+}
+
+impl Found {
+    /// The same for reading and writing; `None` if it went meanwhile.
+    pub(crate) fn upgrade(&self) -> Result<Option<Opened<Region>>, Reason> {
+        let Opened {
+            id,
+            header,
+            creator_uid,
+            ..
+        } = &self.opened;
+        let memory = match &self.writable {
+            Some(memory) => memory.clone(),
+            // That says why not.
+            None => match attach_live(*id, Region::attach)? {
+                Some(memory) => memory,
+                None => return Ok(None),
+            },
+        };
+        // Looked at after attaching: who ends a channel counts attaches after saying so.
+        Ok((State::of(&memory) == State::Ready).then(|| Opened {
+            memory,
+            id: *id,
+            header: header.clone(),
+            creator_uid: *creator_uid,
+        }))
+    }
 }
 
 impl Slot {

@@ -32,7 +32,7 @@ use crate::directory;
 pub use crate::error::OpenError;
 use crate::error::Reason;
 use crate::header::{self, ENDED, Header, Kind, Lifetime, READY, State};
-use crate::look::{Access, Found, Look, Slot};
+use crate::look::{Access, Look, Slot};
 use crate::name::{Name, my_uid};
 use crate::presence::{self, Identity};
 use crate::region::{OutOfBounds, Region, View};
@@ -514,33 +514,6 @@ impl Opened<View> {
     }
 }
 
-impl Found {
-    /// The same for reading and writing; `None` if it went meanwhile.
-    pub(crate) fn upgrade(&self) -> Result<Option<Opened<Region>>, Reason> {
-        let Opened {
-            id,
-            header,
-            creator_uid,
-            ..
-        } = &self.opened;
-        let memory = match &self.writable {
-            Some(memory) => memory.clone(),
-            // That says why not.
-            None => match attach_live(*id, Region::attach)? {
-                Some(memory) => memory,
-                None => return Ok(None),
-            },
-        };
-        // Looked at after attaching: who ends a channel counts attaches after saying so.
-        Ok((State::of(&memory) == State::Ready).then(|| Opened {
-            memory,
-            id: *id,
-            header: header.clone(),
-            creator_uid: *creator_uid,
-        }))
-    }
-}
-
 impl<M> Opened<M> {
     /// Whether the segment was removed, so that nobody can find it any more.
     pub fn is_gone(&self) -> bool {
@@ -549,7 +522,10 @@ impl<M> Opened<M> {
 }
 
 /// Attaches; `None` if the segment is gone.
-fn attach_live<M>(id: i32, attach: fn(i32) -> sysv::Result<M>) -> Result<Option<M>, Reason> {
+pub(crate) fn attach_live<M>(
+    id: i32,
+    attach: fn(i32) -> sysv::Result<M>,
+) -> Result<Option<M>, Reason> {
     match attach(id) {
         Ok(memory) => Ok(Some(memory)),
         Err(Errno::INVAL | Errno::IDRM) => Ok(None),

@@ -69,8 +69,8 @@ pub const SHORT: usize = 256;
 /// Longest message right behind its header, in bytes.
 pub const PLAIN: usize = LONG - 1;
 
-/// Shortest message that may begin the ring again, in bytes: for a shorter one it costs as much as it gains
-/// to look whether the lane is empty. Models have short ones, in small rings.
+/// Shortest message that may begin the ring again, in bytes: for shorter ones nobody looks whether the lane is
+/// empty. Models have short ones, in small rings.
 const FAR: usize = if cfg!(loom) { 16 } else { 16 * 1024 };
 /// So many bytes of the ring are gone through before it is begun again: what the other processor has just
 /// read is dear to write, what was written and read a while ago is not, as long as it is in a cache.

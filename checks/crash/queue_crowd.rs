@@ -26,6 +26,14 @@ pub const CASES: &[Case] = &[
             _ => random / 8 % (1 << 17),
         })
     }),
+    // Also where some of them wait.
+    case("queue::random_kills_of_long_messages_in_a_row", || {
+        let kills = quick_or_long(500, 20_000);
+        random_kills(kills, 32 << 20, |random| match random % 8 {
+            0 => random / 8 % 400,
+            _ => random / 8 % (1 << 19),
+        })
+    }),
 ];
 
 fn name() -> Name {

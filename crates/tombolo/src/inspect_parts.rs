@@ -41,8 +41,14 @@ pub(crate) fn queue(
         let sent = at(queue_lane::SENT);
         // Who receives may be ahead of what a producer in the middle of a batch has told.
         let left = sent.saturating_sub(at(queue_lane::RECEIVED));
-        let from = at(queue_lane::PROGRESS).max(at(queue_lane::BEGUN));
-        let behind = at(queue_lane::TAIL).saturating_sub(from);
+        let (tail, progress) = (at(queue_lane::TAIL), at(queue_lane::PROGRESS));
+        let begun = at(queue_lane::BEGUN);
+        let behind = if progress < begun {
+            let before = at(queue_lane::LEFT).saturating_sub(progress);
+            tail.saturating_sub(begun).saturating_add(before)
+        } else {
+            tail.saturating_sub(progress)
+        };
         total = total.wrapping_add(sent);
         waiting = waiting.saturating_add(left);
         bytes = bytes.saturating_add(behind);

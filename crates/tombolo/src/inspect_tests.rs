@@ -82,6 +82,16 @@ fn a_queue_tells_what_waits_in_its_lanes() {
     let roles: Vec<_> = seen.participants.iter().map(|p| (p.role, p.pid)).collect();
     assert_eq!(roles, [(Role::Producer, None), (Role::Consumer, None)]);
     assert_eq!(seen.participants[0].messages, Some(3));
+    // What was left out where a ring was begun again does not wait.
+    let tail = 4096 + 640;
+    for (progress, bytes) in [(448, 640 + 552), (1000, 640), (4096, 640), (4200, 536)] {
+        let words = [tail, progress, 1000, 4096];
+        let offsets = [lane::TAIL, lane::PROGRESS, lane::LEFT, lane::BEGUN];
+        for (offset, word) in offsets.into_iter().zip(words) {
+            store(&region, shape.at(0, offset), word);
+        }
+        assert_eq!(look(&region).unwrap().bytes, Some(bytes));
+    }
 }
 
 #[test]

@@ -38,18 +38,18 @@
 //!
 //! # Beginning again
 //! What was written and read lately is in a cache, the rest of a large ring may not be. So a message of
-//! [`FAR`] bytes or more that finds the lane empty, and its tail more than [`WARM`] bytes into the ring,
-//! goes to the ring's beginning instead, behind longer padding than needed:
+//! [`FAR`] bytes or more goes to the ring's beginning instead, behind longer padding than needed, if it finds the
+//! lane empty and its tail more than [`WARM`] bytes into the ring; or, where messages come so closely that the
+//! lane is never empty, more than [`LAP`] bytes, no more than half of which are not finished:
 //!
 //! ```text
-//!   ┌──────────────────┬──────────┬───┬──────────────────────────────┐
-//!   │ the next message │ room     │gap│ room                         │
-//!   └──────────────────┴──────────┴───┴──────────────────────────────┘
-//!                                  the header of the padding
+//!   ┌──────────────────┬────────┬──── gap ─────┬──────────────────────┐
+//!   │ the next message │ room   │ unfinished │p│ room                 │   p: the header of the padding
+//!   └──────────────────┴────────┴──────────────┴──────────────────────┘
 //! ```
 //!
-//! Nothing is in use then but that header, until the consumer has passed it. All of the ring is room, but
-//! for this *gap*: who comes to it before the consumer has passed it goes over it, by padding.
+//! What is not finished and that header are in use then, until the consumer has passed them. All of the ring is
+//! room, but for this *gap*: who comes to it before the consumer has passed it goes over it, by padding.
 //!
 //! # Crash
 //! A producer that dies leaves a claimed record without a header: its successor finds the tail by
@@ -76,12 +76,37 @@ const FAR: usize = if cfg!(loom) { 16 } else { 16 * 1024 };
 /// read is dear to write, what was written and read a while ago is not, as long as it is in a cache.
 const WARM: u64 = if cfg!(loom) { 32 } else { 1 << 20 };
 
+/// So many bytes of the ring are gone through before it is begun again while not all is finished. Less is dearer where
+/// the last cache holds it, more where others use that too: see docs/design.md.
+const LAP: u64 = if cfg!(loom) { 32 } else { 8 << 20 };
+
 /// What begins a ring again takes no more of it than one part in so many: the room before and behind the gap
 /// may be too short for one of its like, each.
 const PARTS: u64 = if cfg!(loom) { 4 } else { 8 };
 
-/// No gap: no position.
-const NO_GAP: u64 = u64::MAX;
+/// What is in use where the ring was begun again: positions, of one lap later.
+#[derive(Clone, Copy, Debug)]
+struct Gap {
+    /// Where it begins, behind all that was finished.
+    from: u64,
+    /// Where it ends, behind the header of the padding.
+    to: u64,
+}
+
+impl Gap {
+    /// Behind all that is ever written.
+    const NONE: Self = Self {
+        from: u64::MAX,
+        to: u64::MAX,
+    };
+
+    /// Less is in use.
+    fn finish(&mut self, up_to: u64) {
+        if (self.from..self.to).contains(&up_to) {
+            self.from = up_to;
+        }
+    }
+}
 
 /// No lane's positions come near this in the life of a machine.
 pub const POSITION_MAX: u64 = 1 << 62;
@@ -95,6 +120,22 @@ pub struct Marks {
     pub finished: usize,
 }
 
+/// Where the ring was begun again last: what lies between the two was never a message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Begun {
+    /// Position that was the tail.
+    pub from: u64,
+    /// Position of the message at the ring's beginning; 0 if there is none.
+    pub at: u64,
+}
+
+/// Whether a ring is begun again by a record that needs so many bytes: by how far the tail is into it, and how much
+/// before that is not finished.
+fn begins_again(into_ring: u64, unfinished: u64, needed: u64) -> bool {
+    let little = unfinished == 0 || into_ring >= LAP && unfinished <= into_ring / 2;
+    little && needed <= into_ring - unfinished
+}
+
 /// The producer's end of a lane.
 #[derive(Debug)]
 pub struct Tail {
@@ -105,11 +146,10 @@ pub struct Tail {
     marks: Marks,
     /// Up to where the consumer is known to be done.
     released: u64,
-    /// Position of the word that is not to be written, because the consumer may still have to read what it
-    /// was a ring before; [`NO_GAP`] if there is none. Beyond it nothing is in the way.
-    gap: u64,
-    /// Position at which the ring was begun again last.
-    begun: u64,
+    /// What is not to be written, because the consumer may still have to read what it was a ring before. Beyond it
+    /// nothing is in the way.
+    gap: Gap,
+    begun: Begun,
     group: Group,
 }
 
@@ -168,8 +208,8 @@ impl Tail {
             walk,
             marks,
             released,
-            gap: NO_GAP,
-            begun: 0,
+            gap: Gap::NONE,
+            begun: Begun::default(),
             group: Group::default(),
         })
     }
@@ -211,8 +251,12 @@ impl Tail {
 
     /// Bytes that may be written from a position on before something is in the way, the gap included.
     fn stretch(&self, at: u64) -> u64 {
-        let gap = if at < self.gap { self.gap } else { NO_GAP };
-        self.limit().min(gap).saturating_sub(at)
+        let gap = if at < self.gap.from {
+            self.gap
+        } else {
+            Gap::NONE
+        };
+        self.limit().min(gap.from).saturating_sub(at)
     }
 
     /// Position behind the last record.
@@ -222,9 +266,9 @@ impl Tail {
         self.walk.position()
     }
 
-    /// Position at which the ring was begun again last: nothing before it waits for the consumer.
+    /// Where the ring was begun again last.
     #[cfg(not(loom))]
-    pub fn begun(&self) -> u64 {
+    pub fn begun(&self) -> Begun {
         self.begun
     }
 
@@ -262,7 +306,7 @@ impl Tail {
     fn place(&mut self, region: &Region, flags: u64, length: usize) -> u64 {
         let tail = self.walk.position();
         let size = Ring::size(tail, flags, length);
-        if size <= self.ring.left_behind(tail) && tail + size + WORD <= self.gap {
+        if size <= self.ring.left_behind(tail) && tail + size + WORD <= self.gap.from {
             return tail;
         }
         self.place_beyond(region, flags, length)
@@ -272,12 +316,12 @@ impl Tail {
     fn place_beyond(&mut self, region: &Region, flags: u64, length: usize) -> u64 {
         let end = |at| at + Ring::size(at, flags, length);
         let mut at = self.walk.position();
-        if end(at) + WORD > self.gap {
+        if end(at) + WORD > self.gap.from {
             // Most often the consumer has passed it since.
             self.look(region, self.marks.finished, |_| true);
         }
-        if end(at) + WORD > self.gap {
-            at = self.gap + WORD;
+        if end(at) + WORD > self.gap.from {
+            at = self.gap.to;
         }
         let ring_end = at + self.ring.left_behind(at);
         if end(at) > ring_end { ring_end } else { at }
@@ -287,19 +331,26 @@ impl Tail {
     #[inline]
     fn nearer(&mut self, region: &Region, at: u64, flags: u64, length: usize) -> u64 {
         let tail = self.walk.position();
-        let to_end = self.ring.left_behind(tail);
-        let before = self.ring.capacity - to_end;
-        let is_fit = before >= WARM && length as u64 <= self.ring.capacity / PARTS;
-        // It is not to reach the word at the tail.
-        if !is_fit || Ring::size(0, flags, length) + WORD > before {
+        let needed = Ring::size(0, flags, length) + WORD;
+        let fits = length as u64 <= self.ring.capacity / PARTS;
+        if !fits || self.before(tail) < WARM.max(needed) {
             return at;
         }
-        self.look(region, self.marks.finished, |finished| finished == tail);
-        if self.released == tail {
-            tail + to_end
+        let before = self.before(tail);
+        self.look(region, self.marks.finished, |finished| {
+            begins_again(before, tail - finished, needed)
+        });
+        if begins_again(before, tail - self.released, needed) {
+            tail + self.ring.left_behind(tail)
         } else {
             at
         }
+    }
+
+    /// Bytes from the ring's beginning to a position.
+    #[inline]
+    fn before(&self, position: u64) -> u64 {
+        self.ring.capacity - self.ring.left_behind(position)
     }
 
     /// Looks at what is finished, which the consumer stores with each message, after a claim has
@@ -323,8 +374,10 @@ impl Tail {
             self.released = mark;
             // What is behind the gap's padding is finished, so that was read.
             if mark > before {
-                self.gap = NO_GAP;
+                self.gap = Gap::NONE;
             }
+        } else {
+            self.gap.finish(mark.saturating_add(self.ring.capacity));
         }
     }
 
@@ -427,12 +480,17 @@ impl Tail {
         let padding = PUBLISHED | PADDING | (at - tail - WORD);
         // [LANE_PUBLISH] release: as in `push`, and the header behind it.
         words.word(tail).store(padding, Ordering::Release);
-        let gap = tail + self.ring.capacity;
-        if self.released == tail && next + WORD <= gap {
-            // The lane was empty: nothing before the record is in use but the header just stored.
-            (self.released, self.gap, self.begun) = (at, gap, at);
-        } else if at > self.gap {
-            self.gap = NO_GAP;
+        let (before, unfinished) = (self.before(tail), tail - self.released);
+        let goes_round = self.before(at) == 0;
+        if goes_round && begins_again(before, unfinished, next + WORD - at) {
+            let lap = self.ring.capacity;
+            let (from, to) = (self.released + lap, tail + WORD + lap);
+            self.gap = Gap { from, to };
+            self.begun = Begun { from: tail, at };
+            // But for the gap nothing is in use.
+            self.released = at;
+        } else if at > self.gap.from {
+            self.gap = Gap::NONE;
         }
     }
 

@@ -17,23 +17,30 @@ mod models {
     /// for the last message before that.
     #[test]
     fn messages_arrive_whole_and_in_order() {
-        arrive(&[8, 8, 8, 16], 3);
+        arrive(64, &[8, 8, 8, 16], 3);
     }
 
     /// The same where the ring is begun again with the third message, if the first two are finished, and gone
     /// round, over the gap: the fourth does not fit before it.
     #[test]
     fn a_ring_is_begun_again() {
-        arrive(&[8, 8, 16, 8, 8], 2);
+        arrive(64, &[8, 8, 16, 8, 8], 2);
     }
 
-    /// So many bytes each go through a ring of 64.
-    fn arrive(lengths: &'static [usize], preemptions: usize) {
+    /// The same with the fourth message, if of those before all but the third are finished. The next goes over
+    /// that, if it is not finished yet.
+    #[test]
+    fn a_ring_is_begun_again_before_all_is_finished() {
+        arrive(128, &[16, 8, 24, 16, 8, 24], 2);
+    }
+
+    /// So many bytes each go through a ring of so many.
+    fn arrive(capacity: u64, lengths: &'static [usize], preemptions: usize) {
         let mut model = loom::model::Builder::new();
         model.preemption_bound = Some(preemptions);
         model.check(move || {
-            let region = Region::heap(64 + 64);
-            let ring = Ring::new(64, 64).unwrap();
+            let region = Region::heap(64 + capacity as usize);
+            let ring = Ring::new(64, capacity).unwrap();
             let producer = {
                 let region = region.clone();
                 thread::spawn(move || {
@@ -88,8 +95,9 @@ mod tests {
 
     /// Bytes full of words that look like headers.
     fn message(number: u64, length: usize) -> Vec<u8> {
-        let word = (PUBLISHED | number).to_ne_bytes();
-        word.iter().copied().cycle().take(length).collect()
+        let mut bytes = (PUBLISHED | number).to_ne_bytes().repeat(length / 8 + 1);
+        bytes.truncate(length);
+        bytes
     }
 
     /// A small generator of numbers, the same in each run.
@@ -108,6 +116,7 @@ mod tests {
             (4096, 20_000),
             (65536, 20_000),
             (4 << 20, 4000),
+            (32 << 20, 10_000),
         ] {
             let (ring, region) = new(capacity);
             let mut tail = Tail::open(ring, &region, MARKS).unwrap();
@@ -117,7 +126,7 @@ mod tests {
                 if random(&mut state).is_multiple_of(2) {
                     let length = random(&mut state) as usize % (ring.longest() + 1);
                     let length = if number % 3 == 0 { length } else { length % 80 };
-                    let length = length.min(ring.longest());
+                    let length = length.min(ring.longest()).min(1 << 20);
                     let message = message(number, length);
                     let sent = if number % 5 == 0 {
                         // More is written than published.
@@ -278,6 +287,24 @@ mod tests {
             end
         }
 
+        /// A stream of so many bytes, so many messages of which are always under way; answers where in the ring
+        /// the furthest ended.
+        fn stream(&mut self, length: usize, behind: u64, bytes: u64) -> u64 {
+            let mut furthest = 0;
+            for number in 0..bytes / length as u64 + behind {
+                self.send(number, length).unwrap();
+                if number >= behind {
+                    furthest = furthest.max(self.recv(number - behind, length));
+                    self.release();
+                }
+            }
+            for number in bytes / length as u64..bytes / length as u64 + behind {
+                self.recv(number, length);
+            }
+            self.release();
+            furthest
+        }
+
         /// So many, until the next long one would begin the ring again.
         fn pass_until_warm(&mut self) {
             while self.pass(FAR) < WARM {}
@@ -294,21 +321,106 @@ mod tests {
                 let end = ends.pass(length);
                 assert!(end <= most, "{end} of {length}");
             }
-            assert!(ends.tail.begun() >= (3 * 8) << 20);
+            assert!(ends.tail.begun().at >= (3 * 8) << 20);
             // Where one is always under way the ring is gone round.
-            let begun = ends.tail.begun();
-            ends.send(0, length).unwrap();
-            let mut furthest = 0;
-            for number in 1..(20 << 20) / length as u64 {
-                ends.send(number, length).unwrap();
-                furthest = furthest.max(ends.recv(number - 1, length));
-                ends.release();
-            }
+            let begun = ends.tail.begun().at;
+            let furthest = ends.stream(length, 1, 20 << 20);
             assert!(
                 furthest + 2 * length as u64 > 8 << 20,
                 "{furthest} of {length}"
             );
-            assert!(ends.tail.begun() <= begun + (8 << 20));
+            assert!(ends.tail.begun().at <= begun + (8 << 20));
+        }
+    }
+
+    #[test]
+    fn a_stream_goes_through_the_beginning_of_a_very_large_ring() {
+        let most = |capacity, length, behind| {
+            let mut ends = Ends::new(capacity);
+            // As much of it as may be.
+            let furthest = ends.stream(length, behind, 2 * capacity);
+            let begun = ends.tail.begun();
+            assert!(begun.at > 0, "{length}, {behind} behind");
+            assert_eq!(begun.at % capacity, 0);
+            assert!(begun.from < begun.at);
+            furthest
+        };
+        for (length, behind) in [(FAR, 1), (FAR, 200), (1 << 20, 1), (1 << 20, 3)] {
+            let furthest = most(32 << 20, length, behind);
+            let size = length as u64 + 2 * LINE;
+            assert!(furthest <= LAP + size, "{furthest} of {length}");
+        }
+        // Half of what there is between may be under way, and no more.
+        let (length, capacity) = (1 << 20, 32 << 20);
+        assert!(most(capacity, length, 5) <= LAP + (4 << 20));
+        let mut ends = Ends::new(capacity);
+        let furthest = ends.stream(length, 17, 2 * capacity);
+        assert!(furthest > capacity - (2 << 20), "{furthest}");
+    }
+
+    const MIB: usize = 1 << 20;
+
+    /// A lane of 32 MiB that was just begun again behind four messages of a MiB; answers how many were sent.
+    fn begun_behind_four() -> (Ends, u64) {
+        let mut ends = Ends::new(32 << 20);
+        let mut sent = 0;
+        while ends.tail.begun().at == 0 {
+            if sent > 4 {
+                ends.recv(sent - 5, MIB);
+                ends.release();
+            }
+            ends.send(sent, MIB).unwrap();
+            sent += 1;
+        }
+        (ends, sent)
+    }
+
+    /// So there is as much room beside them as ever, but for a message more at each end of them.
+    #[test]
+    fn a_ring_begun_again_behind_messages_takes_nearly_as_much() {
+        for length in [1000, 30_000, MIB] {
+            let (mut ends, sent) = begun_behind_four();
+            let mut number = sent;
+            while ends.send(number, length).is_ok() {
+                number += 1;
+            }
+            let room = (32 << 20) - 5 * MIB;
+            let (took, size) = ((number - sent) as usize, length + LINE as usize);
+            assert!(took * length <= room, "{took}");
+            assert!((took + 3) * size + 5 * LINE as usize >= room, "{took}");
+            for waiting in sent - 5..sent {
+                ends.recv(waiting, MIB);
+            }
+            for waiting in sent..number {
+                ends.recv(waiting, length);
+            }
+            ends.release();
+            ends.pass(MIB);
+        }
+    }
+
+    /// And what each of them took is room when it is finished, before the others are.
+    #[test]
+    fn what_waits_where_a_ring_was_begun_again_gives_room_one_by_one() {
+        for finished in 0..=4 {
+            let (mut ends, sent) = begun_behind_four();
+            for waiting in 0..finished {
+                ends.recv(sent - 5 + waiting, MIB);
+                ends.release();
+            }
+            for number in sent..sent + 10 {
+                ends.send(number, MIB).unwrap();
+            }
+            for waiting in finished..5 {
+                ends.recv(sent - 5 + waiting, MIB);
+            }
+            // Where there is no room before those that wait any more, the next goes behind them.
+            let beside = (0..10).take_while(|number| {
+                let end = ends.recv(sent + number, MIB);
+                end < ((number + 2) << 20) + 64 * LINE
+            });
+            // With the first, one less than there are where they would go: a word is polled behind the last.
+            assert_eq!(beside.count() as u64, 2 + finished, "{finished}");
         }
     }
 
@@ -337,7 +449,7 @@ mod tests {
                 ends.pass_until_warm();
                 let before = ends.tail.position();
                 ends.send(0, 2 * FAR).unwrap();
-                assert!(ends.tail.begun() > before);
+                assert!(ends.tail.begun().at > before);
                 let mut sent = 1;
                 while ends.send(sent, length).is_ok() {
                     sent += 1;

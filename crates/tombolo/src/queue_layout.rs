@@ -43,7 +43,8 @@ pub mod lane {
         OWNER: (PARTICIPANT_SIZE) @ 0, "the producer [QUEUE_OWNER]", "who produces; a dead one's if it died instead of leaving";
         SENT: 8 @ 16, "the producer", "how many messages were published, as far as a producer that died has told: for who looks from outside";
         TAIL: 8 @ 24, "the producer", "position behind the last of them";
-        BEGUN: 8 @ 32, "the producer", "position at which it began the ring again last: nothing before it waits";
+        BEGUN: 8 @ 32, "the producer", "position at which it began the ring again last, 0 if it never did: for who looks from outside";
+        LEFT: 8 @ 40, "the producer", "position that was its tail then: between the two there is no message";
         TAKER: 8 @ 64, "consumers [QUEUE_TAKE] [QUEUE_KEEP]", "who takes messages now, see `queue_hold`";
         PROGRESS: 8 @ 72, "who holds the lane [LANE_RELEASE]", "position up to which messages are finished";
         HAND: 8 @ 80, "who holds the lane, before it hands out", "position behind what was handed out last: what lies between PROGRESS and it, a dead holder may have seen";

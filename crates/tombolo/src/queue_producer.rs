@@ -345,9 +345,17 @@ impl Producer {
     /// Tells who looks from outside where the ring was begun again.
     #[cold]
     fn tell_begun(&self) {
-        let begun = self.words.u64(lane::BEGUN);
-        // Relaxed: for who looks from outside.
-        begun.store(self.tail.begun(), Ordering::Relaxed);
+        let begun = self.tail.begun();
+        // Otherwise a producer before this one may have done it.
+        if begun.at > 0 {
+            // Relaxed, both: for who looks from outside.
+            self.words
+                .u64(lane::LEFT)
+                .store(begun.from, Ordering::Relaxed);
+            self.words
+                .u64(lane::BEGUN)
+                .store(begun.at, Ordering::Relaxed);
+        }
     }
 
     /// Tells who looks from outside how much was sent.

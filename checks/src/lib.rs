@@ -2,6 +2,7 @@
 //!
 //! - `bin_under_test`: where the `tombolo` command is
 //! - `process`: children, other users, gates, waiting for a state
+//! - `processor`: keeping a process on one processor
 //! - `isolate`: a process and a name space of its own for each test
 //! - `refused`: a process to which the kernel's System V calls are refused
 //! - `suite`: tables of cases
@@ -16,6 +17,7 @@ pub mod bin_under_test;
 pub mod isolate;
 pub mod message;
 pub mod process;
+pub mod processor;
 pub mod refused;
 pub mod seen;
 pub mod space;

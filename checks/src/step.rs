@@ -12,6 +12,7 @@
 //! Nothing in the product knows of this. It needs `ptrace` and an x86-64 processor.
 
 use crate::process::die_with;
+use crate::processor::{self, Processor};
 use std::ffi::c_void;
 use std::io::Error;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -21,6 +22,8 @@ use std::ptr;
 pub struct Stepped {
     pid: i32,
     reaped: bool,
+    /// Where it is stepped.
+    processor: Processor,
     watched: Vec<Watched>,
     /// A file that is mapped at its beginning, and the parts of it that are watched as well.
     file: Option<(String, Vec<(usize, usize)>)>,
@@ -90,6 +93,7 @@ impl Stepped {
         let mut stepped = Self {
             pid,
             reaped: false,
+            processor: Processor::here(),
             watched: Vec::new(),
             file: None,
             before: Vec::new(),
@@ -104,6 +108,7 @@ impl Stepped {
             other => panic!("the process did not come to its marker: {other:?}"),
         }
         stepped.options();
+        stepped.processor.keep(pid);
         stepped.look_at_mappings();
         Ok(stepped)
     }
@@ -123,6 +128,7 @@ impl Stepped {
     /// Goes on to the next change; `None` after a step without one, which only
     /// [`Grain::Instruction`] has.
     pub fn step(&mut self, grain: Grain) -> Option<Change> {
+        let _visit = self.processor.visit();
         loop {
             let change = self.one_step();
             if change.is_some() || grain == Grain::Instruction {
@@ -138,6 +144,7 @@ impl Stepped {
 
     /// Goes on, without looking, until it has made `calls` System V calls; false if it ended before.
     pub fn skip_calls(&mut self, calls: u64) -> bool {
+        let _visit = self.processor.visit();
         while self.calls < calls {
             // To its entry, and to its exit.
             for _ in 0..2 {
@@ -160,7 +167,7 @@ impl Stepped {
 
     /// Lets it stand where it is, untraced and stopped by `SIGSTOP`.
     pub fn leave_stopped(&mut self) {
-        request(libc::PTRACE_DETACH, self.pid, 0, libc::SIGSTOP as usize).expect("detach");
+        self.detach(libc::SIGSTOP);
         crate::process::wait_until(crate::process::BOUND, || {
             crate::process::task_state(self.pid) == Some('T')
         });
@@ -168,18 +175,24 @@ impl Stepped {
 
     /// Lets it run to its end, and says with which status it ended.
     pub fn finish(mut self) -> i32 {
-        request(libc::PTRACE_DETACH, self.pid, 0, 0).expect("detach");
+        self.detach(0);
         self.wait_end()
     }
 
     /// Lets it run on without looking; [`join`](Self::join) waits for it.
     pub fn release(&mut self) {
-        request(libc::PTRACE_DETACH, self.pid, 0, 0).expect("detach");
+        self.detach(0);
     }
 
     /// Waits for the end of a released process, and says with which status it ended.
     pub fn join(mut self) -> i32 {
         self.wait_end()
+    }
+
+    /// Traces it no more, and sends it a signal if that is not 0.
+    fn detach(&self, signal: i32) {
+        processor::free(self.pid);
+        request(libc::PTRACE_DETACH, self.pid, 0, signal as usize).expect("detach");
     }
 
     fn wait_end(&mut self) -> i32 {

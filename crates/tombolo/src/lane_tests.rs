@@ -31,7 +31,7 @@ mod models {
     /// that, if it is not finished yet.
     #[test]
     fn a_ring_is_begun_again_before_all_is_finished() {
-        arrive(128, &[16, 8, 24, 16, 8, 24], 2);
+        arrive(128, &[16, 8, 24, 16, 8], 2);
     }
 
     /// So many bytes each go through a ring of so many.

@@ -8,6 +8,9 @@
 //!
 //! Figures and ratios are of the samples of one distance, that at which most of a run was taken. Where
 //! there is no such sample, all count, and the cell is marked as *disturbed*.
+//!
+//! Two transports are held against each other in the same way, at whatever distance: each sample of the one against
+//! that of the other which was taken in the same round at the same distance.
 
 use crate::place::Class;
 use crate::run::{Record, Sample};
@@ -17,6 +20,10 @@ use std::collections::BTreeMap;
 
 /// Seconds between the two samples of a pair, at most.
 const NEAR: f64 = 3.0;
+
+/// The same where two transports are held against each other: each has one sample in a round, and a round of one
+/// shape and length takes less; the next is half a minute later.
+const ROUND: f64 = 10.0;
 
 /// What a sample is about: the higher the better for streams, the lower for round trips.
 pub fn value(sample: &Sample) -> Option<f64> {
@@ -100,9 +107,32 @@ pub struct Cell {
     pub tail: Option<[f64; 4]>,
     /// How often its processes slept per message.
     pub sleeps: f64,
+    /// Its samples that were left in peace, of all classes.
+    taken: Vec<Taken>,
+}
+
+/// A sample that another's can be held against.
+#[derive(Clone, Copy, Debug)]
+struct Taken {
+    at: f64,
+    class: Class,
+    value: f64,
 }
 
 impl Cell {
+    /// Its figure as a multiple of another's, of samples that were taken in the same round and of the same
+    /// class; `None` if there are none.
+    pub fn against(&self, other: &Self) -> Option<Spread> {
+        let ratio = |own: &Taken| {
+            let distance = |taken: &&Taken| (taken.at - own.at).abs();
+            let same = other.taken.iter().filter(|taken| taken.class == own.class);
+            let same = same.filter(|taken| distance(taken) < ROUND);
+            let nearest = same.min_by(|a, b| distance(a).total_cmp(&distance(b)))?;
+            Some(own.value / nearest.value)
+        };
+        Spread::of(self.taken.iter().filter_map(ratio))
+    }
+
     /// Whether it stands on fewer pairs than it should, or on disturbed samples.
     pub fn is_poor(&self, pairs: usize) -> bool {
         self.disturbed || self.ratio.is_none_or(|ratio| ratio.count < pairs)
@@ -177,6 +207,16 @@ fn cell(samples: &[&Sample], about: &About, rings: &[About], class: Option<Class
             _ => None,
         },
         sleeps: median(|s| Some(s.sleeps as f64 / s.messages.max(1) as f64)).unwrap_or(0.0),
+        taken: {
+            let taken = all().map(|s| {
+                Some(Taken {
+                    at: s.at,
+                    class: s.class?,
+                    value: value(s)?,
+                })
+            });
+            taken.flatten().collect()
+        },
     })
 }
 

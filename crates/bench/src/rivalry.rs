@@ -14,7 +14,7 @@
 //!
 //! `value` has no counterpart: it keeps the latest message only.
 
-use crate::figures::Figures;
+use crate::figures::{Cell, Figures};
 use crate::run::Record;
 use crate::transport::{About, Family, Topology, Waits, Way};
 
@@ -28,8 +28,9 @@ rest, `mailbox` as well against System V's queue, whose messages have types too;
 counterpart. What is copied against what is copied, what stays in place against the same (against
 copies where ours was not measured so). Who looks again and again against our adaptive or spinning
 channels; who sleeps against the adaptive ones, which are the default and take processor time while they
-look, and against those that park. A difference of less than 5 % is none: two medians of one thing
-differ by as much.
+look, and against those that park. What was measured in the same round at the same distance, whichever that is, is held
+against each other. A difference of less than 5 % is none: two medians of one thing differ by as
+much.
 ";
 
 /// A figure of somebody else's, and ours.
@@ -43,7 +44,7 @@ pub struct Lead {
     pub ours: (String, f64),
     /// The other: its name and figure.
     pub other: (String, f64),
-    /// The other's figure in the unit of ours: above 1 if ours is better.
+    /// How many times as good ours is, by samples of the same round.
     pub by: f64,
     /// Whether ours sleeps instead of looking for a while.
     pub parked: bool,
@@ -126,16 +127,12 @@ struct Cells<'a> {
 }
 
 impl Cells<'_> {
-    fn value(&self, about: &About) -> Option<f64> {
-        let cell = self.figures.cell(&about.name, self.topology, self.length)?;
-        Some(cell.value.median)
+    fn cell(&self, about: &About) -> Option<&Cell> {
+        self.figures.cell(&about.name, self.topology, self.length)
     }
 
     /// One for each job of the other's, and each way of waiting that compares to its own.
     fn leads(&self, other: &About) -> Vec<Lead> {
-        let Some(figure) = self.value(other) else {
-            return Vec::new();
-        };
         let parked: &[bool] = match other.waits {
             Waits::Block => &[false, true],
             Waits::Spin | Waits::Adaptive => &[false],
@@ -143,38 +140,42 @@ impl Cells<'_> {
         let jobs = theirs(other).iter();
         let pairs = jobs.flat_map(|job| parked.iter().map(move |parked| (*job, *parked)));
         let lead = |(job, parked)| {
-            let same = self.best(job, other.way, parked);
-            let (name, own) = same.or_else(|| self.best(job, Way::OneByOne, parked))?;
-            Some(Lead {
-                topology: self.topology,
-                length: self.length,
-                ours: (name, own),
-                other: (other.name.clone(), figure),
-                by: match self.topology {
-                    Topology::RoundTrip => figure / own,
-                    Topology::Stream => own / figure,
-                },
-                parked,
-            })
+            let fits = |way| {
+                let some = self.record.transports.iter();
+                let some = some.filter(move |about| is_ours(about, job, way, parked));
+                some.filter_map(|about| Some((about, self.cell(about)?)))
+            };
+            let same = fits(other.way).next().is_some();
+            let way = if same { other.way } else { Way::OneByOne };
+            let all = fits(way).filter_map(|ours| self.lead(ours, other, parked));
+            all.max_by(|a, b| a.by.total_cmp(&b.by))
         };
         pairs.filter_map(lead).collect()
     }
 
-    /// The best of ours at a job.
-    fn best(&self, job: Job, way: Way, parked: bool) -> Option<(String, f64)> {
-        let fits = |about: &&About| {
-            about.family == Family::Tombolo
-                && ours(&about.name) == Some(job)
-                && about.way == way
-                && (about.waits == Waits::Block) == parked
-        };
-        let some = self.record.transports.iter().filter(fits);
-        let some = some.filter_map(|about| Some((about.name.clone(), self.value(about)?)));
-        some.min_by(|a, b| match self.topology {
-            Topology::RoundTrip => a.1.total_cmp(&b.1),
-            Topology::Stream => b.1.total_cmp(&a.1),
+    fn lead(&self, (about, own): (&About, &Cell), other: &About, parked: bool) -> Option<Lead> {
+        let theirs = self.cell(other)?;
+        let ratio = own.against(theirs)?.median;
+        Some(Lead {
+            topology: self.topology,
+            length: self.length,
+            ours: (about.name.clone(), own.value.median),
+            other: (other.name.clone(), theirs.value.median),
+            by: match self.topology {
+                Topology::RoundTrip => 1.0 / ratio,
+                Topology::Stream => ratio,
+            },
+            parked,
         })
     }
+}
+
+/// Whether it is a channel of ours that does a job in a way, and sleeps or does not.
+fn is_ours(about: &About, job: Job, way: Way, parked: bool) -> bool {
+    about.family == Family::Tombolo
+        && ours(&about.name) == Some(job)
+        && about.way == way
+        && (about.waits == Waits::Block) == parked
 }
 
 #[cfg(test)]

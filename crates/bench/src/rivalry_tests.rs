@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::made_up;
+use crate::run::Sample;
 
 /// Round trips of 64 bytes: what each transport takes one way, in nanoseconds.
 fn record(figures: &[(About, f64)]) -> Record {
@@ -57,4 +58,31 @@ fn like_is_held_against_like() {
             ("other requests, in place", "service", Ahead),
         ]
     );
+}
+
+#[test]
+fn what_was_taken_in_the_same_round_is_held_against_each_other() {
+    let shape = Topology::RoundTrip;
+    let abouts = [("queue", Family::Tombolo), ("pipe", Family::Kernel)]
+        .map(|(name, family)| about(name, family, Waits::Spin, Way::OneByOne));
+    let by = |samples: &[(&str, f64, f64)]| {
+        let sample = |(name, at, figure): &(&str, f64, f64)| Sample {
+            at: *at,
+            ..made_up::sample(name, shape, 60.0, *figure)
+        };
+        let samples = samples.iter().map(sample).collect();
+        let record = made_up::record(shape, abouts.to_vec(), samples);
+        let found = leads(&record, &Figures::of(&record));
+        found.iter().map(|lead| lead.by).collect::<Vec<_>>()
+    };
+    // The second round was slow, and the pipe has no sample of the first.
+    assert_eq!(
+        by(&[
+            ("queue", 1.0, 10.0),
+            ("queue", 40.0, 100.0),
+            ("pipe", 43.0, 200.0)
+        ]),
+        [2.0]
+    );
+    assert_eq!(by(&[("queue", 1.0, 10.0), ("pipe", 43.0, 200.0)]), [0.0; 0]);
 }

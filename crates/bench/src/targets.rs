@@ -87,7 +87,7 @@ pub fn lines(target: &Target, figures: &Figures) -> Vec<Line> {
         }
         let here = match target.against {
             None => own.ratio?.median,
-            Some(other) => own.value.median / cell(other)?.value.median,
+            Some(other) => own.against(cell(other)?)?.median,
         };
         let (sign, met, shape) = match target.topology {
             Topology::RoundTrip => ("≤", here <= target.bound, "one way"),

@@ -6,9 +6,12 @@ use crate::stats::Spread;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use std::hint::black_box;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
+use sysv::{Key, Mode, Segment};
 use tombolo::queue::{self, Consumer, Producer};
+use tombolo::shmem::Region;
 use tombolo::shmem::header::Lifetime;
 use tombolo::value::{self, Reader, Writer};
 use tombolo::{Name, service, topic};
@@ -25,6 +28,9 @@ pub struct Cost {
     /// Nanoseconds of copying the same bytes within this process, taken in turn.
     pub copy: Option<Spread>,
 }
+
+/// What begins the name of what is no channel, and has no goal: the kernel's share of opening one.
+pub const BARE: &str = "bare segment";
 
 /// Repetitions of everything.
 const TIMES: usize = 15;
@@ -89,6 +95,10 @@ fn openings(around: &str) -> Result<Vec<Cost>> {
         Ok(())
     };
     let at = name("opening")?;
+    let consumer = Consumer::open_or_create(at.clone(), &queue::Options::default())?;
+    let length = Segment::from_id(consumer.id()).status()?.size;
+    drop(consumer);
+    put(BARE, &mut || bare_segment(length as usize))?;
     put("value", &mut || {
         let options = value::Options {
             lifetime: Lifetime::WhileUsed,
@@ -116,6 +126,24 @@ fn openings(around: &str) -> Result<Vec<Cost>> {
         Ok(())
     })?;
     Ok(all)
+}
+
+/// The least that two ends of a channel of so many bytes can ask of the kernel: a segment that each attaches
+/// and writes to, detaches, and that goes.
+fn bare_segment(length: usize) -> Result<()> {
+    let segment = Segment::create(Key::PRIVATE, length, Mode::from_bits_truncate(0o600))?;
+    let attach = || {
+        let region = Region::attach(segment.id())?;
+        // Where a queue has its state and its participants, where its lanes and where its first message.
+        for page in 0..3 {
+            region.u64(page * PAGE).store(1, Ordering::Relaxed);
+        }
+        sysv::Result::Ok(region)
+    };
+    let both = attach().and_then(|one| Ok((one, attach()?)));
+    segment.remove()?;
+    drop(both?);
+    Ok(())
 }
 
 /// Bytes of a page: within it, places differ.
@@ -321,7 +349,7 @@ mod tests {
     #[test]
     fn everything_costs_something() {
         let all = costs().unwrap();
-        assert!(all.len() >= 8 + 2 * crate::registry::LENGTHS.len());
+        assert!(all.len() >= 10 + 2 * crate::registry::LENGTHS.len());
         for cost in all {
             assert!(cost.nanoseconds.min > 0.0, "{cost:?}");
         }

@@ -5,6 +5,7 @@
 
 use crate::behaviour::Counted;
 use crate::calls::YIELD;
+use crate::costs::BARE;
 use crate::figures::Figures;
 use crate::growth::Chart;
 use crate::rivalry::{self, Lead, Standing};
@@ -220,6 +221,7 @@ fn costs(record: &Record) -> Vec<Line> {
                     lines.push(Line::new(what, "< 30 ns", time(here), here < 30.0));
                 }
             }
+            _ if cost.what.starts_with(BARE) => {}
             _ => lines.push(Line::new(
                 cost.what.clone(),
                 "< 100 µs",

@@ -121,6 +121,26 @@ pub fn write(number: u64, length: usize, mut put: impl FnMut(usize, &[u8])) {
     }
 }
 
+/// The lines of the message of a number, without end.
+#[inline]
+pub fn lines(number: u64) -> impl Iterator<Item = [u8; LINE]> {
+    let mut word = number;
+    std::iter::repeat_with(move || {
+        let mut line = [0; LINE];
+        let words = line.chunks_exact_mut(WORD);
+        words.for_each(|at| at.copy_from_slice(&word.to_ne_bytes()));
+        word = word.wrapping_add(STEP);
+        line
+    })
+}
+
+#[inline(always)]
+fn first_word(line: [u8; LINE]) -> u64 {
+    let mut word = [0; WORD];
+    word.copy_from_slice(&line[..WORD]);
+    u64::from_ne_bytes(word)
+}
+
 /// The word at an offset of the message of a number.
 fn expected(number: u64, offset: usize) -> u64 {
     number.wrapping_add(((offset / LINE) as u64).wrapping_mul(STEP))
@@ -275,15 +295,7 @@ impl Verifier {
             });
         }
         let number = word(0);
-        match self.next.get_mut((number >> PRODUCER) as usize) {
-            Some(next) if *next == number => {
-                *next += 1;
-                self.received += 1;
-                self.sum = self.sum.wrapping_add(number);
-            }
-            _ => self.unusual(number)?,
-        }
-        self.latest = number;
+        self.count(number)?;
         let wrong = if self.thorough {
             differences(number, length, &word)
         } else {
@@ -299,6 +311,66 @@ impl Verifier {
         if wrong != 0 {
             return Err(self.where_it_is(length, word));
         }
+        Ok(())
+    }
+
+    /// Checks a message by its lines, of which it has nothing but whole ones.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    #[inline]
+    pub fn check_lines<L>(&mut self, lines: L) -> Result<(), Fault>
+    where
+        L: ExactSizeIterator<Item = [u8; LINE]> + Clone,
+    {
+        let found = lines.len() * LINE;
+        let Some(number) = lines.clone().next().map(first_word) else {
+            let expected = self.length;
+            return Err(Fault::Length { expected, found });
+        };
+        if found != self.length {
+            let expected = self.length;
+            return Err(Fault::Length { expected, found });
+        }
+        self.count(number)?;
+        let (mut wrong, mut expected) = (0, number);
+        if self.thorough {
+            for line in lines.clone() {
+                let words = line.as_chunks().0.iter();
+                wrong |= words.fold(0, |wrong, word| {
+                    wrong | u64::from_ne_bytes(*word) ^ expected
+                });
+                expected = expected.wrapping_add(STEP);
+            }
+        } else {
+            for line in lines.clone() {
+                wrong |= first_word(line) ^ expected;
+                expected = expected.wrapping_add(STEP);
+            }
+        }
+        if wrong != 0 {
+            let lines: Vec<_> = lines.collect();
+            let word = |offset: usize| {
+                let line = lines[offset / LINE].as_chunks().0;
+                u64::from_ne_bytes(line[offset % LINE / WORD])
+            };
+            return Err(self.where_it_is(found, word));
+        }
+        Ok(())
+    }
+
+    /// Counts the message of a number, which is the next one of its producer.
+    #[inline(always)]
+    fn count(&mut self, number: u64) -> Result<(), Fault> {
+        match self.next.get_mut((number >> PRODUCER) as usize) {
+            Some(next) if *next == number => {
+                *next += 1;
+                self.received += 1;
+                self.sum = self.sum.wrapping_add(number);
+            }
+            _ => self.unusual(number)?,
+        }
+        self.latest = number;
         Ok(())
     }
 

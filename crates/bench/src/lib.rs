@@ -53,6 +53,7 @@ pub mod fd;
 pub mod figures;
 pub mod growth;
 pub mod idle;
+pub mod in_place;
 pub mod interrupts;
 pub mod machine;
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use crate::bare::{no_batches, not_in_place};
 use crate::content::{Payload, Verifier, array};
+use crate::in_place;
 use crate::transport::{About, Family, Link, Receiver, Sender, Task, Transport, Waits, Way, Wire};
 use anyhow::{Result, ensure};
 use std::ops::Range;
@@ -70,12 +71,7 @@ impl Sender for QueueSender {
             Way::InPlace => {
                 let length = payload.length();
                 let mut loan = producer.loan(length, Patience::FOREVER)?;
-                let mut place = loan.bytes();
-                let mut fits = true;
-                payload.write(number, |offset, bytes| {
-                    fits &= place.copy_in(offset, bytes).is_ok();
-                });
-                ensure!(fits, "the loan is too short");
+                in_place::write(number, length, loan.bytes())?;
                 loan.publish();
             }
             _ => producer.send(payload.bytes(number))?,
@@ -137,8 +133,7 @@ impl QueueReceiver {
     fn recv_in_place(&mut self, verifier: &mut Verifier) -> Result<bool> {
         match self.consumer.receive(Patience::FOREVER) {
             Ok(Some(delivery)) => {
-                let message = delivery.message();
-                verifier.check_words(message.len(), |offset| word(&message, offset))?;
+                in_place::check(verifier, delivery.bytes())?;
                 Ok(true)
             }
             result => goes_on(result),

@@ -2,6 +2,7 @@
 
 use crate::bare::not_in_place;
 use crate::content::{Payload, Verifier};
+use crate::in_place;
 use crate::queue::{suffix, waiting};
 use crate::transport::{
     About, Caller, Family, Link, Responder, Service as Asked, Task, Waits, Way, Wire,
@@ -9,7 +10,6 @@ use crate::transport::{
 use anyhow::{Result, bail, ensure};
 use tombolo::Patience;
 use tombolo::service::{Client, Options, Server};
-use tombolo::shmem::Bytes;
 
 /// A `service`.
 #[derive(Clone, Copy, Debug)]
@@ -73,16 +73,10 @@ impl ServiceCaller {
         verifier: &mut Verifier,
     ) -> Result<()> {
         let mut request = self.client.loan(payload.length())?;
-        let mut place = request.bytes();
-        let mut fits = true;
-        payload.write(number, |offset, bytes| {
-            fits &= place.copy_in(offset, bytes).is_ok();
-        });
-        ensure!(fits, "the loan is too short");
+        in_place::write(number, payload.length(), request.bytes())?;
         let answer = request.call(Patience::FOREVER)?;
         ensure!(!answer.has_failed(), "an error instead of a reply");
-        let bytes = answer.bytes();
-        verifier.check_words(bytes.len(), |offset| word(&bytes, offset))?;
+        in_place::check(verifier, answer.bytes())?;
         Ok(())
     }
 }
@@ -91,28 +85,14 @@ impl ServiceResponder {
     #[inline(never)]
     fn respond_in_place(&mut self, payload: &Payload, verifier: &mut Verifier) -> Result<()> {
         let request = self.server.next()?;
-        let bytes = request.bytes();
-        verifier.check_words(bytes.len(), |offset| word(&bytes, offset))?;
+        in_place::check(verifier, request.bytes())?;
         let Ok(mut reply) = request.loan(payload.length()) else {
             bail!("the reply is too long");
         };
-        let mut place = reply.bytes();
-        let mut fits = true;
-        payload.write(verifier.latest(), |offset, bytes| {
-            fits &= place.copy_in(offset, bytes).is_ok();
-        });
-        ensure!(fits, "the loan is too short");
+        in_place::write(verifier.latest(), payload.length(), reply.bytes())?;
         reply.send();
         Ok(())
     }
-}
-
-/// A word of a message. If it is not inside it is wrong, which the verifier notices.
-#[inline]
-fn word(message: &Bytes<'_>, offset: usize) -> u64 {
-    let mut word = [0; 8];
-    let _ = message.copy_out(offset, &mut word);
-    u64::from_ne_bytes(word)
 }
 
 impl Service {

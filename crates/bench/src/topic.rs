@@ -3,6 +3,7 @@
 
 use crate::bare::{no_batches, not_in_place};
 use crate::content::{Payload, Verifier, array};
+use crate::in_place;
 use crate::queue::{suffix, waiting};
 use crate::transport::{
     About, Family, Link, Receiver, Sender, Task, Topology, Transport, Waits, Way, Wire,
@@ -45,12 +46,7 @@ impl Sender for TopicSender {
         }
         let length = payload.length();
         let mut loan = self.publisher.loan(length, Patience::FOREVER)?;
-        let mut place = loan.bytes();
-        let mut fits = true;
-        payload.write(number, |offset, bytes| {
-            fits &= place.copy_in(offset, bytes).is_ok();
-        });
-        ensure!(fits, "the loan is too short");
+        in_place::write(number, length, loan.bytes())?;
         loan.publish();
         Ok(())
     }
@@ -92,12 +88,7 @@ impl Receiver for TopicReceiver {
             }
             Way::ReadInPlace | Way::InPlace => match subscriber.receive(Patience::FOREVER) {
                 Ok(Some(delivery)) => {
-                    verifier.check_words(delivery.len(), |offset| {
-                        let mut word = [0; 8];
-                        // Inside: the verifier knows the length. If not, the word is wrong.
-                        let _ = delivery.copy_out(offset, &mut word);
-                        u64::from_ne_bytes(word)
-                    })?;
+                    in_place::check(verifier, delivery.bytes())?;
                     return Ok(true);
                 }
                 Ok(None) => return Ok(true),

@@ -4,6 +4,7 @@
 //! would promise the compiler that it does not. Whoever trusts the peers says so with `unsafe` and
 //! gets the slice.
 
+use crate::chunks::{Chunks, ChunksMut};
 use crate::memory::write;
 use crate::region::{OutOfBounds, Region, View};
 use std::io;
@@ -72,7 +73,8 @@ impl<'a> Bytes<'a> {
         })
     }
 
-    /// Copies a part of them out. A peer that writes meanwhile leaves a mixture.
+    /// Copies a part of them out. A peer that writes meanwhile leaves a mixture. For one part after the other see
+    /// [`as_chunks`](Self::as_chunks).
     ///
     /// # Errors
     /// If the part is not inside; nothing is copied then.
@@ -122,6 +124,34 @@ impl<'a> Bytes<'a> {
             return Err(wrong);
         }
         self.field(0).map_err(|_| wrong)
+    }
+
+    /// The bytes in pieces of `N`, each copied when its turn comes, and what is left behind them: the way to read a
+    /// long message in place.
+    ///
+    /// ```
+    /// let region = shmem::Region::heap(64);
+    /// region.copy_in(8, &7u64.to_ne_bytes())?;
+    /// let bytes = shmem::Bytes::new(&region, 0, 20)?;
+    /// let (words, rest) = bytes.as_chunks();
+    /// assert_eq!(words.map(u64::from_ne_bytes).sum::<u64>(), 7);
+    /// assert_eq!(rest.len(), 4);
+    /// # Ok::<(), shmem::OutOfBounds>(())
+    /// ```
+    #[inline]
+    pub fn as_chunks<const N: usize>(&self) -> (Chunks<'a, N>, Self) {
+        let count = self.length / N;
+        // SAFETY: inside the view by the type's invariant.
+        let start = unsafe { self.view.at(self.offset) };
+        // SAFETY: so many are, and the view's bytes are only reached by copies.
+        let chunks = unsafe { Chunks::new(start, count) };
+        // INVARIANT: behind those, and no further than the end.
+        let rest = Self {
+            offset: self.offset + count * N,
+            length: self.length % N,
+            ..*self
+        };
+        (chunks, rest)
     }
 
     /// The bytes one after the other, each loaded once.
@@ -207,7 +237,7 @@ impl<'a> BytesMut<'a> {
         self.length == 0
     }
 
-    /// Writes a part of them.
+    /// Writes a part of them. For one part after the other see [`as_chunks_mut`](Self::as_chunks_mut).
     ///
     /// # Errors
     /// If the part is not inside; nothing is written then.
@@ -219,6 +249,34 @@ impl<'a> BytesMut<'a> {
         // SAFETY: as before; `part` is memory of this process that nobody writes.
         unsafe { write(to, part.as_ptr(), part.len()) };
         Ok(())
+    }
+
+    /// The bytes in pieces of `N`, each to be written when its turn comes, and what is left behind them: the way to
+    /// write a long message in place.
+    ///
+    /// ```
+    /// let region = shmem::Region::heap(64);
+    /// let mut bytes = shmem::BytesMut::new(&region, 0, 64)?;
+    /// let (words, _) = bytes.as_chunks_mut();
+    /// for (number, mut word) in words.enumerate() {
+    ///     word.set(number.to_ne_bytes());
+    /// }
+    /// # Ok::<(), shmem::OutOfBounds>(())
+    /// ```
+    #[inline]
+    pub fn as_chunks_mut<const N: usize>(&mut self) -> (ChunksMut<'_, N>, BytesMut<'_>) {
+        let count = self.length / N;
+        // SAFETY: so many are inside, by the type's invariant, and are only reached by copies.
+        let chunks = unsafe { ChunksMut::new(self.start, count) };
+        // SAFETY: inside, as before, or one past the end.
+        let start = unsafe { self.start.add(count * N) };
+        // INVARIANT: behind those, and no further than the end.
+        let rest = BytesMut {
+            start,
+            length: self.length % N,
+            _region: PhantomData,
+        };
+        (chunks, rest)
     }
 
     /// Writes a value at `offset`: a field.

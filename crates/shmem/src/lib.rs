@@ -13,6 +13,7 @@ pub mod barrier;
 #[cfg(not(loom))]
 pub mod bytes;
 pub mod cells;
+pub mod chunks;
 pub mod copy;
 #[cfg(not(loom))]
 mod direct;
@@ -82,6 +83,7 @@ pub mod reclaim;
 pub use asking::Wait;
 #[cfg(not(loom))]
 pub use bytes::{Bytes, BytesMut, WrongSize};
+pub use chunks::{ChunkMut, Chunks, ChunksMut};
 #[cfg(not(loom))]
 pub use error::{OpenError, Reason};
 pub use name::{BadName, Name};

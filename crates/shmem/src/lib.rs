@@ -13,6 +13,7 @@ pub mod barrier;
 #[cfg(not(loom))]
 pub mod bytes;
 pub mod cells;
+#[cfg(not(loom))]
 pub mod chunks;
 pub mod copy;
 #[cfg(not(loom))]
@@ -83,6 +84,7 @@ pub mod reclaim;
 pub use asking::Wait;
 #[cfg(not(loom))]
 pub use bytes::{Bytes, BytesMut, WrongSize};
+#[cfg(not(loom))]
 pub use chunks::{ChunkMut, Chunks, ChunksMut};
 #[cfg(not(loom))]
 pub use error::{OpenError, Reason};

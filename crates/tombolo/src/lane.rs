@@ -481,8 +481,10 @@ impl Tail {
         // [LANE_PUBLISH] release: as in `push`, and the header behind it.
         words.word(tail).store(padding, Ordering::Release);
         let (before, unfinished) = (self.before(tail), tail - self.released);
-        let goes_round = self.before(at) == 0;
-        if goes_round && begins_again(before, unfinished, next + WORD - at) {
+        let needed = next + WORD - at;
+        // One that had to go round finds room as what is before it is finished, bit by bit.
+        let had_to = needed > self.ring.left_behind(tail);
+        if begins_again(before, unfinished, needed) && (unfinished == 0 || !had_to) {
             let lap = self.ring.capacity;
             let (from, to) = (self.released + lap, tail + WORD + lap);
             self.gap = Gap { from, to };
@@ -490,6 +492,7 @@ impl Tail {
             // But for the gap nothing is in use.
             self.released = at;
         } else if at > self.gap.from {
+            // Over it.
             self.gap = Gap::NONE;
         }
     }

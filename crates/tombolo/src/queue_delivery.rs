@@ -30,7 +30,7 @@ impl<'a> Message<'a> {
         }
     }
 
-    /// Its bytes, in place.
+    /// Its bytes, in place. Long ones are read by [pieces](Bytes::as_chunks).
     #[inline]
     pub fn bytes(&self) -> Bytes<'a> {
         self.bytes
@@ -127,7 +127,7 @@ impl Delivery<'_> {
         Message::new(self.consumer.channel.region(), self.consumer.taking.held())
     }
 
-    /// Its bytes, in place.
+    /// Its bytes, in place. Long ones are read by [pieces](Bytes::as_chunks).
     #[inline]
     pub fn bytes(&self) -> Bytes<'_> {
         self.message().bytes()

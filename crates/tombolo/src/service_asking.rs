@@ -94,7 +94,7 @@ impl<'a> Answered<'a> {
         self.failed
     }
 
-    /// Its bytes, in place.
+    /// Its bytes, in place. Long ones are read by [pieces](Bytes::as_chunks).
     #[inline]
     pub fn bytes(&self) -> Bytes<'a> {
         self.bytes

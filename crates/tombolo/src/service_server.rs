@@ -350,7 +350,7 @@ impl<'a> Request<'a> {
         self.len() == 0
     }
 
-    /// Its bytes, in place.
+    /// Its bytes, in place. Long ones are read by [pieces](Bytes::as_chunks).
     #[inline]
     pub fn bytes(&self) -> Bytes<'_> {
         Bytes::new(self.server.channel.region(), self.room(), self.len())

@@ -3,63 +3,44 @@
 //! A process that is stepped and the one that steps it run by turns. On two processors each turn wakes one that
 //! sleeps, which takes longer than the turn; on one the kernel goes from one to the other.
 
-use std::mem::MaybeUninit;
+use rustix::process::Pid;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
 use std::sync::OnceLock;
 
-/// This process, and so the calling thread of it.
-const SELF: i32 = 0;
-
 /// The processors that this process could use when it was asked first.
-fn all() -> &'static libc::cpu_set_t {
-    static ALL: OnceLock<libc::cpu_set_t> = OnceLock::new();
-    ALL.get_or_init(|| {
-        let mut all = MaybeUninit::zeroed();
-        // SAFETY: valid for writing so many bytes.
-        let got = unsafe { libc::sched_getaffinity(SELF, size_of_val(&all), all.as_mut_ptr()) };
-        assert!(got >= 0, "{}", std::io::Error::last_os_error());
-        // SAFETY: all bytes are set; any are a set of processors.
-        unsafe { all.assume_init() }
-    })
-}
-
-/// Lets a process run on some processors. One that is gone stays so.
-fn set(pid: i32, processors: &libc::cpu_set_t) {
-    // SAFETY: valid for reading so many bytes.
-    unsafe { libc::sched_setaffinity(pid, size_of_val(processors), processors) };
+fn all() -> &'static CpuSet {
+    static ALL: OnceLock<CpuSet> = OnceLock::new();
+    ALL.get_or_init(|| sched_getaffinity(None).expect("the processors of this process"))
 }
 
 /// One processor, at which processes can be kept.
 #[derive(Clone, Copy)]
-pub struct Processor(libc::cpu_set_t);
+pub struct Processor(CpuSet);
 
 impl Processor {
     /// The one that this process runs on, for the moment.
     pub fn here() -> Self {
         all();
-        // SAFETY: takes nothing.
-        let here = unsafe { libc::sched_getcpu() };
-        // SAFETY: any bytes are a set of processors; zero is an empty one.
-        let mut one = unsafe { MaybeUninit::<libc::cpu_set_t>::zeroed().assume_init() };
-        // SAFETY: `one` is valid for writing; a number beyond it is refused by a panic.
-        unsafe { libc::CPU_SET(here as usize, &mut one) };
+        let mut one = CpuSet::new();
+        one.set(sched_getcpu());
         Self(one)
     }
 
-    /// Keeps a process there.
+    /// Keeps a process there; one that is gone stays so.
     pub fn keep(&self, pid: i32) {
-        set(pid, &self.0);
+        let _ = sched_setaffinity(Pid::from_raw(pid), &self.0);
     }
 
     /// Keeps this process there until the answer is dropped.
     pub fn visit(&self) -> Visit {
-        set(SELF, &self.0);
+        sched_setaffinity(None, &self.0).expect("a processor of this process");
         Visit
     }
 }
 
-/// Lets a process run everywhere again.
+/// Lets a process run everywhere again; one that is gone stays so.
 pub fn free(pid: i32) {
-    set(pid, all());
+    let _ = sched_setaffinity(Pid::from_raw(pid), all());
 }
 
 /// See [`Processor::visit`].
@@ -67,6 +48,6 @@ pub struct Visit;
 
 impl Drop for Visit {
     fn drop(&mut self) {
-        free(SELF);
+        let _ = sched_setaffinity(None, all());
     }
 }

@@ -108,10 +108,7 @@ pub fn write(number: u64, length: usize, mut put: impl FnMut(usize, &[u8])) {
     let mut word = number;
     let mut offset = 0;
     while offset + LINE <= length {
-        let mut line = [0; LINE];
-        let words = line.chunks_exact_mut(WORD);
-        words.for_each(|at| at.copy_from_slice(&word.to_ne_bytes()));
-        put(offset, &line);
+        put(offset, &line(word));
         word = word.wrapping_add(STEP);
         offset += LINE;
     }
@@ -126,12 +123,19 @@ pub fn write(number: u64, length: usize, mut put: impl FnMut(usize, &[u8])) {
 pub fn lines(number: u64) -> impl Iterator<Item = [u8; LINE]> {
     let mut word = number;
     std::iter::repeat_with(move || {
-        let mut line = [0; LINE];
-        let words = line.chunks_exact_mut(WORD);
-        words.for_each(|at| at.copy_from_slice(&word.to_ne_bytes()));
+        let line = line(word);
         word = word.wrapping_add(STEP);
         line
     })
+}
+
+/// A line whose words are all the same.
+#[inline(always)]
+fn line(word: u64) -> [u8; LINE] {
+    let mut line = [0; LINE];
+    let words = line.chunks_exact_mut(WORD);
+    words.for_each(|at| at.copy_from_slice(&word.to_ne_bytes()));
+    line
 }
 
 #[inline(always)]
@@ -324,14 +328,11 @@ impl Verifier {
         L: ExactSizeIterator<Item = [u8; LINE]> + Clone,
     {
         let found = lines.len() * LINE;
-        let Some(number) = lines.clone().next().map(first_word) else {
+        let first = lines.clone().next().filter(|_| found == self.length);
+        let Some(number) = first.map(first_word) else {
             let expected = self.length;
             return Err(Fault::Length { expected, found });
         };
-        if found != self.length {
-            let expected = self.length;
-            return Err(Fault::Length { expected, found });
-        }
         self.count(number)?;
         let (mut wrong, mut expected) = (0, number);
         if self.thorough {

@@ -106,3 +106,37 @@ fn receivers_that_share_see_gaps_but_no_repetition() {
     assert_eq!(verifier.sum(), 12);
     assert!(verifier.check(payload.bytes(3)).is_err());
 }
+
+#[test]
+fn what_is_checked_by_lines_is_checked_as_well() {
+    let length = 5 * LINE;
+    let message: Vec<_> = lines(7).take(5).collect();
+    for thorough in [false, true] {
+        let check = |lines: &[[u8; LINE]], next| {
+            let mut verifier = Verifier::new(length, 1).thorough(thorough);
+            verifier.next = vec![next];
+            verifier.check_lines(lines.iter().copied())
+        };
+        assert_eq!(check(&message, 7), Ok(()));
+        for count in [0, 4] {
+            let (expected, found) = (length, count * LINE);
+            let fault = Fault::Length { expected, found };
+            assert_eq!(check(&message[..count], 7), Err(fault));
+        }
+        let (expected, found) = (6, 7);
+        let missing = Fault::Missing { expected, found };
+        assert_eq!(check(&message, 6), Err(missing));
+        // Of each line the first word, or all of them.
+        for (at, noticed) in [(0, true), (5, true), (60, thorough)] {
+            let mut damaged = message.clone();
+            damaged[3][at] ^= 1;
+            let offset = 3 * LINE + at / WORD * WORD;
+            let expected = if noticed {
+                Err(Fault::Corrupt { offset })
+            } else {
+                Ok(())
+            };
+            assert_eq!(check(&damaged, 7), expected, "{at}, {thorough}");
+        }
+    }
+}

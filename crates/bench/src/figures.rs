@@ -207,16 +207,15 @@ fn cell(samples: &[&Sample], about: &About, rings: &[About], class: Option<Class
             _ => None,
         },
         sleeps: median(|s| Some(s.sleeps as f64 / s.messages.max(1) as f64)).unwrap_or(0.0),
-        taken: {
-            let taken = all().map(|s| {
+        taken: all()
+            .filter_map(|s| {
                 Some(Taken {
                     at: s.at,
                     class: s.class?,
                     value: value(s)?,
                 })
-            });
-            taken.flatten().collect()
-        },
+            })
+            .collect(),
     })
 }
 

@@ -9,34 +9,54 @@ use crate::region::{Region, View};
 use std::iter::FusedIterator;
 use std::marker::PhantomData;
 
+/// Where pieces begin, one after the other.
+///
+/// # Invariants
+/// From `next` on there are `left` times `N` bytes of memory whose bytes are only reached by copies.
+#[derive(Clone, Debug)]
+struct Steps<const N: usize> {
+    next: *mut u8,
+    left: usize,
+}
+
+// SAFETY: it is no more than a place and a number; what is done there any thread may do.
+unsafe impl<const N: usize> Send for Steps<N> {}
+// SAFETY: as for `Send`; shared, it offers its length only.
+unsafe impl<const N: usize> Sync for Steps<N> {}
+
+impl<const N: usize> Steps<N> {
+    #[inline(always)]
+    fn step(&mut self) -> Option<*mut u8> {
+        const { assert!(N > 0) };
+        self.left = self.left.checked_sub(1)?;
+        let here = self.next;
+        // SAFETY: there was another piece, so this is no further than the end.
+        self.next = unsafe { here.add(N) };
+        Some(here)
+    }
+}
+
 /// Copies of pieces of `N` bytes each, in order. See [`Bytes::as_chunks`](crate::Bytes::as_chunks).
 ///
 /// # Invariants
-/// From `next` on, `left` times `N` bytes are valid for reads as long as `'a`.
+/// The pieces are valid for reads as long as `'a`.
 #[derive(Clone, Debug)]
 pub struct Chunks<'a, const N: usize> {
-    next: *const u8,
-    left: usize,
+    steps: Steps<N>,
     _view: PhantomData<&'a View>,
 }
 
-// SAFETY: as a reference to the view, which any thread may read.
-unsafe impl<const N: usize> Send for Chunks<'_, N> {}
-// SAFETY: as for `Send`; shared, it offers its length only.
-unsafe impl<const N: usize> Sync for Chunks<'_, N> {}
-
 impl<'a, const N: usize> Chunks<'a, N> {
-    /// `count` pieces from `start` on.
+    /// `left` pieces from `start` on.
     ///
     /// # Safety
     /// So many bytes are there, valid for reads as long as `'a`, by copies only.
     #[inline]
-    pub(crate) unsafe fn new(start: *const u8, count: usize) -> Self {
-        const { assert!(N > 0) };
+    pub(crate) unsafe fn new(start: *const u8, left: usize) -> Self {
+        let next = start.cast_mut();
         // INVARIANT: the caller's promise.
         Self {
-            next: start,
-            left: count,
+            steps: Steps { next, left },
             _view: PhantomData,
         }
     }
@@ -48,17 +68,15 @@ impl<const N: usize> Iterator for Chunks<'_, N> {
     /// A copy of the next piece. A peer that writes it meanwhile leaves a mixture.
     #[inline(always)]
     fn next(&mut self) -> Option<[u8; N]> {
-        self.left = self.left.checked_sub(1)?;
+        let from = self.steps.step()?;
         let mut chunk = [0; N];
-        // SAFETY: by the invariant there is another one; the copy is this process's own.
-        unsafe { read(self.next, chunk.as_mut_ptr(), N) };
-        // SAFETY: behind it, and no further than the end.
-        self.next = unsafe { self.next.add(N) };
+        // SAFETY: a piece is valid for reads; the copy is this process's own.
+        unsafe { read(from, chunk.as_mut_ptr(), N) };
         Some(chunk)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        (self.left, Some(self.left))
+        (self.steps.left, Some(self.steps.left))
     }
 }
 
@@ -68,31 +86,23 @@ impl<const N: usize> FusedIterator for Chunks<'_, N> {}
 /// Pieces of `N` bytes each, to be written. See [`BytesMut::as_chunks_mut`](crate::BytesMut::as_chunks_mut).
 ///
 /// # Invariants
-/// From `next` on, `left` times `N` bytes are valid for writes as long as `'a`.
+/// The pieces are valid for writes as long as `'a`.
 #[derive(Debug)]
 pub struct ChunksMut<'a, const N: usize> {
-    next: *mut u8,
-    left: usize,
+    steps: Steps<N>,
     _region: PhantomData<&'a Region>,
 }
 
-// SAFETY: as a reference to the region, which any thread may use to write.
-unsafe impl<const N: usize> Send for ChunksMut<'_, N> {}
-// SAFETY: as for `Send`; shared, it offers its length only.
-unsafe impl<const N: usize> Sync for ChunksMut<'_, N> {}
-
 impl<'a, const N: usize> ChunksMut<'a, N> {
-    /// `count` pieces from `start` on.
+    /// `left` pieces from `next` on.
     ///
     /// # Safety
     /// So many bytes are there, valid for writes as long as `'a`, by copies only.
     #[inline]
-    pub(crate) unsafe fn new(start: *mut u8, count: usize) -> Self {
-        const { assert!(N > 0) };
+    pub(crate) unsafe fn new(next: *mut u8, left: usize) -> Self {
         // INVARIANT: the caller's promise.
         Self {
-            next: start,
-            left: count,
+            steps: Steps { next, left },
             _region: PhantomData,
         }
     }
@@ -103,19 +113,16 @@ impl<'a, const N: usize> Iterator for ChunksMut<'a, N> {
 
     #[inline(always)]
     fn next(&mut self) -> Option<ChunkMut<'a, N>> {
-        self.left = self.left.checked_sub(1)?;
-        // INVARIANT: there was another one.
-        let chunk = ChunkMut {
-            start: self.next,
+        let next = self.steps.step()?;
+        // INVARIANT: one piece, of those that are valid for writes.
+        Some(ChunkMut {
+            piece: Steps { next, left: 1 },
             _region: PhantomData,
-        };
-        // SAFETY: behind it, and no further than the end.
-        self.next = unsafe { self.next.add(N) };
-        Some(chunk)
+        })
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        (self.left, Some(self.left))
+        (self.steps.left, Some(self.steps.left))
     }
 }
 
@@ -125,24 +132,19 @@ impl<const N: usize> FusedIterator for ChunksMut<'_, N> {}
 /// One of the pieces.
 ///
 /// # Invariants
-/// From `start` on, `N` bytes are valid for writes as long as `'a`.
+/// It is valid for writes as long as `'a`.
 #[derive(Debug)]
 pub struct ChunkMut<'a, const N: usize> {
-    start: *mut u8,
+    piece: Steps<N>,
     _region: PhantomData<&'a Region>,
 }
-
-// SAFETY: as for `ChunksMut`.
-unsafe impl<const N: usize> Send for ChunkMut<'_, N> {}
-// SAFETY: as for `ChunksMut`; shared, it offers nothing.
-unsafe impl<const N: usize> Sync for ChunkMut<'_, N> {}
 
 impl<const N: usize> ChunkMut<'_, N> {
     /// Writes it.
     #[inline(always)]
     pub fn set(&mut self, bytes: [u8; N]) {
         // SAFETY: by the invariant; `bytes` is this process's own.
-        unsafe { write(self.start, bytes.as_ptr(), N) };
+        unsafe { write(self.piece.next, bytes.as_ptr(), N) };
     }
 }
 

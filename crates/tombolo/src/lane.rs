@@ -251,12 +251,9 @@ impl Tail {
 
     /// Bytes that may be written from a position on before something is in the way, the gap included.
     fn stretch(&self, at: u64) -> u64 {
-        let gap = if at < self.gap.from {
-            self.gap
-        } else {
-            Gap::NONE
-        };
-        self.limit().min(gap.from).saturating_sub(at)
+        let (gap, limit) = (self.gap.from, self.limit());
+        let end = if at < gap { limit.min(gap) } else { limit };
+        end.saturating_sub(at)
     }
 
     /// Position behind the last record.
@@ -333,10 +330,10 @@ impl Tail {
         let tail = self.walk.position();
         let needed = Ring::size(0, flags, length) + WORD;
         let fits = length as u64 <= self.ring.capacity / PARTS;
-        if !fits || self.before(tail) < WARM.max(needed) {
+        let before = self.before(tail);
+        if !fits || before < WARM.max(needed) {
             return at;
         }
-        let before = self.before(tail);
         self.look(region, self.marks.finished, |finished| {
             begins_again(before, tail - finished, needed)
         });
@@ -377,6 +374,7 @@ impl Tail {
                 self.gap = Gap::NONE;
             }
         } else {
+            // Before the ring was begun again: a part of the gap. A lie as above.
             self.gap.finish(mark.saturating_add(self.ring.capacity));
         }
     }

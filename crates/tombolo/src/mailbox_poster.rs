@@ -328,7 +328,8 @@ impl Loan<'_> {
         self.draft().length
     }
 
-    /// Its bytes, to be written in place, long ones by [pieces](BytesMut::as_chunks_mut). What is never written holds the bytes of older messages.
+    /// Its bytes, to be written in place, long ones by [pieces](BytesMut::as_chunks_mut). What is never written
+    /// holds the bytes of older messages.
     pub fn bytes(&mut self) -> BytesMut<'_> {
         let Draft {
             message, length, ..

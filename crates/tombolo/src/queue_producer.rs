@@ -418,7 +418,8 @@ impl Loan<'_> {
         self.claim.length
     }
 
-    /// Its bytes, to be written in place, long ones by [pieces](BytesMut::as_chunks_mut). What is never written holds the bytes of older messages.
+    /// Its bytes, to be written in place, long ones by [pieces](BytesMut::as_chunks_mut). What is never written
+    /// holds the bytes of older messages.
     #[inline]
     pub fn bytes(&mut self) -> BytesMut<'_> {
         let Claim { offset, length, .. } = self.claim;

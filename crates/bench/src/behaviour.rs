@@ -6,6 +6,7 @@ use crate::calls::name;
 use crate::conduct::{Taken, sample, sample_counted};
 use crate::idle::Idle;
 use crate::interrupts;
+use crate::place::agree;
 use crate::run::Step;
 use crate::stats::Spread;
 use crate::transport::{Runner, Task, Topology};
@@ -185,8 +186,8 @@ fn listeners(
         else {
             break;
         };
-        let class = alone.placement.class();
-        let same = |taken: &Taken| class.is_some() && taken.placement.class() == class;
+        let distance = alone.placement.distance();
+        let same = |taken: &Taken| agree(distance, taken.placement.distance());
         let rate = |taken: &Taken| taken.senders.iter().find_map(|end| end.rate);
         let comparable = [sleeping, slowly, again].into_iter().all(same);
         if let (true, Some(before), Some(after)) = (comparable, rate(alone), rate(again)) {

@@ -52,7 +52,7 @@ pub struct Command {
     #[arg(long, value_name = "N")]
     pub repetitions: Option<usize>,
     /// Begin no further round of samples after so many minutes
-    #[arg(long, value_name = "MINUTES", default_value_t = 8.0)]
+    #[arg(long, value_name = "MINUTES", default_value_t = 10.0)]
     pub patience: f64,
     /// `cargo bench` says so
     #[arg(long, hide = true)]
@@ -156,7 +156,7 @@ impl Command {
         Ok(Options {
             topologies,
             lengths,
-            repetitions: self.repetitions.unwrap_or(if self.quick { 1 } else { 5 }),
+            repetitions: self.repetitions.unwrap_or(if self.quick { 1 } else { 9 }),
             duration: Duration::from_millis(duration),
             patience: Duration::try_from_secs_f64(self.patience * 60.0)
                 .context("--patience is a number of minutes")?,

@@ -19,7 +19,7 @@
 use crate::calls;
 use crate::clock;
 use crate::interrupts;
-use crate::place::{self, PROBE, Placement, pin};
+use crate::place::{self, Distance, PROBE, Placement, pin};
 use crate::raw::{self, Map};
 use crate::registry;
 use crate::transport::{Outcome, Role, Runner, Seat, Task, Wire};
@@ -57,7 +57,7 @@ struct Spec {
 #[derive(Debug, Serialize, Deserialize)]
 enum Answer {
     Ready,
-    Probed(f64),
+    Probed(Distance),
     Done(Outcome),
     Failed(String),
 }
@@ -329,7 +329,7 @@ fn take(runner: &dyn Runner, task: &Task, processors: [usize; 2], counted: bool)
 }
 
 /// The first sender and the first receiver play ping-pong.
-fn probe_pair(ends: &mut [&mut End], task: &Task) -> Result<f64> {
+fn probe_pair(ends: &mut [&mut End], task: &Task) -> Result<Distance> {
     let (receivers, senders) = ends.split_at_mut(task.consumers);
     let mut pair = [&mut *receivers[0], &mut *senders[0]];
     for end in &mut pair {

@@ -1,18 +1,20 @@
 //! What a record says: medians, and ratios to the bare ring.
 //!
-//! A *pair* is a sample and, of each bare ring that hands messages over in the same way, the one
-//! sample that was taken nearest in time at the same distance between the processors, within
-//! `NEAR` seconds. Samples whose two probes disagree, or whose processes were kept off their
-//! processors, make no pair. The ratio is that to the faster ring of the pair. Where no bare ring
-//! works in this way (short messages in place), those that copy one by one count.
+//! A *pair* is a sample and, of the bare ring that it is held against, the samples next before and after it
+//! that were taken at the same distance between the processors, within `NEAR` seconds: their mean, as the
+//! machine may have changed meanwhile. Samples whose two probes disagree, or whose processes were kept off
+//! their processors, make no pair. Of the bare rings that hand messages over in the same way, it is the one that
+//! is faster at that shape and length. (The faster of the two at each moment would be the one that luck
+//! favours then: neither is as fast.) Where no bare ring works in this way (short messages in place),
+//! those that copy one by one count.
 //!
-//! Figures and ratios are of the samples of one distance, that at which most of a run was taken. Where
-//! there is no such sample, all count, and the cell is marked as *disturbed*.
+//! Figures and ratios are of the samples of one distance, the most common one of a run. Where there is no such
+//! sample, all count, and the cell is marked as *disturbed*.
 //!
 //! Two transports are held against each other in the same way, at whatever distance: each sample of the one against
 //! that of the other which was taken in the same round at the same distance.
 
-use crate::place::Class;
+use crate::place::{Distance, agree};
 use crate::run::{Record, Sample};
 use crate::stats::Spread;
 use crate::transport::{About, Topology, Way};
@@ -33,81 +35,106 @@ pub fn value(sample: &Sample) -> Option<f64> {
     }
 }
 
+/// The better of two figures of a shape.
+pub fn better(topology: Topology, a: f64, b: f64) -> f64 {
+    match topology {
+        Topology::RoundTrip => a.min(b),
+        Topology::Stream => a.max(b),
+    }
+}
+
 /// A sample and the bare figure it is held against.
 #[derive(Clone, Copy, Debug)]
-pub struct Pair<'a> {
-    /// The sample.
-    pub sample: &'a Sample,
-    /// Its figure.
+pub struct Pair {
+    /// The sample's figure.
     pub value: f64,
-    /// That of the faster bare ring.
+    /// That of the bare ring.
     pub bare: f64,
 }
 
-impl Pair<'_> {
+impl Pair {
     /// The figure as a multiple of the bare one.
     pub fn ratio(&self) -> f64 {
         self.value / self.bare
     }
 }
 
-/// The pairs of a transport among the samples of one shape and length.
+/// The pairs of a transport among the samples of one shape and length, with this ring and at this distance.
 pub fn pairs<'a>(
     samples: &'a [&'a Sample],
     transport: &'a str,
-    rings: &'a [About],
-) -> impl Iterator<Item = Pair<'a>> + 'a {
+    ring: &'a str,
+    at: Distance,
+) -> impl Iterator<Item = Pair> + 'a {
     let own = samples.iter().filter(move |s| s.transport == transport);
+    let own = own.filter(move |s| agree(s.distance(), Some(at)));
     own.filter_map(move |sample| {
-        let class = sample.class?;
-        let nearest = |ring: &About| {
-            let same = samples
-                .iter()
-                .filter(|s| s.transport == ring.name && s.class == Some(class));
-            let distance = |s: &Sample| (s.at - sample.at).abs();
-            let nearest = same.min_by(|a, b| distance(a).total_cmp(&distance(b)))?;
-            value(nearest).filter(|_| distance(nearest) < NEAR)
-        };
-        let faster = |a: f64, b: f64| match sample.topology {
-            Topology::RoundTrip => a.min(b),
-            Topology::Stream => a.max(b),
-        };
-        let bare = rings.iter().filter_map(nearest).reduce(faster)?;
         let value = value(sample)?;
-        Some(Pair {
-            sample,
-            value,
-            bare,
-        })
+        let bare = if transport == ring {
+            value
+        } else {
+            around(samples, ring, sample)?
+        };
+        Some(Pair { value, bare })
     })
 }
 
-/// The bare rings that a transport is held against.
-pub fn rings(transports: &[About], samples: &[&Sample], way: Way) -> Vec<About> {
-    let bare = |about: &&About| about.is_ring();
-    let measured = |about: &&About| samples.iter().any(|s| s.transport == about.name);
-    let of = |way| {
-        let all = transports.iter().filter(bare).filter(measured);
-        let wanted: Vec<_> = all.filter(|about| about.way == way).cloned().collect();
-        (!wanted.is_empty()).then_some(wanted)
+/// What a ring had about the time of a sample, and at its distance: the mean of before and after.
+fn around(samples: &[&Sample], ring: &str, sample: &Sample) -> Option<f64> {
+    let near = samples.iter().filter(|s| {
+        s.transport == ring
+            && (s.at - sample.at).abs() < NEAR
+            && agree(s.distance(), sample.distance())
+    });
+    let (before, after): (Vec<_>, Vec<_>) = near.partition(|s| s.at <= sample.at);
+    let by_time = |a: &&&Sample, b: &&&Sample| a.at.total_cmp(&b.at);
+    let before = before.into_iter().max_by(|a, b| by_time(a, b));
+    let after = after.into_iter().min_by(|a, b| by_time(a, b));
+    let values = [before, after].map(|s| s.and_then(|s| value(s)));
+    match values {
+        [Some(before), Some(after)] => Some((before * after).sqrt()),
+        [one, other] => one.or(other),
+    }
+}
+
+/// The bare ring that a transport of this way is held against: of those that were measured at this distance the
+/// one whose median is better.
+pub fn limit<'a>(
+    transports: &'a [About],
+    samples: &[&Sample],
+    way: Way,
+    at: Distance,
+) -> Option<&'a str> {
+    let median = |about: &&About| {
+        let own = samples.iter().filter(|s| s.transport == about.name);
+        let own = own.filter(|s| agree(s.distance(), Some(at)));
+        Spread::of(own.filter_map(|s| value(s))).map(|spread| spread.median)
     };
-    of(way).or_else(|| of(Way::OneByOne)).unwrap_or_default()
+    let shape = samples.first()?.topology;
+    let of = |way| {
+        let bare = transports.iter().filter(|about| about.is_ring());
+        let rings = bare.filter(|about| about.way == way);
+        let measured = rings.filter_map(|about| Some((about, median(&about)?)));
+        let fastest = measured.reduce(|a, b| if better(shape, a.1, b.1) == a.1 { a } else { b });
+        fastest.map(|(about, _)| &*about.name)
+    };
+    of(way).or_else(|| of(Way::OneByOne))
 }
 
 /// A transport at one shape and length.
 #[derive(Clone, Debug)]
 pub struct Cell {
-    /// Its figure: nanoseconds one way, or messages per second, of the samples of one class.
+    /// Its figure: nanoseconds one way, or messages per second, of the samples of one distance.
     pub value: Spread,
-    /// Whether no sample of that class was left in peace, so that all samples had to count.
+    /// Whether no sample of that distance was left in peace, so that all samples had to count.
     pub disturbed: bool,
-    /// The multiples of the bare ring's, of the pairs of that class.
+    /// The multiples of the bare ring's, of the pairs of that distance.
     pub ratio: Option<Spread>,
     /// The slowest tenth and so on, for round trips: medians of p90, p99, p99.9 and max.
     pub tail: Option<[f64; 4]>,
     /// How often its processes slept per message.
     pub sleeps: f64,
-    /// Its samples that were left in peace, of all classes.
+    /// Its samples that were left in peace, of all distances.
     taken: Vec<Taken>,
 }
 
@@ -115,19 +142,22 @@ pub struct Cell {
 #[derive(Clone, Copy, Debug)]
 struct Taken {
     at: f64,
-    class: Class,
+    distance: Distance,
     value: f64,
 }
 
 impl Cell {
-    /// Its figure as a multiple of another's, of samples that were taken in the same round and of the same
-    /// class; `None` if there are none.
+    /// Its figure as a multiple of another's, of samples that were taken in the same round and at the same
+    /// distance; `None` if there are none.
     pub fn against(&self, other: &Self) -> Option<Spread> {
         let ratio = |own: &Taken| {
-            let distance = |taken: &&Taken| (taken.at - own.at).abs();
-            let same = other.taken.iter().filter(|taken| taken.class == own.class);
-            let same = same.filter(|taken| distance(taken) < ROUND);
-            let nearest = same.min_by(|a, b| distance(a).total_cmp(&distance(b)))?;
+            let apart = |taken: &&Taken| (taken.at - own.at).abs();
+            let same = other
+                .taken
+                .iter()
+                .filter(|taken| taken.distance.agrees(own.distance));
+            let same = same.filter(|taken| apart(taken) < ROUND);
+            let nearest = same.min_by(|a, b| apart(a).total_cmp(&apart(b)))?;
             Some(own.value / nearest.value)
         };
         Spread::of(self.taken.iter().filter_map(ratio))
@@ -142,8 +172,8 @@ impl Cell {
 /// All cells of a record.
 #[derive(Debug)]
 pub struct Figures {
-    /// The distance at which most samples were taken; values are of these.
-    pub class: Option<Class>,
+    /// The most common distance between the processors; values are of samples that were taken there.
+    pub distance: Option<Distance>,
     /// By transport, shape and length.
     cells: BTreeMap<(String, &'static str, usize), Cell>,
 }
@@ -151,22 +181,29 @@ pub struct Figures {
 impl Figures {
     /// Of a record.
     pub fn of(record: &Record) -> Self {
-        let class = most_common(record.samples.iter().filter_map(|sample| sample.class));
+        let distance = Distance::most_common(record.samples.iter().filter_map(Sample::distance));
         let mut cells = BTreeMap::new();
         for topology in [Topology::RoundTrip, Topology::Stream] {
             for length in &record.options.lengths {
                 let here = |s: &&Sample| s.topology == topology && s.length == *length;
                 let samples: Vec<_> = record.samples.iter().filter(here).collect();
                 for about in &record.transports {
-                    let rings = rings(&record.transports, &samples, about.way);
-                    if let Some(cell) = cell(&samples, about, &rings, class) {
+                    if let Some(cell) = cell(&samples, about, &record.transports, distance) {
                         let shape = crate::run::name(topology);
                         cells.insert((about.name.clone(), shape, *length), cell);
                     }
                 }
             }
         }
-        Self { class, cells }
+        Self { distance, cells }
+    }
+
+    /// How far apart the processors were, to follow "they are" or "they were".
+    pub fn distance_in_words(&self) -> String {
+        self.distance
+            .map_or("at changing distances".to_owned(), |distance| {
+                format!("{distance} apart (a cache line, one way)")
+            })
     }
 
     /// One of them.
@@ -176,13 +213,18 @@ impl Figures {
     }
 }
 
-fn cell(samples: &[&Sample], about: &About, rings: &[About], class: Option<Class>) -> Option<Cell> {
+fn cell(
+    samples: &[&Sample],
+    about: &About,
+    transports: &[About],
+    distance: Option<Distance>,
+) -> Option<Cell> {
     // One that ended before time was taken has no figure.
     let all = || {
         let own = samples.iter().filter(|s| s.transport == about.name);
         own.filter(|s| value(s).is_some())
     };
-    let counts = |s: &&&Sample| s.class.is_some() && s.class == class;
+    let counts = |s: &&&Sample| agree(s.distance(), distance);
     let disturbed = !all().any(|s| counts(&s));
     let own = || all().filter(|s| disturbed || counts(s));
     let median = |figure: fn(&Sample) -> Option<f64>| {
@@ -197,11 +239,10 @@ fn cell(samples: &[&Sample], about: &About, rings: &[About], class: Option<Class
     Some(Cell {
         value: Spread::of(own().filter_map(|s| value(s)))?,
         disturbed,
-        ratio: Spread::of(
-            pairs(samples, &about.name, rings)
-                .filter(|pair| pair.sample.class == class)
-                .map(|pair| pair.ratio()),
-        ),
+        ratio: distance.and_then(|at| {
+            let limit = limit(transports, samples, about.way, at)?;
+            Spread::of(pairs(samples, &about.name, limit, at).map(|pair| pair.ratio()))
+        }),
         tail: match tail {
             [Some(a), Some(b), Some(c), Some(d)] => Some([a, b, c, d]),
             _ => None,
@@ -211,22 +252,12 @@ fn cell(samples: &[&Sample], about: &About, rings: &[About], class: Option<Class
             .filter_map(|s| {
                 Some(Taken {
                     at: s.at,
-                    class: s.class?,
+                    distance: s.distance()?,
                     value: value(s)?,
                 })
             })
             .collect(),
     })
-}
-
-/// The class that most samples are of.
-pub fn most_common(classes: impl Iterator<Item = Class>) -> Option<Class> {
-    let mut counts = BTreeMap::new();
-    classes.for_each(|class| *counts.entry(class).or_insert(0) += 1);
-    counts
-        .into_iter()
-        .max_by_key(|(_, count)| *count)
-        .map(|(class, _)| class)
 }
 
 #[cfg(test)]

@@ -16,18 +16,36 @@ fn rings() -> Vec<About> {
 
 fn ratios(samples: &[Sample]) -> Vec<f64> {
     let samples: Vec<_> = samples.iter().collect();
-    let rings = rings();
-    pairs(&samples, "queue", &rings)
+    let (rings, at) = (rings(), Distance(60.0));
+    let limit = limit(&rings, &samples, Way::OneByOne, at).unwrap_or("none");
+    pairs(&samples, "queue", limit, at)
         .map(|pair| pair.ratio())
         .collect()
 }
 
 #[test]
-fn a_pair_is_held_against_the_faster_ring() {
+fn a_pair_is_held_against_the_ring_that_is_faster_most_of_the_time() {
     let samples = [
         sample("ring a", 1.0, 60.0, 100.0),
         sample("ring b", 1.1, 60.0, 200.0),
         sample("queue", 1.2, 60.0, 150.0),
+        sample("ring a", 6.0, 60.0, 250.0),
+        sample("ring b", 6.1, 60.0, 200.0),
+        sample("queue", 6.2, 60.0, 100.0),
+        sample("ring a", 9.5, 60.0, 150.0),
+        sample("ring b", 9.5, 60.0, 220.0),
+    ];
+    assert_eq!(ratios(&samples), [0.75, 0.5]);
+}
+
+#[test]
+fn a_pair_is_held_against_what_was_before_and_after() {
+    let samples = [
+        sample("ring a", 1.0, 60.0, 1000.0),
+        sample("ring a", 2.0, 60.0, 100.0),
+        sample("queue", 2.5, 60.0, 150.0),
+        sample("ring a", 3.0, 60.0, 400.0),
+        sample("ring a", 4.0, 60.0, 1000.0),
     ];
     assert_eq!(ratios(&samples), [0.75]);
 }
@@ -37,7 +55,7 @@ fn only_samples_of_one_distance_make_a_pair() {
     let samples = [
         sample("ring a", 1.0, 30.0, 300.0),
         sample("queue", 1.2, 60.0, 150.0),
-        sample("ring a", 2.0, 60.0, 150.0),
+        sample("ring a", 2.0, 62.0, 150.0),
     ];
     assert_eq!(ratios(&samples), [1.0]);
     assert_eq!(ratios(&samples[..2]), [0.0; 0]);
@@ -58,7 +76,6 @@ fn a_sample_whose_probes_disagree_makes_no_pair() {
         sample("ring a", 1.0, 60.0, 300.0),
         sample("queue", 1.0, 60.0, 150.0),
     ];
-    samples[1].placement.after = 250.0;
-    samples[1].class = samples[1].placement.class();
+    samples[1].placement.after = Distance(250.0);
     assert_eq!(ratios(&samples), [0.0; 0]);
 }

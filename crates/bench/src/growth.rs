@@ -7,9 +7,8 @@
 
 use crate::conduct::sample;
 use crate::costs;
-use crate::figures::most_common;
 use crate::interrupts;
-use crate::place::Class;
+use crate::place::{Distance, agree};
 use crate::run::Step;
 use crate::stats::Spread;
 use crate::transport::{Runner, Task, Topology};
@@ -177,7 +176,7 @@ struct Taking {
     series: String,
     x: u64,
     rate: f64,
-    class: Option<Class>,
+    distance: Option<Distance>,
 }
 
 /// Rounds over all numbers of a chart: what is compared is of one round and one distance.
@@ -227,7 +226,7 @@ impl<'a> Rounds<'a> {
                         series: series.to_owned(),
                         x,
                         rate,
-                        class: taken.placement.class(),
+                        distance: taken.placement.distance(),
                     });
                 }
             }
@@ -236,10 +235,10 @@ impl<'a> Rounds<'a> {
         Ok(())
     }
 
-    /// The points: rates of the distance at which most were taken, where there are such.
+    /// The points: rates of the most common distance, where there are such.
     fn chart(mut self) -> Chart {
         let takings = &self.takings;
-        let class = most_common(takings.iter().filter_map(|taking| taking.class));
+        let most = Distance::most_common(takings.iter().filter_map(|taking| taking.distance));
         let mut seen: Vec<(&str, u64)> = Vec::new();
         for taking in takings {
             let key = (&*taking.series, taking.x);
@@ -248,7 +247,7 @@ impl<'a> Rounds<'a> {
             }
             seen.push(key);
             let here = || takings.iter().filter(|it| (&*it.series, it.x) == key);
-            let there = || here().filter(|it| it.class.is_some() && it.class == class);
+            let there = || here().filter(|it| agree(it.distance, most));
             let rates = Spread::of(there().map(|it| it.rate));
             let first = takings.iter().find(|it| it.series == taking.series);
             let multiples = here().filter_map(|it| {
@@ -256,7 +255,7 @@ impl<'a> Rounds<'a> {
                     let first = first.is_some_and(|first| first.x == one.x);
                     first && one.series == it.series && one.round == it.round
                 })?;
-                let comparable = one.class.is_some() && one.class == it.class;
+                let comparable = agree(one.distance, it.distance);
                 comparable.then_some(it.rate / one.rate)
             });
             if let Some(y) = rates.or_else(|| Spread::of(here().map(|it| it.rate))) {
@@ -279,16 +278,16 @@ mod tests {
     #[test]
     fn crowds_are_compared_at_one_distance_and_in_one_round() {
         let mut rounds = Rounds::new(Chart::new("producers", "", ""), &[], [0, 1]);
-        let mut add = |round, x, rate, class| {
+        let mut add = |round, x, rate, distance| {
             rounds.takings.push(Taking {
                 round,
                 series: "queue".to_owned(),
                 x,
                 rate,
-                class,
+                distance,
             });
         };
-        let (near, far) = (Some(Class::Near), Some(Class::Far));
+        let (near, far) = (Some(Distance(30.0)), Some(Distance(200.0)));
         add(1, 1, 10.0, far);
         add(1, 8, 50.0, near);
         add(2, 1, 60.0, near);

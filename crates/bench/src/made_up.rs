@@ -2,7 +2,7 @@
 
 use crate::behaviour::Behaviour;
 use crate::machine::Machine;
-use crate::place::Placement;
+use crate::place::{Distance, Placement};
 use crate::run::{Options, Record, Sample};
 use crate::stats::Latency;
 use crate::transport::{About, Topology};
@@ -12,8 +12,8 @@ use std::time::Duration;
 /// one way, or there were so many in a second.
 pub fn sample(transport: &str, topology: Topology, distance: f64, figure: f64) -> Sample {
     let placement = Placement {
-        before: distance,
-        after: distance,
+        before: Distance(distance),
+        after: Distance(distance),
     };
     let is_stream = topology == Topology::Stream;
     Sample {
@@ -22,7 +22,7 @@ pub fn sample(transport: &str, topology: Topology, distance: f64, figure: f64) -
         length: 64,
         at: 1.0,
         placement,
-        class: placement.class(),
+        counts: true,
         preemptions: 0,
         delayed: 0.0,
         messages: 1000,

@@ -2,15 +2,16 @@
 //!
 //! One cache line goes to and fro. The two virtual processors of a machine can be near or far from each
 //! other, from one second to the next; a sample counts only if the line took about as long after it as
-//! before. On the machines that this was written on it took 25 to 35 ns, 55 to 65 ns, or 130 to 290 ns; the
-//! classes meet where nothing was seen. What the host gives a virtual machine is not told: a line takes 30 ns
-//! between hyper-threads of one core, but cores that share none were as near.
+//! before, and is held against samples of the same distance only. What the host gives a virtual machine is not
+//! told, and there are no steps to tell it by: on the machines that this was written on a line took 25 to 35 ns,
+//! 55 to 65 ns, or 130 to 290 ns, and on the next one anything from 30 to 55.
 
 use crate::clock;
 use crate::raw::Map;
 use anyhow::{Context, Result};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::hint::spin_loop;
 use std::sync::atomic::Ordering::{Acquire, Release};
 
@@ -20,59 +21,64 @@ pub const PROBE: usize = 4096;
 const ROUNDS: u64 = 200;
 const READINGS: u64 = 11;
 
-/// How far apart two processors are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Class {
-    /// As hyper-threads of one core.
-    Near,
-    /// As cores on one cache.
-    Middle,
-    /// As cores of different caches or sockets.
-    Far,
-}
+/// Two distances are one if the larger is less than so many times the smaller: readings at one place differ by
+/// as much.
+const SAME: f64 = 1.2;
 
-impl Class {
-    /// By the nanoseconds that a line takes one way.
-    pub fn of(nanoseconds: f64) -> Self {
-        match nanoseconds {
-            ..42.0 => Self::Near,
-            42.0..100.0 => Self::Middle,
-            _ => Self::Far,
-        }
+/// How far apart two processors are: nanoseconds that a cache line takes from one to the other.
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Distance(pub f64);
+
+impl Distance {
+    /// Whether they are the same, as far as readings can tell.
+    pub fn agrees(self, other: Self) -> bool {
+        self.0.max(other.0) < SAME * self.0.min(other.0)
     }
 
-    /// In words.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Near => "as near as hyper-threads of one core",
-            Self::Middle => "as near as cores on one cache",
-            Self::Far => "far apart",
-        }
+    /// The one of some distances that most of them agree with.
+    pub fn most_common(distances: impl Iterator<Item = Self>) -> Option<Self> {
+        let mut sorted: Vec<_> = distances.collect();
+        sorted.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let agreeing = |one: &Self| {
+            let end = sorted.partition_point(|it| it <= one || it.agrees(*one));
+            end - sorted.partition_point(|it| it < one && !it.agrees(*one))
+        };
+        sorted.iter().copied().max_by_key(agreeing)
+    }
+}
+
+/// Whether both distances are known, and the same.
+pub fn agree(one: Option<Distance>, other: Option<Distance>) -> bool {
+    one.zip(other).is_some_and(|(one, other)| one.agrees(other))
+}
+
+impl fmt::Display for Distance {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(to, "{:.0} ns", self.0)
     }
 }
 
 /// Readings before and after a sample.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Placement {
-    /// Nanoseconds one way, before.
-    pub before: f64,
-    /// Nanoseconds one way, after.
-    pub after: f64,
+    /// Before.
+    pub before: Distance,
+    /// After.
+    pub after: Distance,
 }
 
 impl Placement {
-    /// Their class, if both say the same: of one class and no more than a half apart.
-    pub fn class(&self) -> Option<Class> {
-        let (low, high) = (self.before.min(self.after), self.before.max(self.after));
-        let class = Class::of(self.before);
-        (class == Class::of(self.after) && high < low * 1.5).then_some(class)
+    /// What lies between the two, if they agree.
+    pub fn distance(&self) -> Option<Distance> {
+        let between = Distance((self.before.0 * self.after.0).sqrt());
+        self.before.agrees(self.after).then_some(between)
     }
 }
 
-/// Plays one side of the ping-pong; answers nanoseconds one way, the median of some readings. Both
-/// sides must call it at about the same time.
-pub fn probe(map: &Map, first: bool) -> f64 {
+/// Plays one side of the ping-pong; answers the median of some readings. Both sides must call it at about
+/// the same time.
+pub fn probe(map: &Map, first: bool) -> Distance {
     // Both words on one line: it is the only one that moves.
     let line = map.u64(0);
     let mut readings = Vec::new();
@@ -95,7 +101,7 @@ pub fn probe(map: &Map, first: bool) -> f64 {
     }
     map.u64(if first { 64 } else { 128 }).store(value, Release);
     readings.sort_by(f64::total_cmp);
-    readings[readings.len() / 2]
+    Distance(readings[readings.len() / 2])
 }
 
 fn wait_for(line: &std::sync::atomic::AtomicU64, value: u64) {
@@ -138,16 +144,29 @@ mod tests {
     use crate::raw;
 
     #[test]
-    fn samples_count_only_if_both_probes_agree() {
-        let class = |before, after| Placement { before, after }.class();
-        assert_eq!(class(30.0, 34.0), Some(Class::Near));
-        assert_eq!(class(58.0, 64.0), Some(Class::Middle));
-        assert_eq!(class(255.0, 280.0), Some(Class::Far));
-        assert_eq!(class(30.0, 60.0), None);
-        assert_eq!(class(58.0, 260.0), None);
-        assert_eq!(class(60.0, 98.0), None);
-        assert_eq!(class(60.0, 120.0), None);
-        assert_eq!(class(140.0, 190.0), Some(Class::Far));
+    fn a_placement_has_a_distance_only_if_both_probes_agree() {
+        let distance = |before, after| {
+            let [before, after] = [before, after].map(Distance);
+            Placement { before, after }.distance()
+        };
+        assert_eq!(distance(40.0, 40.0), Some(Distance(40.0)));
+        assert!(distance(40.0, 44.0).is_some_and(|it| (41.0..43.0).contains(&it.0)));
+        assert_eq!(distance(40.0, 50.0), None);
+        assert_eq!(distance(250.0, 60.0), None);
+    }
+
+    #[test]
+    fn the_most_common_distance_is_the_one_that_most_agree_with() {
+        let common = |all: &[f64]| Distance::most_common(all.iter().copied().map(Distance));
+        assert_eq!(common(&[]), None);
+        assert_eq!(common(&[60.0]), Some(Distance(60.0)));
+        assert_eq!(
+            common(&[200.0, 30.0, 210.0, 33.0, 205.0]),
+            Some(Distance(210.0))
+        );
+        // None equals another, and those in the middle have the most neighbours.
+        let found = common(&[30.0, 34.0, 36.0, 38.0, 40.0, 43.0, 55.0, 180.0, 190.0]).unwrap();
+        assert!((36.0..=40.0).contains(&found.0), "{found}");
     }
 
     #[test]
@@ -159,7 +178,7 @@ mod tests {
         let mine = [probe(&first, true), probe(&first, true)];
         let theirs = other.join().unwrap();
         for distance in mine.into_iter().chain(theirs) {
-            assert!(distance > 1.0, "{distance} ns");
+            assert!(distance.0 > 1.0, "{distance}");
         }
     }
 }

@@ -69,9 +69,7 @@ pub fn write(record: &Record, page: &Path) -> Result<()> {
 fn section(record: &Record) -> String {
     let figures = Figures::of(record);
     let machine = &record.machine;
-    let distance = figures
-        .class
-        .map_or("at changing distances", |class| class.name());
+    let distance = figures.distance_in_words();
     let mut text = format!(
         "![Messages of 64 bytes: time one way, and how many a second]({PICTURE})\n\n\
          Medians, on {}{}, {}, its processors {distance}. In parentheses: multiples of a bare ring in shared \

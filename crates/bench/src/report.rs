@@ -7,11 +7,12 @@ use crate::behaviour::{Behaviour, Counted};
 use crate::costs::Cost;
 use crate::figures::{Cell, Figures};
 use crate::growth::Chart;
+use crate::place::agree;
 use crate::plot;
 use crate::reach;
 use crate::rivalry::{self, Lead, Standing};
 use crate::rows::ROWS;
-use crate::run::{Record, name};
+use crate::run::{Record, Sample, name};
 use crate::stats::Spread;
 use crate::table::{self, bytes, multiple, time};
 use crate::transport::{Family, Topology};
@@ -27,8 +28,8 @@ const UNWRITTEN: &str = "Nothing is explained yet.";
 const OPENING: &str = "\
 # Performance
 
-This page is written by `cargo xtask bench` on the machine named below; run it on yours. It takes a
-quarter of an hour and two processors that nothing else uses; `--quick` takes a few minutes and
+This page is written by `cargo xtask bench` on the machine named below; run it on yours. It takes
+twenty minutes and two processors that nothing else uses; `--quick` takes a few minutes and
 writes to `target/bench` instead; `--from record.json` writes the page from what was measured before.
 `tombolo bench` takes half a minute and has the transports that most people know.
 
@@ -57,10 +58,11 @@ else: no lengths, no checks, no blocking, no notice of a death. They are simple,
 be thought of: where a channel's multiple is better than 1, its ring is, for that length, the better one,
 or larger. A cache line that goes to and fro
 before and after each sample tells how far apart the two processors are; only samples of one
-distance, taken within seconds of each other, are compared, and only those whose processes were kept
-off their processors for less than 2 % of the time. Figures are medians over rounds that are about a
-minute apart; in parentheses stands the multiple of the faster bare ring's that hands messages over
-in the same way, and the smallest and largest of it. What has fewer pairs than it should is marked
+distance (less than a fifth more or less), taken within seconds of each other, are compared, and only those
+whose processes were kept off their processors for less than 2 % of the time. Figures are medians over rounds
+that are about a minute apart, at the distance that was the most common one; in parentheses stands the multiple
+of the bare ring before and after, and the smallest and largest of it: of the rings that hand messages over in
+the same way, the one that is faster at that shape and length. What has fewer pairs than it should is marked
 with \\*.
 
 **Aeron** needs a media driver in a third process and is not built here. On another machine (Zen 5,
@@ -125,10 +127,13 @@ fn slug(topology: Topology) -> &'static str {
 
 fn machine(record: &Record) -> String {
     let machine = &record.machine;
-    let counted = record.samples.iter().filter(|s| s.class.is_some()).count();
-    let distance = Figures::of(record)
-        .class
-        .map_or("never the same", |class| class.name());
+    let distances = record.samples.iter().filter_map(Sample::distance);
+    let counted = distances.clone().count();
+    let here = Figures::of(record).distance;
+    let there = distances.filter(|it| agree(Some(*it), here)).count();
+    let distance = here.map_or("never the same".to_owned(), |here| {
+        format!("a cache line takes {here} one way, in {there} of them")
+    });
     let kind = if machine.is_virtual { ", virtual" } else { "" };
     let commit = if machine.commit.is_empty() {
         "unknown"
@@ -137,8 +142,8 @@ fn machine(record: &Record) -> String {
     };
     format!(
         "\n## The run\n\n| | |\n| --- | --- |\n| processor | {}{kind}, {} of them |\n| kernel | {} |\n\
-         | commit | {commit} |\n| distance of most samples | {distance} |\n\
-         | samples | {} of {} ms, of which {counted} count |\n| pairs for each figure | {} |\n",
+         | commit | {commit} |\n| samples | {} of {} ms, of which {counted} count |\n\
+         | most common distance | {distance} |\n| pairs for each figure | {} |\n",
         machine.processor,
         machine.processors,
         machine.kernel,
@@ -323,7 +328,7 @@ fn growths(charts: &[Chart], pictures: &Path, link: &str) -> Result<String> {
     if charts.is_empty() {
         return Ok(text);
     }
-    text += "\n## Growth\n\nFigures are of the distance at which most samples of a chart were taken; what \
+    text += "\n## Growth\n\nFigures are of the most common distance of a chart's samples; what \
              is held against the first number was taken in the same round and at the same distance.\n";
     for chart in charts.iter().filter(|chart| !chart.points.is_empty()) {
         let file = format!("{}.svg", chart.name);

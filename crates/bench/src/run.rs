@@ -1,29 +1,30 @@
 //! A run: samples of everything in turn, each between samples of the bare rings.
 //!
 //! ```text
-//! round    every shape and length     at one of them
+//! round    every shape and length     at one of them, for each way of handing over
 //! 1        ├─ 8 B ─ 64 B ─ … ─┤       rings │ a b c │ rings │ d e f │ rings
 //! 2        ├─ 8 B ─ 64 B ─ … ─┤       only those that lack a pair
 //! …        until none lacks one, or the time is over
 //! ```
 //!
 //! First everything is run thoroughly and not timed. Then come rounds over all shapes and lengths.
-//! At each of them a few transports are sampled between two samples of the bare rings, so that every
-//! sample has a bare one that was taken within a second. The repetitions of one figure are a round
-//! apart, so a disturbance spoils one of them and not all. Rounds go on until every transport has
-//! as many *pairs* as asked for (see `figures`) at the distance at which most samples were taken,
-//! or until the time is over; then some have fewer, which the tables say.
+//! At each of them a few transports are sampled between two samples of the bare rings that they are held
+//! against, so that every sample has a bare one that was taken within a second. The repetitions of one figure are
+//! a round apart, so a disturbance spoils one of them and not all. Rounds go on until every transport has
+//! as many *pairs* as asked for (see `figures`) at the most common distance, or until the time is over; then
+//! some have fewer, which the tables say.
 
 use crate::behaviour::Behaviour;
 use crate::conduct::{Taken, sample};
 use crate::costs::Cost;
-use crate::figures::{most_common, pairs, rings};
+use crate::figures::{limit, pairs};
 use crate::growth::Chart;
 use crate::interrupts;
 use crate::machine::Machine;
-use crate::place::{Class, Placement};
+use crate::place::{Distance, Placement};
 use crate::stats::Latency;
-use crate::transport::{About, Family, Runner, Task, Topology};
+use crate::summary::WAYS;
+use crate::transport::{About, Family, Runner, Task, Topology, Way};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
@@ -72,8 +73,8 @@ pub struct Sample {
     pub at: f64,
     /// The readings around it.
     pub placement: Placement,
-    /// How far apart its processes were, if the readings agree and nothing [disturbed](DELAY) them.
-    pub class: Option<Class>,
+    /// Whether it has a figure, and nothing [disturbed](DELAY) it.
+    pub counts: bool,
     /// How many times something else took a processor of theirs.
     pub preemptions: u64,
     /// The largest share of the time in which a process of theirs could have run and did not.
@@ -206,6 +207,18 @@ struct Cell<'a> {
     others: Vec<&'a dyn Runner>,
 }
 
+impl<'a> Cell<'a> {
+    /// The rings that transports of this way are held against.
+    fn rings_of(&self, way: Way) -> Vec<&'a dyn Runner> {
+        let of = |way| {
+            let rings = self.rings.iter().copied();
+            let rings: Vec<_> = rings.filter(|ring| ring.about().way == way).collect();
+            (!rings.is_empty()).then_some(rings)
+        };
+        of(way).or_else(|| of(Way::OneByOne)).unwrap_or_default()
+    }
+}
+
 struct Run<'a> {
     options: &'a Options,
     start: Instant,
@@ -260,10 +273,11 @@ impl Run<'_> {
                 if round > 1 && self.start.elapsed() > self.options.patience {
                     return Ok(());
                 }
+                let at = Distance::most_common(self.samples.iter().filter_map(Sample::distance));
                 let lacking: Vec<_> = cell
                     .others
                     .iter()
-                    .filter(|other| self.lacks(&other.about(), &cell.task) > 0)
+                    .filter(|other| self.lacks(&other.about(), &cell.task, at) > 0)
                     .filter(|other| !failed.contains(&(other.about().name, cell.task.clone())))
                     .collect();
                 // Where nothing but the rings is wanted, they are sampled as often.
@@ -276,7 +290,7 @@ impl Run<'_> {
                     let task = &cell.task;
                     cell.others.iter().map(move |other| (other, task))
                 });
-                let lacks = others.map(|(other, task)| self.lacks(&other.about(), task));
+                let lacks = others.map(|(other, task)| self.lacks(&other.about(), task, at));
                 progress(&Step {
                     what: format!(
                         "round {round}: {}",
@@ -285,18 +299,31 @@ impl Run<'_> {
                     done: wanted - lacks.sum::<usize>(),
                     wanted,
                 });
-                for few in lacking.chunks(BETWEEN) {
+                if rings_only {
                     for ring in &cell.rings {
                         self.take(*ring, &cell.task)?;
                     }
-                    for runner in few {
-                        if !self.take(**runner, &cell.task)? {
-                            failed.push((runner.about().name, cell.task.clone()));
+                }
+                for way in WAYS {
+                    let rings = cell.rings_of(way);
+                    let fits = |other: &&&dyn Runner| other.about().way == way;
+                    let others: Vec<_> = lacking.iter().copied().filter(fits).collect();
+                    if others.is_empty() {
+                        continue;
+                    }
+                    for few in others.chunks(BETWEEN) {
+                        for ring in &rings {
+                            self.take(*ring, &cell.task)?;
+                        }
+                        for runner in few {
+                            if !self.take(**runner, &cell.task)? {
+                                failed.push((runner.about().name, cell.task.clone()));
+                            }
                         }
                     }
-                }
-                for ring in &cell.rings {
-                    self.take(*ring, &cell.task)?;
+                    for ring in &rings {
+                        self.take(*ring, &cell.task)?;
+                    }
                 }
             }
             if complete {
@@ -306,15 +333,15 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// How many more pairs a transport needs.
-    fn lacks(&self, about: &About, task: &Task) -> usize {
+    /// How many more pairs a transport needs at this distance.
+    fn lacks(&self, about: &About, task: &Task, at: Option<Distance>) -> usize {
         let here = |s: &&Sample| s.topology == task.topology && s.length == task.length;
         let samples: Vec<_> = self.samples.iter().filter(here).collect();
-        let class = most_common(self.samples.iter().filter_map(|sample| sample.class));
-        let rings = rings(&self.transports, &samples, about.way);
-        let pairs = pairs(&samples, &about.name, &rings);
-        let found = pairs.filter(|pair| pair.sample.class == class).count();
-        self.options.repetitions.saturating_sub(found)
+        let found = at.and_then(|at| {
+            let limit = limit(&self.transports, &samples, about.way, at)?;
+            Some(pairs(&samples, &about.name, limit, at).count())
+        });
+        self.options.repetitions.saturating_sub(found.unwrap_or(0))
     }
 
     /// Takes a sample; answers whether there is one.
@@ -349,6 +376,11 @@ impl Run<'_> {
 }
 
 impl Sample {
+    /// How far apart its processes were; `None` if the readings don't agree, or it does not count.
+    pub fn distance(&self) -> Option<Distance> {
+        self.placement.distance().filter(|_| self.counts)
+    }
+
     fn of(about: &About, task: &Task, at: f64, taken: &Taken) -> Self {
         let ends = || taken.senders.iter().chain(&taken.receivers);
         let rate = ends().find_map(|end| end.rate);
@@ -364,7 +396,7 @@ impl Sample {
             length: task.length,
             at,
             placement: taken.placement,
-            class: taken.placement.class().filter(|_| calm && measured),
+            counts: calm && measured,
             preemptions,
             delayed,
             messages: taken.receivers.iter().map(|end| end.messages).sum(),
@@ -391,11 +423,11 @@ pub fn name(topology: Topology) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::transport::{Outcome, Waits, Way};
+    use crate::transport::{Outcome, Waits};
 
     #[test]
     fn samples_count_that_were_left_in_peace_and_have_a_figure() {
-        let class = |about: &About, delayed, rate| {
+        let counts = |about: &About, delayed, rate| {
             let end = Outcome {
                 rate,
                 delayed,
@@ -404,22 +436,22 @@ mod tests {
             };
             let taken = Taken {
                 placement: Placement {
-                    before: 60.0,
-                    after: 61.0,
+                    before: Distance(60.0),
+                    after: Distance(61.0),
                 },
                 senders: vec![Outcome::default()],
                 receivers: vec![end],
             };
             let task = Task::pair(Topology::Stream, 64, Duration::from_millis(1));
-            Sample::of(about, &task, 1.0, &taken).class
+            Sample::of(about, &task, 1.0, &taken).counts
         };
         let plain = About::new("pipe", Family::Kernel, Waits::Block, Way::OneByOne);
         let threads = plain.clone().with_threads();
-        assert!(class(&plain, 0.01, Some(1e6)).is_some());
-        assert!(class(&plain, 0.1, Some(1e6)).is_none());
+        assert!(counts(&plain, 0.01, Some(1e6)));
+        assert!(!counts(&plain, 0.1, Some(1e6)));
         // It is its own threads that take turns.
-        assert!(class(&threads, 0.1, Some(1e6)).is_some());
+        assert!(counts(&threads, 0.1, Some(1e6)));
         // It was over before time was taken.
-        assert!(class(&plain, 0.01, None).is_none() && class(&threads, 0.01, None).is_none());
+        assert!(!counts(&plain, 0.01, None) && !counts(&threads, 0.01, None));
     }
 }

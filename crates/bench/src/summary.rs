@@ -1,6 +1,6 @@
 //! What of a record is worth a glance: the bare limit, and some transports beside it.
 
-use crate::figures::Figures;
+use crate::figures::{Figures, better};
 use crate::run::Record;
 use crate::stats::Spread;
 use crate::transport::{About, Family, Topology, Way};
@@ -73,10 +73,9 @@ pub fn rows(
         let rings = record.transports.iter().filter(|about| about.is_ring());
         let rings = rings.filter(|about| about.way == way).filter_map(row);
         let (name, ratio) = (limit(way).to_owned(), None);
-        let fastest = rings.reduce(|a, b| match topology {
-            Topology::RoundTrip if b.value.median < a.value.median => b,
-            Topology::Stream if b.value.median > a.value.median => b,
-            _ => a,
+        let fastest = rings.reduce(|a, b| {
+            let best = better(topology, a.value.median, b.value.median);
+            if best == a.value.median { a } else { b }
         })?;
         Some(Row {
             name,

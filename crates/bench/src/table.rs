@@ -54,7 +54,7 @@ pub fn text(record: &Record) -> String {
             "{transport}, {shape}: {calls} system calls for {messages} messages, put off {preemptions} times: {names}"
         );
     }
-    let distance = figures.class.map_or("never the same", |class| class.name());
+    let distance = figures.distance_in_words();
     let _ = writeln!(
         text,
         "processors: {distance}; multiples of the bare ring in parentheses"

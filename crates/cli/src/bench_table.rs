@@ -55,12 +55,11 @@ pub fn write(record: &Record, out: &mut Output) -> io::Result<()> {
         }
     }
     let machine = &record.machine;
-    let distance = figures
-        .class
-        .map_or("never at one distance", |class| class.name());
     out.line(&format!(
-        "{} on {}; the two processors were {distance}",
-        machine.kernel, machine.processor
+        "{} on {}; the two processors were {}",
+        machine.kernel,
+        machine.processor,
+        figures.distance_in_words()
     ))?;
     for (transport, reason, tasks) in skipped(record) {
         let ring = |about: &About| about.is_ring() && about.name == transport;
@@ -187,7 +186,7 @@ fn object(row: &Row, topology: Topology, length: usize, figures: &Figures) -> Fi
         ("ratio", row.ratio.map_or(Json::Null, spread)),
         ("samples", json!(row.value.count)),
         ("disturbed", json!(row.disturbed)),
-        ("distance", json!(figures.class)),
+        ("distance_nanoseconds", json!(figures.distance)),
     ];
     let owned = fields
         .into_iter()

@@ -17,6 +17,7 @@
 //! - `crowd`: many processes, killed at random moments
 //! - `queue_steps`: the same for a queue
 //! - `queue_deaths`: what waits for somebody who is killed
+//! - `queue_coming`: those killed in the middle of a message that is copied out meanwhile
 //! - `queue_crowd`: many processes over one queue, and kills at random moments
 //! - `mailbox_steps`, `mailbox_crowd`: the same for a mailbox
 //! - `service_steps`, `service_deaths`, `service_crowd`: the same for a service
@@ -37,6 +38,7 @@ mod operations;
 mod parked;
 mod presence;
 mod pulses;
+mod queue_coming;
 mod queue_crowd;
 mod queue_deaths;
 mod queue_steps;
@@ -73,6 +75,7 @@ fn main() -> ExitCode {
         queue_steps::CASES,
         queue_deaths::CASES,
         queue_crowd::CASES,
+        queue_coming::CASES,
         mailbox_steps::CASES,
         mailbox_crowd::CASES,
         service_steps::CASES,

@@ -263,6 +263,12 @@ impl Tail {
         self.walk.position()
     }
 
+    /// Where the message of a claim begins, the last one made.
+    pub fn start(&self, claim: Claim) -> u64 {
+        let at = self.walk.position() + claim.padding;
+        at + Ring::skip(at, claim.flags)
+    }
+
     /// Where the ring was begun again last.
     #[cfg(not(loom))]
     pub fn begun(&self) -> Begun {

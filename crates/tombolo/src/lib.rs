@@ -30,6 +30,7 @@ mod async_value;
 pub mod asynchronous;
 #[cfg(not(loom))]
 mod channel;
+mod coming;
 #[cfg(all(any(test, feature = "fuzzing"), not(loom)))]
 #[doc(hidden)]
 pub mod fuzzing;

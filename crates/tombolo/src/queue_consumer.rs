@@ -1,8 +1,10 @@
 //! The consumer's side of `queue`: receiving, one by one, in batches and in place.
 
 use crate::channel::Channel;
+use crate::coming::{Announced, Coming, LEAST};
 use crate::queue::{self, MANY, Options, RecvError, Watch, is_dead};
 use crate::queue_delivery::{Batch, Delivery, Message, Received};
+use crate::queue_kept::Lane;
 use crate::queue_layout::{Shape, layout};
 use crate::queue_members::{End, buried, end, leave_seat, take_seat, watch_the_others};
 use crate::queue_taker::Taking;
@@ -32,6 +34,15 @@ pub struct Consumer {
     /// Receipts until this process registers for cheap ones.
     until_many: u32,
     pub(crate) channel: Channel<Shape>,
+}
+
+/// What waiting for a message came to.
+#[derive(Debug)]
+enum Waited {
+    Nothing,
+    InHand,
+    /// One is being written.
+    Coming(Coming),
 }
 
 impl Consumer {
@@ -104,6 +115,10 @@ impl Consumer {
 
     /// Receives a message into a buffer, whose content it replaces. Waits as long as it takes.
     ///
+    /// A long message (16 KiB or more) is copied out while it is copied in by [`send`](crate::queue::Producer::send),
+    /// if it comes while this waits, the buffer has room for such ones, and there is one consumer and one producer.
+    /// It is received whole or not at all.
+    ///
     /// # Errors
     /// See [`RecvError`]; the buffer is left empty.
     #[inline]
@@ -175,25 +190,26 @@ impl Consumer {
         wait: Wait<'_>,
         to: &mut Vec<u8>,
     ) -> Result<Option<Received>, RecvError> {
-        let waits = matches!(wait, Wait::While(_));
-        if waits && !self.holds && !self.taking.run.is_any() {
-            self.glance();
+        let waits = matches!(wait, Wait::While(_)) && !self.holds;
+        let region = self.channel.region();
+        // Who has had long messages has a buffer for them; the others don't look for one.
+        let lane = (waits && to.capacity() >= LEAST).then(|| self.taking.only_lane(region));
+        let then = lane.flatten().map(Lane::announced);
+        if waits && !self.taking.run.is_any() {
+            self.taking.glance(region, then);
         }
-        if let Some(registered) = self.channel.registered()
-            && !self.holds
-        {
-            let region = self.channel.region();
-            let each = |record: Record| {
-                let bytes = Bytes::new(region, record.offset, record.length);
-                bytes
-                    .expect("the ring lies inside the region, and a record inside the ring")
-                    .append_to(to);
-            };
-            if let Some(redelivered) = self.taking.recv_any(region, registered, each) {
-                return Ok(Some(Received { redelivered }));
+        if let Some(received) = self.copy_kept(to) {
+            return Ok(Some(received));
+        }
+        let mut waited = self.take_or_wait(wait, then)?;
+        if let Waited::Coming(coming) = waited {
+            if let Some(received) = self.copy_coming(coming, to) {
+                return Ok(Some(received));
             }
+            to.clear();
+            waited = self.take_or_wait(wait, None)?;
         }
-        if !self.take_at_once()? && !self.take_slowly(wait)? {
+        if !matches!(waited, Waited::InHand) {
             return Ok(None);
         }
         let message = Delivery { consumer: self };
@@ -204,6 +220,45 @@ impl Consumer {
             self.taking.begin_run(length);
         }
         Ok(Some(Received { redelivered }))
+    }
+
+    /// Receives the next message of a lane that is kept, if there is one.
+    #[inline(always)]
+    fn copy_kept(&mut self, to: &mut Vec<u8>) -> Option<Received> {
+        let registered = self.channel.registered().filter(|_| !self.holds)?;
+        let region = self.channel.region();
+        let each = |_: &Lane, record: Record| {
+            let bytes = Bytes::new(region, record.offset, record.length);
+            bytes
+                .expect("the ring lies inside the region, and a record inside the ring")
+                .append_to(to);
+        };
+        let redelivered = self.taking.recv_any(region, registered, each)?;
+        Some(Received { redelivered })
+    }
+
+    /// The same of one that comes, as it comes.
+    #[inline(never)]
+    fn copy_coming(&mut self, mut coming: Coming, to: &mut Vec<u8>) -> Option<Received> {
+        let registered = self.channel.registered()?;
+        let region = self.channel.region();
+        self.taking
+            .only_lane(region)?
+            .follow(&mut coming, region, to);
+        let each = |lane: &Lane, record| lane.complete(coming, region, record, to);
+        let redelivered = self.taking.recv_any(region, registered, each)?;
+        Some(Received { redelivered })
+    }
+
+    fn take_or_wait(
+        &mut self,
+        wait: Wait<'_>,
+        then: Option<Announced>,
+    ) -> Result<Waited, RecvError> {
+        if self.take_at_once()? {
+            return Ok(Waited::InHand);
+        }
+        self.take_or_follow(wait, then)
     }
 
     /// Receives a message that is one value. Waits as long as it takes.
@@ -314,7 +369,7 @@ impl Consumer {
     /// Whether a message comes in a moment.
     #[inline]
     fn glance(&self) -> bool {
-        self.taking.glance(self.channel.region())
+        self.taking.glance(self.channel.region(), None)
     }
 
     /// Takes a message in hand, if there is one now.
@@ -336,6 +391,16 @@ impl Consumer {
 
     #[cold]
     fn take_slowly(&mut self, wait: Wait<'_>) -> Result<bool, RecvError> {
+        Ok(matches!(self.take_or_follow(wait, None)?, Waited::InHand))
+    }
+
+    /// Waits for a message, or for one that is announced since `then`.
+    #[cold]
+    fn take_or_follow(
+        &mut self,
+        wait: Wait<'_>,
+        then: Option<Announced>,
+    ) -> Result<Waited, RecvError> {
         let Self {
             follow,
             buried,
@@ -353,10 +418,12 @@ impl Consumer {
             let parking = moment == Moment::Parking;
             let found = taking.find(region, |word| parking && peers.is_dead(word));
             if let Some(found) = found {
-                return Some(found.map_err(|Damaged| RecvError::Damaged));
+                let found = found.map_err(|Damaged| RecvError::Damaged);
+                return Some(found.map(|()| Waited::InHand));
             }
             if !parking {
-                return None;
+                let coming = then.and_then(|then| taking.only_lane(region)?.coming(then));
+                return coming.map(|coming| Ok(Waited::Coming(coming)));
             }
             if channel.has_ended() || watch.is_due() && channel.is_gone() {
                 return Some(Err(RecvError::Removed));
@@ -381,8 +448,9 @@ impl Consumer {
             shape.seat(seat).set_asleep(region, false);
             taking.pass_on(region);
         }
-        self.holds = found.transpose()?.is_some();
-        Ok(self.holds)
+        let waited = found.transpose()?.unwrap_or(Waited::Nothing);
+        self.holds = matches!(waited, Waited::InHand);
+        Ok(waited)
     }
 
     /// Takes the message in hand in place.

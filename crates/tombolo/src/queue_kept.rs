@@ -1,6 +1,7 @@
 //! A lane as one consumer has it, and the way of a message through one that it keeps. The protocol is told
 //! in `queue_taker`.
 
+use crate::coming::{Announced, Coming};
 use crate::queue_hold::Hold;
 use crate::queue_layout::{Shape, lane, seat};
 use crate::queue_taker::{QUOTA, Taking};
@@ -52,7 +53,7 @@ impl Taking {
         &mut self,
         region: &Region,
         registered: Registered,
-        each: impl FnOnce(Record),
+        each: impl FnOnce(&Lane, Record),
     ) -> Option<bool> {
         self.end_run();
         if self.left == 0 {
@@ -64,7 +65,11 @@ impl Taking {
         }
         // [LANE_PUBLISH] acquire.
         let header = lane.headers.word(lane.progress).load(Ordering::Acquire);
-        let record = lane.ring.sound(header, lane.progress)?;
+        let record = match lane.ring.sound(header, lane.progress) {
+            // Behind padding, perhaps.
+            None if header != 0 => lane.ring.record(region, lane.progress).ok().flatten(),
+            found => found,
+        }?;
         // Positions: what ends before the mark was handed out.
         let (end, redelivered) = (record.end, lane.again >= record.end);
         let (length, again) = (record.length, lane.again);
@@ -73,7 +78,7 @@ impl Taking {
             self.go_out(region, self.lane);
             return None;
         }
-        each(record);
+        each(lane, record);
         lane.finish(end, 1);
         let usual = lane.go_out(|| registered.light(), busy);
         self.left -= 1;
@@ -109,6 +114,39 @@ impl Lane {
     #[inline(always)]
     pub(crate) fn next(&self) -> Option<Record> {
         self.ring.message(&self.headers, self.progress)
+    }
+
+    /// What was announced last.
+    #[inline]
+    pub(crate) fn announced(&self) -> Announced {
+        Announced::now(&self.door.words)
+    }
+
+    /// The message that comes, if one was announced since then.
+    #[inline]
+    pub(crate) fn coming(&self, then: Announced) -> Option<Coming> {
+        then.since(&self.door.words, &self.ring)
+    }
+
+    /// Copies that out as it comes, until it is published, or comes no further.
+    #[cfg(not(loom))]
+    pub(crate) fn follow(&self, coming: &mut Coming, region: &Region, to: &mut Vec<u8>) {
+        let header = self.headers.word(self.progress);
+        // Relaxed: who takes the message looks again.
+        let is_published = || header.load(Ordering::Relaxed) != 0;
+        coming.follow(region, &self.door.words, &self.ring, to, is_published);
+    }
+
+    /// Copies out a message that was taken, but for what was copied out as it came.
+    #[cfg(not(loom))]
+    pub(crate) fn complete(
+        &self,
+        coming: Coming,
+        region: &Region,
+        record: Record,
+        to: &mut Vec<u8>,
+    ) {
+        coming.complete(region, &self.door.words, &self.ring, record, to);
     }
 
     /// Tells, before it is, that what ends at a position is handed out. What is copied is not: it is

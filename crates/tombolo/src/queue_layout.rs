@@ -51,6 +51,10 @@ pub mod lane {
         RECEIVED: 8 @ 88, "who holds the lane", "how many messages were finished: for who looks from outside";
         RELEASED: 8 @ 128, "who holds the lane [LANE_RELEASE]", "position up to which the producer may write again, PROGRESS or less: stored in quarters of the ring, and when the producer sleeps";
         SPACE: (BELL_SIZE) @ 136, "the producer registers, consumers ring", "rung when there is more room";
+        START: 8 @ 192, "the producer [LANE_COMING]", "position of the first byte of the long message that it copies in, or copied in last; 0 if there is none";
+        LENGTH: 8 @ 200, "the producer", "bytes of that message";
+        WRITTEN: 8 @ 208, "the producer [LANE_COMING]", "position up to which it is written";
+        OPENED: 8 @ 216, "each producer once, when it has the lane [LANE_OPENED]", "how many producers had the lane";
     }
 }
 

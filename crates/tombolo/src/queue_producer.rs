@@ -1,6 +1,7 @@
 //! The producer's side of `queue`: sending, one by one and in place. Batches: `queue_sending`.
 
 use crate::channel::Channel;
+use crate::coming;
 use crate::lane::{Claim, Tail};
 use crate::queue::{self, MANY, Options, SendError, Watch, is_dead};
 use crate::queue_layout::{Shape, lane, layout};
@@ -71,6 +72,8 @@ impl Producer {
             leave_lane(&shape, region, lane);
             return Err(channel.error(Reason::Shape(channel.opened.id)));
         };
+        let words = Window::new(region, shape.at(lane, 0));
+        coming::open(&words);
         let missed = missed(&shape, region, is_dead);
         // Relaxed: for who looks from outside.
         let sent = region.load_u64(shape.at(lane, lane::SENT), Ordering::Relaxed);
@@ -78,7 +81,7 @@ impl Producer {
             follow: false,
             missed,
             lane,
-            words: Window::new(region, shape.at(lane, 0)),
+            words,
             control: Window::new(region, 0),
             tail,
             longest: ring.longest(),
@@ -326,11 +329,31 @@ impl Producer {
 
     #[inline(always)]
     pub(crate) fn write(&mut self, claim: Claim, message: &[u8]) {
-        let region = self.channel.region();
-        let fits = region.copy_in(claim.offset, message);
-        // The ring lies inside the region, and the claim inside the ring.
-        debug_assert!(fits.is_ok(), "{fits:?}");
+        if message.len() < coming::LEAST {
+            let fits = self.channel.region().copy_in(claim.offset, message);
+            // The ring lies inside the region, and the claim inside the ring.
+            debug_assert!(fits.is_ok(), "{fits:?}");
+        } else {
+            self.write_announced(claim, message);
+        }
         self.publish(claim);
+    }
+
+    /// Writes a long message, which may be copied out meanwhile.
+    #[inline(never)]
+    fn write_announced(&self, claim: Claim, message: &[u8]) {
+        coming::announce(&self.words, &self.tail, claim);
+        // Who sleeps wakes while it is written.
+        if is_parked(self.control.u32(layout::DATA + bell::PARKED)) {
+            self.wake();
+        }
+        coming::copy_in(
+            self.channel.region(),
+            &self.words,
+            &self.tail,
+            claim,
+            message,
+        );
     }
 
     #[inline(always)]

@@ -55,6 +55,7 @@
 //! Positions are masked to words and into the ring; a lie about them yields wrong messages of that
 //! lane, or damage. A TAKER that names no seat, or one whose consumer is none, counts as dead.
 
+use crate::coming::Announced;
 use crate::glance::glance;
 use crate::queue_hold::Hold;
 use crate::queue_kept::Lane;
@@ -185,19 +186,25 @@ impl Taking {
     }
 
     /// Looks for a moment whether a message comes where this consumer is, if there are no other lanes to
-    /// look at.
+    /// look at; or whether one is announced, since `then` if that is known.
     #[inline]
-    pub fn glance(&self, region: &Region) -> bool {
-        let here = self
-            .lanes
-            .get(self.lane)
-            .filter(|_| self.shape.used(region) == 1);
-        here.filter(|lane| lane.door.hold.is_kept())
-            .is_some_and(|lane| {
-                let header = lane.headers.word(lane.progress);
-                // Relaxed: who takes the message looks again.
-                glance(|| header.load(Ordering::Relaxed) != 0)
-            })
+    pub fn glance(&self, region: &Region, then: Option<Announced>) -> bool {
+        self.only_lane(region).is_some_and(|lane| {
+            let header = lane.headers.word(lane.progress);
+            // Relaxed: who takes the message looks again.
+            let is_there = || header.load(Ordering::Relaxed) != 0;
+            match then {
+                None => glance(is_there),
+                Some(then) => glance(|| is_there() || lane.coming(then).is_some()),
+            }
+        })
+    }
+
+    /// The lane where this consumer is, if it keeps that and there are no others.
+    #[inline]
+    pub(crate) fn only_lane(&self, region: &Region) -> Option<&Lane> {
+        let here = self.lanes.get(self.lane);
+        here.filter(|lane| self.shape.used(region) == 1 && lane.door.hold.is_kept())
     }
 
     #[inline(never)]

@@ -212,7 +212,7 @@ mod models {
             let mut got = vec![1];
             let registered = shmem::barrier::registered().unwrap();
             keeper.left = 2;
-            let received = keeper.recv_any(&region, registered, |record| {
+            let received = keeper.recv_any(&region, registered, |_, record| {
                 let mut bytes = [0; 8];
                 region.copy_out(record.offset, &mut bytes).unwrap();
                 got.push(u64::from_ne_bytes(bytes));

@@ -1,0 +1,185 @@
+//! Long messages that are copied out while they are copied in.
+//!
+//! Copied in whole and then copied out whole, a long message takes twice as long as it takes to move it. So who
+//! copies one in tells how far it is, and who waits for it copies out what is there meanwhile:
+//!
+//! ```text
+//!   producer   START ├─ copies in ──────────────┤ header
+//!              WRITTEN     ▲   ▲   ▲   ▲   ▲   ▲
+//!   consumer   looks at START └─ copies out ────────┤ looks at the header, takes the message
+//! ```
+//!
+//! It is taken as ever: when its header is there, and so when it is whole. What was copied out before counts only
+//! if the header says that it is that message, and if the lane's producer is the same as before. Otherwise all of
+//! it is copied out.
+//!
+//! Only what is announced while somebody waits is followed like this. Who comes when one is being written already is
+//! in a stream, whose producer would be slowed down by a reader at its heels (measured, 1 MiB: 15 to 17
+//! thousand a second instead of 17 to 21), and who finds what a dead producer announced does not wait for it.
+//!
+//! - `[LANE_COMING]` Who sees START sees WRITTEN as that message's: released by the store of START, acquired by the
+//!   load. Who sees a position as written sees the bytes before it: the same of WRITTEN. Weaker, what is
+//!   copied out is no part of the message.
+//! - `[LANE_OPENED]` Who sees a message of a producer sees that it opened the lane: OPENED is stored before
+//!   anything else of it, and released with each header. Who sees OPENED sees what the one before announced:
+//!   released by the store, acquired by the load. Weaker, the beginning of a message that was never
+//!   published goes before the end of another.
+//!
+//! # Crash
+//! A producer that dies leaves what it announced, and its message is never published. Its successor may well write
+//! another one at the same place, as long: OPENED tells the two apart.
+//!
+//! # Hostile bytes
+//! Positions and lengths are checked against the private shape: a lie yields wrong bytes, which who writes the
+//! messages can have anyway. Who waits does not wait long for what does not come any further.
+
+use crate::lane::{Claim, Tail};
+use crate::queue_layout::lane;
+use crate::ring::{Record, Ring};
+use shmem::sync::{Ordering, spin_loop};
+use shmem::{Region, Window};
+
+/// Shortest message that is announced, in bytes: a shorter one is there before somebody has noticed.
+pub(crate) const LEAST: usize = if cfg!(loom) { 16 } else { 16 * 1024 };
+/// So much is copied in between two stores of WRITTEN. (Four times as much is as good.)
+const PIECE: usize = if cfg!(loom) { 8 } else { 8 * 1024 };
+/// So many looks at what does not come any further, some 30 µs.
+const LOOKS: u32 = if cfg!(loom) { 1 } else { 1024 };
+
+/// A lane's words.
+pub(crate) type Words = Window<{ lane::LAYOUT.size }>;
+
+/// Says that another producer has the lane, before it does anything else.
+pub(crate) fn open(words: &Words) {
+    let opened = words.u64(lane::OPENED);
+    // Relaxed: only who has the lane stores it.
+    let count = opened.load(Ordering::Relaxed).wrapping_add(1);
+    // [LANE_OPENED] release.
+    opened.store(count, Ordering::Release);
+}
+
+/// Announces the message that is to be copied to the place of a claim, the last one made.
+pub(crate) fn announce(words: &Words, tail: &Tail, claim: Claim) {
+    let (start, length) = (tail.start(claim), claim.length as u64);
+    // Relaxed: it is checked against the header.
+    words.u64(lane::LENGTH).store(length, Ordering::Relaxed);
+    // Relaxed: released by START.
+    words.u64(lane::WRITTEN).store(start, Ordering::Relaxed);
+    // [LANE_COMING] release.
+    words.u64(lane::START).store(start, Ordering::Release);
+}
+
+/// Copies it there, and tells how far it is.
+pub(crate) fn copy_in(region: &Region, words: &Words, tail: &Tail, claim: Claim, message: &[u8]) {
+    let (start, mut done) = (tail.start(claim), 0);
+    for piece in message.chunks(PIECE) {
+        let fits = region.copy_in(claim.offset + done, piece);
+        // The ring lies inside the region, and the claim inside the ring.
+        debug_assert!(fits.is_ok(), "{fits:?}");
+        done += piece.len();
+        let written = start + done as u64;
+        // [LANE_COMING] release.
+        words.u64(lane::WRITTEN).store(written, Ordering::Release);
+    }
+}
+
+/// What was announced last, and how many producers had opened the lane before.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Announced {
+    opened: u64,
+    start: u64,
+}
+
+impl Announced {
+    /// As it is now.
+    #[inline]
+    pub(crate) fn now(words: &Words) -> Self {
+        // [LANE_OPENED] acquire, and first.
+        let opened = words.u64(lane::OPENED).load(Ordering::Acquire);
+        // Relaxed: it is only compared.
+        let start = words.u64(lane::START).load(Ordering::Relaxed);
+        Self { opened, start }
+    }
+
+    /// The message that comes, if one was announced since then.
+    #[inline]
+    pub(crate) fn since(self, words: &Words, ring: &Ring) -> Option<Coming> {
+        // [LANE_COMING] acquire.
+        let start = words.u64(lane::START).load(Ordering::Acquire);
+        if start == self.start {
+            return None;
+        }
+        // Relaxed: it is checked against the header.
+        let length = words.u64(lane::LENGTH).load(Ordering::Relaxed);
+        let fits = length <= ring.left_behind(start) && length <= ring.longest() as u64;
+        fits.then_some(Coming {
+            opened: self.opened,
+            start,
+            length: length as usize,
+            done: 0,
+        })
+    }
+}
+
+/// A message that is being copied in, and how much of it was copied out.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Coming {
+    opened: u64,
+    start: u64,
+    length: usize,
+    done: usize,
+}
+
+impl Coming {
+    /// Copies out what is there and what comes, until the message is published, or comes no further.
+    pub(crate) fn follow(
+        &mut self,
+        region: &Region,
+        words: &Words,
+        ring: &Ring,
+        to: &mut Vec<u8>,
+        is_published: impl Fn() -> bool,
+    ) {
+        to.reserve(self.length);
+        let (offset, mut looks) = (ring.at(self.start), 0);
+        while looks < LOOKS && !is_published() {
+            // [LANE_COMING] acquire.
+            let written = words.u64(lane::WRITTEN).load(Ordering::Acquire);
+            let written = written.wrapping_sub(self.start);
+            if written > self.done as u64 && written <= self.length as u64 {
+                let more = written as usize - self.done;
+                let fits = region.append_to(offset + self.done, more, to);
+                // The ring lies inside the region, and the message inside the ring.
+                debug_assert!(fits.is_ok(), "{fits:?}");
+                (self.done, looks) = (written as usize, 0);
+            } else {
+                looks += 1;
+                spin_loop();
+            }
+        }
+    }
+
+    /// Copies out the rest, or all of it if what was taken is not what came.
+    pub(crate) fn complete(
+        self,
+        region: &Region,
+        words: &Words,
+        ring: &Ring,
+        record: Record,
+        to: &mut Vec<u8>,
+    ) {
+        // Relaxed: [LANE_OPENED] acquired with the header.
+        let opened = words.u64(lane::OPENED).load(Ordering::Relaxed);
+        let is_it = (self.opened, self.length, ring.at(self.start))
+            == (opened, record.length, record.offset);
+        let done = if is_it { self.done } else { 0 };
+        to.truncate(done);
+        let fits = region.append_to(record.offset + done, record.length - done, to);
+        // The ring lies inside the region, and a record inside the ring.
+        debug_assert!(fits.is_ok(), "{fits:?}");
+    }
+}
+
+#[cfg(test)]
+#[path = "coming_tests.rs"]
+mod tests;

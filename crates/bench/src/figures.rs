@@ -1,8 +1,8 @@
 //! What a record says: medians, and ratios to the bare ring.
 //!
 //! A *pair* is a sample and, of the bare ring that it is held against, the samples next before and after it
-//! that were taken at the same distance between the processors, within `NEAR` seconds: their mean, as the
-//! machine may have changed meanwhile. Samples whose two probes disagree, or whose processes were kept off
+//! that were taken at the same distance between the processors, within `NEAR` seconds: their geometric mean, as
+//! the machine may have changed meanwhile, or the one that there is. Samples whose two probes disagree, or whose processes were kept off
 //! their processors, make no pair. Of the bare rings that hand messages over in the same way, it is the one that
 //! is faster at that shape and length. (The faster of the two at each moment would be the one that luck
 //! favours then: neither is as fast.) Where no bare ring works in this way (short messages in place),
@@ -35,11 +35,20 @@ pub fn value(sample: &Sample) -> Option<f64> {
     }
 }
 
-/// The better of two figures of a shape.
-pub fn better(topology: Topology, a: f64, b: f64) -> f64 {
+/// Whether a figure of a shape is better than another.
+pub fn is_better(topology: Topology, a: f64, b: f64) -> bool {
     match topology {
-        Topology::RoundTrip => a.min(b),
-        Topology::Stream => a.max(b),
+        Topology::RoundTrip => a < b,
+        Topology::Stream => a > b,
+    }
+}
+
+/// The way of the bare rings that transports of a way are held against, of those that there are.
+pub fn way_of_rings(mut rings: impl Iterator<Item = Way>, way: Way) -> Way {
+    if rings.any(|ring| ring == way) {
+        way
+    } else {
+        Way::OneByOne
     }
 }
 
@@ -97,28 +106,30 @@ fn around(samples: &[&Sample], ring: &str, sample: &Sample) -> Option<f64> {
     }
 }
 
-/// The bare ring that a transport of this way is held against: of those that were measured at this distance the
-/// one whose median is better.
-pub fn limit<'a>(
+/// The bare ring that a transport of this way is held against, among the samples of one shape and length: the one
+/// whose median at this distance is better.
+pub fn bare_ring<'a>(
     transports: &'a [About],
     samples: &[&Sample],
     way: Way,
     at: Distance,
 ) -> Option<&'a str> {
-    let median = |about: &&About| {
-        let own = samples.iter().filter(|s| s.transport == about.name);
-        let own = own.filter(|s| agree(s.distance(), Some(at)));
-        Spread::of(own.filter_map(|s| value(s))).map(|spread| spread.median)
-    };
     let shape = samples.first()?.topology;
-    let of = |way| {
-        let bare = transports.iter().filter(|about| about.is_ring());
-        let rings = bare.filter(|about| about.way == way);
-        let measured = rings.filter_map(|about| Some((about, median(&about)?)));
-        let fastest = measured.reduce(|a, b| if better(shape, a.1, b.1) == a.1 { a } else { b });
-        fastest.map(|(about, _)| &*about.name)
+    let of = |about: &About| {
+        let name = about.name.clone();
+        samples.iter().filter(move |s| s.transport == name)
     };
-    of(way).or_else(|| of(Way::OneByOne))
+    let rings = transports.iter().filter(|about| about.is_ring());
+    let sampled = rings.filter(|about| of(about).next().is_some());
+    let way = way_of_rings(sampled.clone().map(|about| about.way), way);
+    let median = |about: &'a About| {
+        let here = of(about).filter(|s| agree(s.distance(), Some(at)));
+        let median = Spread::of(here.filter_map(|s| value(s)))?.median;
+        Some((about, median))
+    };
+    let measured = sampled.filter(|about| about.way == way).filter_map(median);
+    let best = measured.reduce(|a, b| if is_better(shape, b.1, a.1) { b } else { a });
+    best.map(|(about, _)| &*about.name)
 }
 
 /// A transport at one shape and length.
@@ -240,8 +251,8 @@ fn cell(
         value: Spread::of(own().filter_map(|s| value(s)))?,
         disturbed,
         ratio: distance.and_then(|at| {
-            let limit = limit(transports, samples, about.way, at)?;
-            Spread::of(pairs(samples, &about.name, limit, at).map(|pair| pair.ratio()))
+            let ring = bare_ring(transports, samples, about.way, at)?;
+            Spread::of(pairs(samples, &about.name, ring, at).map(|pair| pair.ratio()))
         }),
         tail: match tail {
             [Some(a), Some(b), Some(c), Some(d)] => Some([a, b, c, d]),

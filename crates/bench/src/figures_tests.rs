@@ -17,8 +17,8 @@ fn rings() -> Vec<About> {
 fn ratios(samples: &[Sample]) -> Vec<f64> {
     let samples: Vec<_> = samples.iter().collect();
     let (rings, at) = (rings(), Distance(60.0));
-    let limit = limit(&rings, &samples, Way::OneByOne, at).unwrap_or("none");
-    pairs(&samples, "queue", limit, at)
+    let ring = bare_ring(&rings, &samples, Way::OneByOne, at).unwrap_or("none");
+    pairs(&samples, "queue", ring, at)
         .map(|pair| pair.ratio())
         .collect()
 }
@@ -78,4 +78,26 @@ fn a_sample_whose_probes_disagree_makes_no_pair() {
     ];
     samples[1].placement.after = Distance(250.0);
     assert_eq!(ratios(&samples), [0.0; 0]);
+}
+
+#[test]
+fn what_has_a_ring_of_its_way_is_held_against_no_other() {
+    let ring = |name, way| About::new(name, Family::Bare, Waits::Spin, way);
+    let rings = [ring("ring a", Way::OneByOne), ring("ring b", Way::InPlace)];
+    let samples = [
+        sample("ring a", 1.0, 60.0, 100.0),
+        sample("ring b", 1.1, 200.0, 100.0),
+    ];
+    let against = |samples: &[Sample], way| {
+        let samples: Vec<_> = samples.iter().collect();
+        bare_ring(&rings, &samples, way, Distance(60.0)).map(str::to_owned)
+    };
+    assert_eq!(against(&samples, Way::OneByOne).as_deref(), Some("ring a"));
+    // Its samples were taken elsewhere.
+    assert_eq!(against(&samples, Way::InPlace), None);
+    // It has none at this shape and length.
+    assert_eq!(
+        against(&samples[..1], Way::InPlace).as_deref(),
+        Some("ring a")
+    );
 }

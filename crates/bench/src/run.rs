@@ -17,7 +17,7 @@
 use crate::behaviour::Behaviour;
 use crate::conduct::{Taken, sample};
 use crate::costs::Cost;
-use crate::figures::{limit, pairs};
+use crate::figures::{bare_ring, pairs, way_of_rings};
 use crate::growth::Chart;
 use crate::interrupts;
 use crate::machine::Machine;
@@ -210,12 +210,9 @@ struct Cell<'a> {
 impl<'a> Cell<'a> {
     /// The rings that transports of this way are held against.
     fn rings_of(&self, way: Way) -> Vec<&'a dyn Runner> {
-        let of = |way| {
-            let rings = self.rings.iter().copied();
-            let rings: Vec<_> = rings.filter(|ring| ring.about().way == way).collect();
-            (!rings.is_empty()).then_some(rings)
-        };
-        of(way).or_else(|| of(Way::OneByOne)).unwrap_or_default()
+        let rings = || self.rings.iter().copied();
+        let way = way_of_rings(rings().map(|ring| ring.about().way), way);
+        rings().filter(|ring| ring.about().way == way).collect()
     }
 }
 
@@ -338,8 +335,8 @@ impl Run<'_> {
         let here = |s: &&Sample| s.topology == task.topology && s.length == task.length;
         let samples: Vec<_> = self.samples.iter().filter(here).collect();
         let found = at.and_then(|at| {
-            let limit = limit(&self.transports, &samples, about.way, at)?;
-            Some(pairs(&samples, &about.name, limit, at).count())
+            let ring = bare_ring(&self.transports, &samples, about.way, at)?;
+            Some(pairs(&samples, &about.name, ring, at).count())
         });
         self.options.repetitions.saturating_sub(found.unwrap_or(0))
     }

@@ -1,6 +1,6 @@
 //! What of a record is worth a glance: the bare limit, and some transports beside it.
 
-use crate::figures::{Figures, better};
+use crate::figures::{Figures, is_better};
 use crate::run::Record;
 use crate::stats::Spread;
 use crate::transport::{About, Family, Topology, Way};
@@ -74,8 +74,8 @@ pub fn rows(
         let rings = rings.filter(|about| about.way == way).filter_map(row);
         let (name, ratio) = (limit(way).to_owned(), None);
         let fastest = rings.reduce(|a, b| {
-            let best = better(topology, a.value.median, b.value.median);
-            if best == a.value.median { a } else { b }
+            let is_better = is_better(topology, b.value.median, a.value.median);
+            if is_better { b } else { a }
         })?;
         Some(Row {
             name,

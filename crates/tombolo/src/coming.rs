@@ -16,14 +16,17 @@
 //! Only what is announced while somebody waits is followed like this. Who comes when one is being written already is
 //! in a stream, whose producer would be slowed down by a reader at its heels (measured, 1 MiB: 15 to 17
 //! thousand a second instead of 17 to 21), and who finds what a dead producer announced does not wait for it.
+//! A consumer that sleeps says in AWAITED whether it would follow: then it is woken by the announcement, and not
+//! only by the message.
 //!
-//! - `[LANE_COMING]` Who sees START sees WRITTEN as that message's: released by the store of START, acquired by the
-//!   load. Who sees a position as written sees the bytes before it: the same of WRITTEN. Weaker, what is
-//!   copied out is no part of the message.
+//! - `[LANE_COMING]` Who sees START sees the messages before it as published, so one that finds nothing published
+//!   then follows the next one; and WRITTEN as that message's: released by the store of START, acquired by the
+//!   load. Who sees a position as written sees the bytes before it: the same of WRITTEN. Weaker, what is copied
+//!   out is no part of the message.
 //! - `[LANE_OPENED]` Who sees a message of a producer sees that it opened the lane: OPENED is stored before
 //!   anything else of it, and released with each header. Who sees OPENED sees what the one before announced:
-//!   released by the store, acquired by the load. Weaker, the beginning of a message that was never
-//!   published goes before the end of another.
+//!   released by the store, acquired by the load, and by its death, which its successor has learnt from the
+//!   kernel. Weaker, the beginning of a message that was never published goes before the end of another.
 //!
 //! # Crash
 //! A producer that dies leaves what it announced, and its message is never published. Its successor may well write
@@ -31,12 +34,13 @@
 //!
 //! # Hostile bytes
 //! Positions and lengths are checked against the private shape: a lie yields wrong bytes, which who writes the
-//! messages can have anyway. Who waits does not wait long for what does not come any further.
+//! messages can have anyway. Who waits does not wait long for what does not come any further, by whole pieces.
 
 use crate::lane::{Claim, Tail};
 use crate::queue_layout::lane;
 use crate::ring::{Record, Ring};
 use shmem::sync::{Ordering, spin_loop};
+use shmem::wait::Patience;
 use shmem::{Region, Window};
 
 /// Shortest message that is announced, in bytes: a shorter one is there before somebody has noticed.
@@ -45,6 +49,8 @@ pub(crate) const LEAST: usize = if cfg!(loom) { 16 } else { 16 * 1024 };
 const PIECE: usize = if cfg!(loom) { 8 } else { 8 * 1024 };
 /// So many looks at what does not come any further, some 30 µs.
 const LOOKS: u32 = if cfg!(loom) { 1 } else { 1024 };
+/// Looks between two at the clock.
+const SOME: u32 = 64;
 
 /// A lane's words.
 pub(crate) type Words = Window<{ lane::LAYOUT.size }>;
@@ -131,22 +137,28 @@ pub(crate) struct Coming {
 }
 
 impl Coming {
-    /// Copies out what is there and what comes, until the message is published, or comes no further.
+    /// Copies out what is there and what comes, until the message is published, comes no further, or `patience`
+    /// ends.
     pub(crate) fn follow(
         &mut self,
         region: &Region,
         words: &Words,
         ring: &Ring,
         to: &mut Vec<u8>,
+        patience: Patience,
         is_published: impl Fn() -> bool,
     ) {
         to.reserve(self.length);
         let (offset, mut looks) = (ring.at(self.start), 0);
         while looks < LOOKS && !is_published() {
+            if looks.is_multiple_of(SOME) && patience.is_over() {
+                break;
+            }
             // [LANE_COMING] acquire.
             let written = words.u64(lane::WRITTEN).load(Ordering::Acquire);
             let written = written.wrapping_sub(self.start);
-            if written > self.done as u64 && written <= self.length as u64 {
+            let least = (self.done + PIECE).min(self.length) as u64;
+            if (least..=self.length as u64).contains(&written) && written > self.done as u64 {
                 let more = written as usize - self.done;
                 let fits = region.append_to(offset + self.done, more, to);
                 // The ring lies inside the region, and the message inside the ring.

@@ -50,7 +50,12 @@ impl Scene {
 
     fn follow(&self, coming: &mut Coming, to: &mut Vec<u8>) {
         let is_published = || self.published().is_some();
-        coming.follow(&self.region, &self.words, &self.ring, to, is_published);
+        let Self {
+            region,
+            words,
+            ring,
+        } = self;
+        coming.follow(region, words, ring, to, Patience::FOREVER, is_published);
     }
 
     fn complete(&self, coming: Coming, record: Record, to: &mut Vec<u8>) {
@@ -139,6 +144,26 @@ mod plain {
         // It comes no further, and this is given up.
         scene.follow(&mut coming, &mut to);
         assert_eq!(to, message[..50_000]);
+        // Nor is it waited for byte by byte, or longer than patience lasts.
+        let written = scene.words.u64(lane::WRITTEN);
+        written.store(written.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        scene.follow(&mut coming, &mut to);
+        assert_eq!(to.len(), 50_000);
+        written.store(coming.start + 100_000, Ordering::Relaxed);
+        let Scene {
+            region,
+            words,
+            ring,
+        } = &scene;
+        coming.follow(
+            region,
+            words,
+            ring,
+            &mut to,
+            Patience::from(std::time::Duration::ZERO),
+            || false,
+        );
+        assert_eq!(to.len(), 50_000);
         copy_in(&scene.region, &scene.words, &tail, claim, &message);
         scene.follow(&mut coming, &mut to);
         assert_eq!(to, message);

@@ -263,9 +263,15 @@ impl Tail {
         self.walk.position()
     }
 
-    /// Where the message of a claim begins, the last one made.
+    /// Where the record of a claim begins, the last one made.
+    #[inline(always)]
+    fn record_of(&self, claim: Claim) -> u64 {
+        self.walk.position() + claim.padding
+    }
+
+    /// Where its message begins.
     pub fn start(&self, claim: Claim) -> u64 {
-        let at = self.walk.position() + claim.padding;
+        let at = self.record_of(claim);
         at + Ring::skip(at, claim.flags)
     }
 
@@ -393,7 +399,7 @@ impl Tail {
 
     /// Begins a group with a short message, for which a claim was just made.
     pub fn begin_group(&mut self, region: &Region, claim: Claim, message: &[u8]) {
-        let at = self.walk.position() + claim.padding;
+        let at = self.record_of(claim);
         let most = (self.stretch(at) - WORD).min(self.ring.left_behind(at));
         self.group = Group {
             at,
@@ -453,7 +459,7 @@ impl Tail {
     /// Publishes what was written at the claim, the last one made.
     #[inline(always)]
     pub fn publish(&mut self, claim: Claim) {
-        let at = self.walk.position() + claim.padding;
+        let at = self.record_of(claim);
         let size = Ring::size(at, claim.flags, claim.length);
         let header = PUBLISHED | claim.flags | claim.length as u64;
         self.publish_record(at, header, at + size);

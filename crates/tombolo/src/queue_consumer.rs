@@ -5,7 +5,7 @@ use crate::coming::{Announced, Coming, LEAST};
 use crate::queue::{self, MANY, Options, RecvError, Watch, is_dead};
 use crate::queue_delivery::{Batch, Delivery, Message, Received};
 use crate::queue_kept::Lane;
-use crate::queue_layout::{Shape, layout};
+use crate::queue_layout::{Shape, lane, layout};
 use crate::queue_members::{End, buried, end, leave_seat, take_seat, watch_the_others};
 use crate::queue_taker::Taking;
 use crate::ring::{Damaged, Record};
@@ -33,8 +33,13 @@ pub struct Consumer {
     watch: Watch,
     /// Receipts until this process registers for cheap ones.
     until_many: u32,
+    /// Receipts in which no message is followed, because one was in vain.
+    in_vain: u32,
     pub(crate) channel: Channel<Shape>,
 }
+
+/// Who followed a message in vain lets that be for so many: its producer may need this processor.
+const IN_VAIN: u32 = 64;
 
 /// What waiting for a message came to.
 #[derive(Debug)]
@@ -89,6 +94,7 @@ impl Consumer {
             waiter: Waiter::new(),
             watch: Watch::default(),
             until_many: MANY,
+            in_vain: 0,
             channel,
         })
     }
@@ -116,8 +122,9 @@ impl Consumer {
     /// Receives a message into a buffer, whose content it replaces. Waits as long as it takes.
     ///
     /// A long message (16 KiB or more) is copied out while it is copied in by [`send`](crate::queue::Producer::send),
-    /// if it comes while this waits, the buffer has room for such ones, and there is one consumer and one producer.
-    /// It is received whole or not at all.
+    /// if that begins while this waits, if the buffer has room for such ones already, and if this is the only
+    /// consumer, has received before, and there never was more than one producer at a time. It is received whole or
+    /// not at all.
     ///
     /// # Errors
     /// See [`RecvError`]; the buffer is left empty.
@@ -193,8 +200,10 @@ impl Consumer {
         let waits = matches!(wait, Wait::While(_)) && !self.holds;
         let region = self.channel.region();
         // Who has had long messages has a buffer for them; the others don't look for one.
-        let lane = (waits && to.capacity() >= LEAST).then(|| self.taking.only_lane(region));
-        let then = lane.flatten().map(Lane::announced);
+        let follows = waits && to.capacity() >= LEAST && self.in_vain == 0;
+        self.in_vain = self.in_vain.saturating_sub(1);
+        let only_lane = || self.taking.only_lane(region).map(Lane::announced);
+        let then = if follows { only_lane() } else { None };
         if waits && !self.taking.run.is_any() {
             self.taking.glance(region, then);
         }
@@ -202,11 +211,12 @@ impl Consumer {
             return Ok(Some(received));
         }
         let mut waited = self.take_or_wait(wait, then)?;
-        if let Waited::Coming(coming) = waited {
-            if let Some(received) = self.copy_coming(coming, to) {
+        if let (Waited::Coming(coming), Wait::While(patience)) = (&waited, wait) {
+            if let Some(received) = self.copy_coming(*coming, to, patience) {
                 return Ok(Some(received));
             }
             to.clear();
+            self.in_vain = IN_VAIN;
             waited = self.take_or_wait(wait, None)?;
         }
         if !matches!(waited, Waited::InHand) {
@@ -239,12 +249,17 @@ impl Consumer {
 
     /// The same of one that comes, as it comes.
     #[inline(never)]
-    fn copy_coming(&mut self, mut coming: Coming, to: &mut Vec<u8>) -> Option<Received> {
+    fn copy_coming(
+        &mut self,
+        mut coming: Coming,
+        to: &mut Vec<u8>,
+        patience: Patience,
+    ) -> Option<Received> {
         let registered = self.channel.registered()?;
         let region = self.channel.region();
         self.taking
             .only_lane(region)?
-            .follow(&mut coming, region, to);
+            .follow(&mut coming, region, to, patience);
         let each = |lane: &Lane, record| lane.complete(coming, region, record, to);
         let redelivered = self.taking.recv_any(region, registered, each)?;
         Some(Received { redelivered })
@@ -414,6 +429,9 @@ impl Consumer {
         let Channel { shape, .. } = *channel;
         let (region, seat, follow, buried) = (channel.region(), *seat, *follow, *buried);
         let mut slept = wait.is_task();
+        let awaited = region.u32(shape.at(taking.lane, lane::AWAITED));
+        // Relaxed: a hint.
+        let set_awaited = |is: bool| awaited.store(is.into(), Ordering::Relaxed);
         let look = |moment, peers: &mut Peers| {
             let parking = moment == Moment::Parking;
             let found = taking.find(region, |word| parking && peers.is_dead(word));
@@ -421,9 +439,11 @@ impl Consumer {
                 let found = found.map_err(|Damaged| RecvError::Damaged);
                 return Some(found.map(|()| Waited::InHand));
             }
+            if let Some(coming) = then.and_then(|then| taking.only_lane(region)?.coming(then)) {
+                return Some(Ok(Waited::Coming(coming)));
+            }
             if !parking {
-                let coming = then.and_then(|then| taking.only_lane(region)?.coming(then));
-                return coming.map(|coming| Ok(Waited::Coming(coming)));
+                return None;
             }
             if channel.has_ended() || watch.is_due() && channel.is_gone() {
                 return Some(Err(RecvError::Removed));
@@ -436,6 +456,7 @@ impl Consumer {
             if end.is_none() {
                 watch_the_others(&shape, region, seat, peers);
                 shape.seat(seat).set_asleep(region, true);
+                set_awaited(then.is_some());
                 slept = true;
             }
             end.map(|end| match end {
@@ -446,6 +467,7 @@ impl Consumer {
         let found = waiter.find(shape.data(region), wait, look);
         if slept && (found.is_some() || !wait.is_task()) {
             shape.seat(seat).set_asleep(region, false);
+            set_awaited(false);
             taking.pass_on(region);
         }
         let waited = found.transpose()?.unwrap_or(Waited::Nothing);

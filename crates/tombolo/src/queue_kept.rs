@@ -8,6 +8,8 @@ use crate::queue_taker::{QUOTA, Taking};
 use crate::ring::{Record, Ring};
 use shmem::barrier::Registered;
 use shmem::sync::{AtomicU32, Ordering};
+#[cfg(not(loom))]
+use shmem::wait::Patience;
 use shmem::wait::layout as bell;
 use shmem::{Circle, Region, Window};
 
@@ -117,6 +119,7 @@ impl Lane {
     }
 
     /// What was announced last.
+    #[cfg(not(loom))]
     #[inline]
     pub(crate) fn announced(&self) -> Announced {
         Announced::now(&self.door.words)
@@ -128,13 +131,20 @@ impl Lane {
         then.since(&self.door.words, &self.ring)
     }
 
-    /// Copies that out as it comes, until it is published, or comes no further.
+    /// Copies that out as it comes: see [`Coming::follow`].
     #[cfg(not(loom))]
-    pub(crate) fn follow(&self, coming: &mut Coming, region: &Region, to: &mut Vec<u8>) {
+    pub(crate) fn follow(
+        &self,
+        coming: &mut Coming,
+        region: &Region,
+        to: &mut Vec<u8>,
+        patience: Patience,
+    ) {
         let header = self.headers.word(self.progress);
         // Relaxed: who takes the message looks again.
         let is_published = || header.load(Ordering::Relaxed) != 0;
-        coming.follow(region, &self.door.words, &self.ring, to, is_published);
+        let Self { door, ring, .. } = self;
+        coming.follow(region, &door.words, ring, to, patience, is_published);
     }
 
     /// Copies out a message that was taken, but for what was copied out as it came.

@@ -26,7 +26,7 @@ pub mod layout {
         LANES: 4 @ 256, "the initialiser", "how many lanes there are, and so producers, 1 to 1024";
         CONSUMERS: 4 @ 260, "the initialiser", "how many consumers there may be, 1 to 1024";
         CAPACITY: 8 @ 264, "the initialiser", "bytes of each lane's ring, a power of two from 256";
-        DATA: (BELL_SIZE) @ 320, "consumers register, producers ring", "rung when there is a new message, when a lane is free again, and when a producer leaves";
+        DATA: (BELL_SIZE) @ 320, "consumers register, producers ring", "rung when there is a new message, when a long one is announced to one that would copy it out as it comes, when a lane is free again, and when a producer leaves";
         HUNG: 8 @ 328, "the last consumer to leave in good order [QUEUE_HUNG]", "what ATTENDED was then; nobody consumes while they are equal and not 0";
         ATTENDED: 8 @ 336, "each consumer once, when it has its seat [QUEUE_HUNG]", "how many consumers there ever were";
         PRODUCED: 8 @ 344, "each producer once, when it has its lane [QUEUE_CAME]", "how many producers there ever were";
@@ -51,6 +51,7 @@ pub mod lane {
         RECEIVED: 8 @ 88, "who holds the lane", "how many messages were finished: for who looks from outside";
         RELEASED: 8 @ 128, "who holds the lane [LANE_RELEASE]", "position up to which the producer may write again, PROGRESS or less: stored in quarters of the ring, and when the producer sleeps";
         SPACE: (BELL_SIZE) @ 136, "the producer registers, consumers ring", "rung when there is more room";
+        AWAITED: 4 @ 144, "a consumer that goes to sleep, and that wakes", "1 if it would copy out a long message as it comes; means nothing if it is dead";
         START: 8 @ 192, "the producer [LANE_COMING]", "position of the first byte of the long message that it copies in, or copied in last; 0 if there is none";
         LENGTH: 8 @ 200, "the producer", "bytes of that message";
         WRITTEN: 8 @ 208, "the producer [LANE_COMING]", "position up to which it is written";

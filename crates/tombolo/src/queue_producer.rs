@@ -343,8 +343,9 @@ impl Producer {
     #[inline(never)]
     fn write_announced(&self, claim: Claim, message: &[u8]) {
         coming::announce(&self.words, &self.tail, claim);
-        // Who sleeps wakes while it is written.
-        if is_parked(self.control.u32(layout::DATA + bell::PARKED)) {
+        // Who sleeps wakes while it is written. Relaxed: a hint; the message is rung for as well.
+        let awaited = || self.words.u32(lane::AWAITED).load(Ordering::Relaxed) == 1;
+        if is_parked(self.control.u32(layout::DATA + bell::PARKED)) && awaited() {
             self.wake();
         }
         coming::copy_in(

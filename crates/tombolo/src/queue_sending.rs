@@ -6,8 +6,8 @@ use crate::queue_producer::Producer;
 use shmem::Wait;
 
 impl Producer {
-    /// Sends messages one after the other, and wakes consumers once. Waits for room as long as it
-    /// takes. Answers how many there were.
+    /// Sends messages one after the other, and wakes consumers once, or over a long one. Waits for room as long
+    /// as it takes. Answers how many there were.
     ///
     /// Short ones are published in groups of about 2 KiB, close together.
     ///

@@ -16,6 +16,9 @@
 //! That others sleep is told by ASLEEP in their seats, which each stores before it sleeps: it is on the
 //! futex's queue before it can be passed over, so who is woken there sees it.
 //!
+//! A long message is rung for twice where a sleeper would follow it (see `coming`): when it is announced and, if
+//! somebody is parked then, when it is there.
+//!
 //! # Crash
 //! One that dies between being woken and passing it on, or is stopped just there, leaves the others asleep
 //! while a message waits: those who watch it, the sixteen before it in the table, wake over its death; and

@@ -89,6 +89,35 @@ pub(crate) fn copy_in(region: &Region, words: &Words, tail: &Tail, claim: Claim,
     }
 }
 
+/// Whether one follows messages that come: who did it in vain lets that be for one, and for 3, 7, … 63, if it is in
+/// vain again and again, because the producer needs the processor, perhaps.
+#[derive(Debug, Default)]
+pub(crate) struct Pursuit {
+    /// How often it was in vain, since it was not.
+    in_vain: u32,
+    /// How many are let be.
+    skip: u32,
+}
+
+impl Pursuit {
+    /// Whether the next one is to be followed.
+    pub(crate) fn is_due(&mut self) -> bool {
+        let is_due = self.skip == 0;
+        self.skip = self.skip.saturating_sub(1);
+        is_due
+    }
+
+    /// One was followed, to its end or in vain.
+    pub(crate) fn was(&mut self, to_its_end: bool) {
+        self.in_vain = if to_its_end {
+            0
+        } else {
+            (self.in_vain + 1).min(6)
+        };
+        self.skip = (1 << self.in_vain) - 1;
+    }
+}
+
 /// What was announced last, and how many producers had opened the lane before.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Announced {

@@ -205,6 +205,20 @@ mod plain {
     }
 
     #[test]
+    fn who_follows_in_vain_does_it_less_often() {
+        let mut pursuit = Pursuit::default();
+        let mut until_due = || {
+            let waits = (0..).take_while(|_| !pursuit.is_due()).count();
+            pursuit.was(false);
+            waits
+        };
+        let waits: Vec<_> = (0..8).map(|_| until_due()).collect();
+        assert_eq!(waits, [0, 1, 3, 7, 15, 31, 63, 63]);
+        pursuit.was(true);
+        assert!(pursuit.is_due() && pursuit.is_due());
+    }
+
+    #[test]
     fn lies_stay_inside() {
         let scene = Scene::new(&Region::guarded(RING + CAPACITY as usize));
         let then = Announced::now(&scene.words);

@@ -1,7 +1,7 @@
 //! The consumer's side of `queue`: receiving, one by one, in batches and in place.
 
 use crate::channel::Channel;
-use crate::coming::{Announced, Coming, LEAST};
+use crate::coming::{Announced, Coming, LEAST, Pursuit};
 use crate::queue::{self, MANY, Options, RecvError, Watch, is_dead};
 use crate::queue_delivery::{Batch, Delivery, Message, Received};
 use crate::queue_kept::Lane;
@@ -33,13 +33,9 @@ pub struct Consumer {
     watch: Watch,
     /// Receipts until this process registers for cheap ones.
     until_many: u32,
-    /// Receipts in which no message is followed, because one was in vain.
-    in_vain: u32,
+    pursuit: Pursuit,
     pub(crate) channel: Channel<Shape>,
 }
-
-/// Who followed a message in vain lets that be for so many: its producer may need this processor.
-const IN_VAIN: u32 = 64;
 
 /// What waiting for a message came to.
 #[derive(Debug)]
@@ -94,7 +90,7 @@ impl Consumer {
             waiter: Waiter::new(),
             watch: Watch::default(),
             until_many: MANY,
-            in_vain: 0,
+            pursuit: Pursuit::default(),
             channel,
         })
     }
@@ -200,8 +196,7 @@ impl Consumer {
         let waits = matches!(wait, Wait::While(_)) && !self.holds;
         let region = self.channel.region();
         // Who has had long messages has a buffer for them; the others don't look for one.
-        let follows = waits && to.capacity() >= LEAST && self.in_vain == 0;
-        self.in_vain = self.in_vain.saturating_sub(1);
+        let follows = waits && to.capacity() >= LEAST && self.pursuit.is_due();
         let only_lane = || self.taking.only_lane(region).map(Lane::announced);
         let then = if follows { only_lane() } else { None };
         if waits && !self.taking.run.is_any() {
@@ -212,11 +207,12 @@ impl Consumer {
         }
         let mut waited = self.take_or_wait(wait, then)?;
         if let (Waited::Coming(coming), Wait::While(patience)) = (&waited, wait) {
-            if let Some(received) = self.copy_coming(*coming, to, patience) {
-                return Ok(Some(received));
+            let received = self.copy_coming(*coming, to, patience);
+            self.pursuit.was(received.is_some());
+            if received.is_some() {
+                return Ok(received);
             }
             to.clear();
-            self.in_vain = IN_VAIN;
             waited = self.take_or_wait(wait, None)?;
         }
         if !matches!(waited, Waited::InHand) {

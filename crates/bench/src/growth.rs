@@ -235,7 +235,7 @@ impl<'a> Rounds<'a> {
         Ok(())
     }
 
-    /// The points: rates of the most common distance, where there are such.
+    /// The points: rates of the most common distance, unless few were taken there.
     fn chart(mut self) -> Chart {
         let takings = &self.takings;
         let most = Distance::most_common(takings.iter().filter_map(|taking| taking.distance));
@@ -248,7 +248,8 @@ impl<'a> Rounds<'a> {
             seen.push(key);
             let here = || takings.iter().filter(|it| (&*it.series, it.x) == key);
             let there = || here().filter(|it| agree(it.distance, most));
-            let rates = Spread::of(there().map(|it| it.rate));
+            let rates = Spread::of(there().map(|it| it.rate))
+                .filter(|rates| 2 * rates.count > here().count());
             let first = takings.iter().find(|it| it.series == taking.series);
             let multiples = here().filter_map(|it| {
                 let one = takings.iter().find(|one| {
@@ -288,7 +289,7 @@ mod tests {
             });
         };
         let (near, far) = (Some(Distance(30.0)), Some(Distance(200.0)));
-        add(1, 1, 10.0, far);
+        add(1, 1, 70.0, far);
         add(1, 8, 50.0, near);
         add(2, 1, 60.0, near);
         add(2, 8, 45.0, near);
@@ -298,7 +299,8 @@ mod tests {
         let [one, eight] = &chart.points[..] else {
             panic!("{chart:?}");
         };
-        assert_eq!((one.y.median, eight.y.median), (60.0, 47.5));
+        // Of the first, only one was taken there.
+        assert_eq!((one.y.median, eight.y.median), (70.0, 47.5));
         let ratio = eight.to_first.unwrap();
         assert_eq!((ratio.median, ratio.count), (0.75, 1));
     }

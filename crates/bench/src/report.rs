@@ -329,8 +329,8 @@ fn growths(charts: &[Chart], pictures: &Path, link: &str) -> Result<String> {
     if charts.is_empty() {
         return Ok(text);
     }
-    text += "\n## Growth\n\nFigures are of the most common distance of a chart's samples; what \
-             is held against the first number was taken in the same round and at the same distance.\n";
+    text += "\n## Growth\n\nFigures are of the most common distance of a chart's samples, or of all of them where no more than \
+             half were taken there; what is held against the first number was taken in the same round and at the same distance.\n";
     for chart in charts.iter().filter(|chart| !chart.points.is_empty()) {
         let file = format!("{}.svg", chart.name);
         plot::lines(chart, &pictures.join(&file))?;

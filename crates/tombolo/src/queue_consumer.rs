@@ -117,7 +117,7 @@ impl Consumer {
 
     /// Receives a message into a buffer, whose content it replaces. Waits as long as it takes.
     ///
-    /// A long message (16 KiB or more) is copied out while it is copied in by [`send`](crate::queue::Producer::send),
+    /// A long message (128 KiB or more) is copied out while it is copied in by [`send`](crate::queue::Producer::send),
     /// if that begins while this waits, if the buffer has room for such ones already, and if this is the only
     /// consumer, has received before, and there never was more than one producer at a time. It is received whole or
     /// not at all.

@@ -169,22 +169,38 @@ impl Walk {
         message: &[u8],
         unit: u64,
     ) -> Option<Ahead<'_, HEAD, MOST>> {
-        let extent = Extent::of(message.len(), unit).filter(|extent| self.has_room(*extent))?;
+        let extent = Extent::<HEAD, MOST>::of(message.len(), unit)?;
+        if !self.has_room(extent) {
+            return None;
+        }
         // SAFETY: inside the stretch, as just checked, and a multiple of eight.
         let next = unsafe { self.word(extent.size) };
         // Relaxed: whoever publishes the record publishes this too.
         next.store(0, Ordering::Relaxed);
+        self.fill(message, unit)
+    }
+
+    /// The same without the word behind it, which need not be inside the stretch and stays as it is.
+    #[inline(always)]
+    pub fn fill<const HEAD: u64, const MOST: usize>(
+        &mut self,
+        message: &[u8],
+        unit: u64,
+    ) -> Option<Ahead<'_, HEAD, MOST>> {
+        let ahead = self.ahead(Extent::of(message.len(), unit)?)?;
         #[cfg(not(loom))]
         {
-            let to = self.at(HEAD);
+            let to = ahead.walk.at(HEAD);
             // SAFETY: inside the record, which is inside a region that is writable; `message` is memory
             // of this process that nobody writes.
             unsafe { memory::write(to, message.as_ptr(), message.len()) };
         }
         #[cfg(loom)]
-        self.circle.copy_in(self.position + HEAD, message);
-        // INVARIANT: as just checked.
-        Some(Ahead { walk: self, extent })
+        {
+            let walk = &*ahead.walk;
+            walk.circle.copy_in(walk.position + HEAD, message);
+        }
+        Some(ahead)
     }
 
     /// The word at so many bytes from here.

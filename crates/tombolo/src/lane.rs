@@ -153,17 +153,16 @@ pub struct Tail {
     group: Group,
 }
 
-/// Records of a batch that are written and not published. None fits where there is none.
-#[derive(Debug, Default)]
+/// Records of a batch that are written and not published.
+#[derive(Debug)]
 struct Group {
-    /// How many.
+    /// How many; 0 if there is no group.
     count: u64,
     /// Position and length of the first one, whose header is still to be stored.
     at: u64,
     first: u64,
-    /// Where the next one goes, and where it must end.
-    next: u64,
-    limit: u64,
+    /// Where the next one goes, and up to where they may go: nowhere if there is no group.
+    walk: Walk,
 }
 
 /// A place for a message, claimed and not yet published. Dropping it means that nothing happened.
@@ -202,6 +201,12 @@ impl Tail {
         }
         let tail = ring.find_tail(region, released)?;
         let mut walk = Walk::new(ring.words(region));
+        let group = Group {
+            count: 0,
+            at: 0,
+            first: 0,
+            walk: walk.clone(),
+        };
         walk.go_to(tail);
         Ok(Self {
             ring,
@@ -210,7 +215,7 @@ impl Tail {
             released,
             gap: Gap::NONE,
             begun: Begun::default(),
-            group: Group::default(),
+            group,
         })
     }
 
@@ -394,51 +399,35 @@ impl Tail {
     /// Gives up a group that was not published: nobody saw it.
     #[inline]
     pub fn drop_group(&mut self) {
-        self.group = Group::default();
+        self.group.count = 0;
+        self.group.walk.go_to(0);
     }
 
     /// Begins a group with a short message, for which a claim was just made.
-    pub fn begin_group(&mut self, region: &Region, claim: Claim, message: &[u8]) {
+    pub fn begin_group(&mut self, claim: Claim, message: &[u8]) {
         let at = self.record_of(claim);
-        let most = (self.stretch(at) - WORD).min(self.ring.left_behind(at));
-        self.group = Group {
-            at,
-            next: at,
-            limit: at + most.min(GROUP),
-            ..Group::default()
-        };
-        self.write_next(region, message);
+        let most = self.stretch(at) - WORD;
+        let group = &mut self.group;
+        group.walk.go_to(at);
+        group.walk.begin(most.min(GROUP));
+        (group.at, group.first) = (at, message.len() as u64);
+        let first = group.walk.fill::<WORD, SHORT>(message, WORD);
+        first.expect("there is a claim for it").pass();
+        group.count = 1;
     }
 
     /// Adds a short message to the group, if there is one and it fits.
     #[inline(always)]
-    pub fn add(&mut self, region: &Region, message: &[u8]) -> bool {
-        let Group { next, limit, .. } = self.group;
-        let fits = next + Ring::size_of_plain(message.len() as u64) <= limit;
-        if fits {
-            // Relaxed: published by the first header.
-            let header = PUBLISHED | message.len() as u64;
-            self.walk
-                .circle()
-                .word(next)
-                .store(header, Ordering::Relaxed);
-            self.write_next(region, message);
-        }
-        fits
-    }
-
-    #[inline(always)]
-    fn write_next(&mut self, region: &Region, message: &[u8]) {
-        let (length, group) = (message.len() as u64, &mut self.group);
-        let at = self.ring.at(group.next) + WORD as usize;
-        let fits = region.copy_in(at, message);
-        // The ring lies inside the region, and the group inside the ring.
-        debug_assert!(fits.is_ok(), "{fits:?}");
-        if group.count == 0 {
-            group.first = length;
-        }
-        group.next += Ring::size_of_plain(length);
-        group.count += 1;
+    pub fn add(&mut self, message: &[u8]) -> bool {
+        let Some(record) = self.group.walk.fill::<WORD, SHORT>(message, WORD) else {
+            return false;
+        };
+        // Relaxed: published by the first header.
+        let header = PUBLISHED | message.len() as u64;
+        record.word(0).store(header, Ordering::Relaxed);
+        record.pass();
+        self.group.count += 1;
+        true
     }
 
     /// Publishes the group; answers how many messages it had.
@@ -447,9 +436,10 @@ impl Tail {
             count,
             at,
             first,
-            next,
-            ..
-        } = std::mem::take(&mut self.group);
+            ref walk,
+        } = self.group;
+        let next = walk.position();
+        self.drop_group();
         if count > 0 {
             self.publish_record(at, PUBLISHED | first, next);
         }

@@ -186,13 +186,13 @@ mod tests {
                     number += 1;
                     let length = random(&mut state) as usize % 72;
                     let message = message(number, length);
-                    if !tail.add(&region, &message) {
+                    if !tail.add(&message) {
                         open = 0;
                         tail.publish_group();
                         let Ok(claim) = tail.claim(&region, length) else {
                             break;
                         };
-                        tail.begin_group(&region, claim, &message);
+                        tail.begin_group(claim, &message);
                     }
                     open += 1;
                     model.push_back((number, length));

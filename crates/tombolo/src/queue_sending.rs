@@ -79,8 +79,8 @@ impl Sending<'_> {
     /// See [`SendError`]; the message is not sent then, and those before are.
     #[inline(always)]
     pub fn send(&mut self, message: &[u8]) -> Result<(), SendError> {
-        let Producer { tail, channel, .. } = &mut *self.producer;
-        if message.len() <= SHORT && tail.add(channel.region(), message) {
+        let tail = &mut self.producer.tail;
+        if message.len() <= SHORT && tail.add(message) {
             return Ok(());
         }
         self.send_apart(message)
@@ -100,8 +100,7 @@ impl Sending<'_> {
             self.producer.write(claim, message);
             self.sent += 1;
         } else {
-            let Producer { tail, channel, .. } = &mut *self.producer;
-            tail.begin_group(channel.region(), claim, message);
+            self.producer.tail.begin_group(claim, message);
         }
         Ok(())
     }

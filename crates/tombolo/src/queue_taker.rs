@@ -62,7 +62,7 @@ use crate::queue_kept::Lane;
 use crate::queue_layout::{Shape, lane, seat};
 use crate::queue_run::Run;
 use crate::queue_turn::Turn;
-use crate::ring::{Damaged, Record, WORD};
+use crate::ring::{Damaged, PUBLISHED, Record, WORD};
 use shmem::sync::Ordering;
 use shmem::{Region, Window, barrier};
 
@@ -339,9 +339,19 @@ impl Taking {
         if end.wrapping_sub(self.held.from) >= self.shape.capacity() / 4 {
             return false;
         }
-        let record = match lane.ring.message(&lane.headers, end) {
+        // [LANE_PUBLISH] acquire.
+        let header = lane.headers.word(end).load(Ordering::Acquire);
+        let length = self.held.record.length;
+        // Where one ends that is as long as the one before is known before its header is, and the processor
+        // goes on to the next.
+        let found = if header == PUBLISHED | length as u64 {
+            lane.ring.plain(end, length)
+        } else {
+            lane.ring.sound(header, end)
+        };
+        let record = match found {
             // Padding, perhaps.
-            None => lane.ring.record(region, end).ok().flatten(),
+            None if header != 0 => lane.ring.record(region, end).ok().flatten(),
             found => found,
         };
         let Some(record) = record else {

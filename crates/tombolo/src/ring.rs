@@ -117,10 +117,15 @@ impl<const HEADER: u64> RingOf<HEADER> {
         })
     }
 
-    /// Bytes of the record of a message right behind its header.
+    /// The record of a message of so many bytes right behind its header; `None` if its end is behind the ring's.
     #[inline(always)]
-    pub fn size_of_plain(length: u64) -> u64 {
-        (HEADER + length).next_multiple_of(Self::UNIT)
+    pub fn plain(&self, position: u64, length: usize) -> Option<Record> {
+        let size = Self::size(position, 0, length);
+        (size <= self.left_behind(position)).then(|| Record {
+            offset: self.at(position) + HEADER as usize,
+            length,
+            end: position.wrapping_add(size),
+        })
     }
 
     /// The words of the ring.

@@ -18,12 +18,9 @@ pub const PIECE: usize = 64 * 1024;
 #[cfg(not(loom))]
 #[inline(always)]
 pub(crate) unsafe fn copy(from: *const u8, to: *mut u8, length: usize) {
-    if length > PIECE {
+    if length > SHORT {
         // SAFETY: the caller's promise, as for all that follows.
-        unsafe { pieces(from, to, length) };
-    } else if length > SHORT {
-        // SAFETY: as above.
-        unsafe { std::ptr::copy_nonoverlapping(from, to, length) };
+        unsafe { calls(from, to, length) };
     } else if length > 32 {
         // SAFETY: as above, and there are more than two pieces of 16 bytes.
         unsafe { ends::<u128, 2>(from, to, length) };
@@ -44,7 +41,23 @@ pub(crate) unsafe fn copy(from: *const u8, to: *mut u8, length: usize) {
     }
 }
 
-/// The same by one call for each piece.
+/// The same by the C library, one call for each piece.
+///
+/// # Safety
+/// As [`copy`].
+#[cfg(not(loom))]
+#[inline(always)]
+unsafe fn calls(from: *const u8, to: *mut u8, length: usize) {
+    if length <= PIECE {
+        // SAFETY: the caller's promise.
+        unsafe { std::ptr::copy_nonoverlapping(from, to, length) };
+    } else {
+        // SAFETY: the caller's promise.
+        unsafe { pieces(from, to, length) };
+    }
+}
+
+/// The same for more than one.
 ///
 /// # Safety
 /// As [`copy`].

@@ -103,7 +103,7 @@ pub fn behaviour(
     }
     found.idle = Spread::of(shares);
     progress(&Step::of("a further subscriber"));
-    let [asleep, slow] = listeners(&mut found.skipped, processors, if quick { 1 } else { 11 })?;
+    let [asleep, slow] = listeners(&mut found.skipped, processors, if quick { 1 } else { 33 })?;
     (found.asleep, found.slow) = (Spread::of(asleep), Spread::of(slow));
     Ok(found)
 }

@@ -56,8 +56,8 @@ loaded system answers.
 **Beside it, the limit.** The *bare rings* move bytes from one process to the other and do nothing
 else: no lengths, no checks, no blocking, no notice of a death. They are simple, not the best that can
 be thought of: where a channel's multiple is better than 1, its ring is, for that length, the better one,
-or larger; and from 16 KiB on a `queue` that copies there and back copies out while it copies in, which they
-don't. A cache line that goes to and fro
+or larger; they copy long messages by one call, ours by several, and from 128 KiB on a `queue` copies out while it
+copies in ([why](#why)). A cache line that goes to and fro
 before and after each sample tells how far apart the two processors are; only samples of one
 distance (less than a fifth more or less), taken within seconds of each other, are compared, and only those
 whose processes were kept off their processors for less than 2 % of the time. Figures are medians over rounds

@@ -1,10 +1,10 @@
 //! Copying between a process's own memory and a region.
 //!
 //! Most messages are short, and a call into the C library costs as much as the copy of one: up to
-//! [`SHORT`] bytes are moved here. Long ones are copied by [`PIECE`]s: the C library has a way of its own for
-//! what is longer than a processor's own cache, and it is a slow one where another processor has the lines
-//! (measured, 1 MiB: a stream 1.13 times that of one call where the two are near, more than twice where they
-//! are far apart; there and back 58 instead of 69 µs).
+//! [`SHORT`] bytes are moved here. Long ones are copied by [`PIECE`]s: on some processors the C library has a
+//! way of its own for what is longer than a core's own cache, and it is a slow one where another processor has
+//! the lines (measured on AMD's, 1 MiB: a stream 1.13 times that of one call where the two are near, more than
+//! twice where they are far apart; there and back 58 µs one way instead of 69).
 
 /// Longest copy that is made here, in bytes.
 pub const SHORT: usize = 64;

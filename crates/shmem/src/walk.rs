@@ -370,6 +370,30 @@ mod tests {
     }
 
     #[test]
+    fn what_is_filled_in_leaves_the_word_behind_it() {
+        let mut walk = walk(0);
+        // With the record, which no other word is inside of.
+        walk.begin(24);
+        assert!(walk.write::<8, 64>(b"hello there", 8).is_none());
+        let next = |walk: &Walk| walk.circle().word(24).load(Ordering::Relaxed);
+        walk.circle().word(24).store(9, Ordering::Relaxed);
+        assert!(walk.fill::<8, 10>(b"hello there", 8).is_none());
+        let filled = walk.fill::<8, 64>(b"hello there", 8).unwrap();
+        assert_eq!((filled.pass(), next(&walk)), (24, 9));
+        assert!(walk.fill::<8, 64>(b"", 8).is_none());
+        walk.go_to(0);
+        walk.begin(24);
+        let extent = Extent::<8, 64>::of(11, 8).unwrap();
+        let mut to = Vec::with_capacity(11);
+        walk.ahead(extent)
+            .unwrap()
+            .replacing(&mut to)
+            .unwrap()
+            .replace();
+        assert_eq!(to, b"hello there");
+    }
+
+    #[test]
     fn a_stretch_ends_with_the_ring() {
         let extent = Extent::<8, 8>::of(8, 8).unwrap();
         for (position, records) in [

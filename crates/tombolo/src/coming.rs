@@ -47,9 +47,10 @@ use shmem::{Region, Window};
 /// store the processor waits for all lines of the piece (measured, 64 KiB: 8 KiB at a time 500 thousand a second,
 /// 32 KiB 610, all at once 680), and 1 MiB there and back is no faster by it.
 const PIECE: usize = if cfg!(loom) { 8 } else { shmem::copy::PIECE };
-/// Shortest message that is announced, in bytes: a shorter one is but one piece.
+/// Shortest message that is announced, in bytes: a shorter one has no two whole pieces.
 pub(crate) const LEAST: usize = 2 * PIECE;
-/// So many looks at what does not come any further, some 30 µs.
+/// So many looks at what does not come any further, some 30 µs where a pause takes 24 ns, several times what a piece
+/// takes. Where pauses are shorter one may be given up too soon, and is copied out at its end.
 const LOOKS: u32 = if cfg!(loom) { 1 } else { 1024 };
 /// Looks between two at the clock.
 const SOME: u32 = 64;

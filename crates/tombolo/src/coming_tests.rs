@@ -196,7 +196,7 @@ mod plain {
     fn what_came_is_dropped_if_another_message_was_taken() {
         let scene = scene();
         let then = Announced::now(&scene.words);
-        let (mut tail, claim) = scene.write(&[1; 30_000], 30_000);
+        let (mut tail, claim) = scene.write(&[1; 2 * PIECE], 2 * PIECE);
         let mut coming = then.since(&scene.words, &scene.ring).unwrap();
         let mut to = Vec::new();
         scene.follow(&mut coming, &mut to);

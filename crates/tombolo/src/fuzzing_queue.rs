@@ -16,7 +16,7 @@ const MOST: usize = 3;
 pub fn queue(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     let (lanes, seats) = (1 + input.below(3), 1 + input.below(3));
-    let capacity = input.choose(&[256, 256, 512, 4096, 1 << 16]);
+    let capacity = input.choose(&[256, 256, 512, 4096, 1 << 19]);
     let (shape, length) = Shape::plan(lanes, seats, capacity).expect("a small queue");
     let region = region(&Shape::EXPECTED, length);
     shape.format(&region).expect("as long as planned");

@@ -80,7 +80,7 @@ impl Sending<'_> {
     #[inline(always)]
     pub fn send(&mut self, message: &[u8]) -> Result<(), SendError> {
         let tail = &mut self.producer.tail;
-        if message.len() <= SHORT && tail.add(message) {
+        if tail.add(message) {
             return Ok(());
         }
         self.send_apart(message)

@@ -223,3 +223,29 @@ impl<const HEADER: u64> RingOf<HEADER> {
         Err(Damaged)
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plain_record_is_what_its_header_says() {
+        let ring = Ring::new(64, 1024).unwrap();
+        let (mut found, mut none) = (0, 0);
+        for position in (0..1024).chain((1 << 40) - 512..(1 << 40) + 512).step_by(8) {
+            for length in (0..80).chain(LONG - 2..LONG + 2).chain(900..1100) {
+                let header = PUBLISHED | length as u64;
+                let plain = ring.plain(position, length);
+                assert_eq!(plain, ring.sound(header, position), "{length}");
+                if let Some(record) = plain {
+                    let inside = 64 + 8..=64 + 1024 - length;
+                    assert!(inside.contains(&record.offset), "{record:?}");
+                    found += 1;
+                } else {
+                    none += 1;
+                }
+            }
+        }
+        assert!(found > 10_000 && none > 10_000, "{found}, {none}");
+    }
+}

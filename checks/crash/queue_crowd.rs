@@ -18,7 +18,7 @@ pub const CASES: &[Case] = &[
         let kills = quick_or_long(2_000, 100_000);
         random_kills(kills, 4096, |random| random % 400)
     }),
-    // They begin the ring again, and meet where they did; half of them are announced.
+    // They begin the ring again, and meet where they did; nearly half of them are announced.
     case("queue::random_kills_of_long_messages", || {
         let kills = quick_or_long(500, 20_000);
         random_kills(kills, 2 << 20, |random| match random % 8 {

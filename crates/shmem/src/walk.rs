@@ -372,7 +372,7 @@ mod tests {
     #[test]
     fn what_is_filled_in_leaves_the_word_behind_it() {
         let mut walk = walk(0);
-        // With the record, which no other word is inside of.
+        // Room for the record, and none for the word behind it.
         walk.begin(24);
         assert!(walk.write::<8, 64>(b"hello there", 8).is_none());
         let next = |walk: &Walk| walk.circle().word(24).load(Ordering::Relaxed);

@@ -44,7 +44,7 @@ use shmem::wait::Patience;
 use shmem::{Region, Window};
 
 /// So much is copied in between two stores of WRITTEN: what is one call anyway. Less is dear in a stream: before each
-/// store the processor waits for all lines of the piece (measured, 64 KiB: 8 KiB at a time 500 thousand a second,
+/// store the processor seems to wait for all lines of the piece (measured, 64 KiB: 8 KiB at a time 500 thousand a second,
 /// 32 KiB 610, all at once 680), and 1 MiB there and back is no faster by it.
 const PIECE: usize = if cfg!(loom) { 8 } else { shmem::copy::PIECE };
 /// Shortest message that is announced, in bytes: a shorter one has no two whole pieces.

@@ -5,7 +5,7 @@
 //! ┌────────┬──────────┬──────────────┬───────────┬───────────┬────────┬────────┬───
 //! │ header │ lock     │ latest, bell │ shape     │ 8 seats   │ slot 0 │ slot 1 │ …
 //! └────────┴──────────┴──────────────┴───────────┴───────────┴────────┴────────┴───
-//!            writers    written by put read-only   keepers     number, length, bytes
+//!            writers    written by put read-only   keepers     number, extent, bytes
 //! ```
 //!
 //! A writer [puts](Writer::put) messages of any length up to the capacity; each replaces the one

@@ -12,10 +12,10 @@
 //! The mark says what is *going* to be in the slot, not what is there whole: that, only the latest
 //! number says.
 //!
-//! - `[VALUE_TEAR]` If a reader has copied a byte of a newer message, or its length, its look at the mark
+//! - `[VALUE_TEAR]` If a reader has copied a byte of a newer message, or its extent, its look at the mark
 //!   sees the newer one: the writer's release fence stands between the mark and what follows, the reader's
 //!   acquire fence between that and the mark. Weaker, a torn copy passes for whole.
-//! - `[VALUE_LATEST]` Who sees `n` as the latest sees its mark, its length and all its bytes, or newer
+//! - `[VALUE_LATEST]` Who sees `n` as the latest sees its mark, its extent and all its bytes, or newer
 //!   ones: released, acquired. Weaker, a reader takes a message of which not all is there.
 //!
 //! # Crash
@@ -65,7 +65,7 @@ pub mod slot {
     shmem::layout! {
         "value slot", 16;
         NUMBER: 8 @ 0, "as LATEST [VALUE_TEAR]", "number of the message that is in it, or going to be";
-        LENGTH: 8 @ 8, "as LATEST", "bytes of the message, which follow";
+        EXTENT: 8 @ 8, "as LATEST", "how long the message is and where in the slot it begins: see `shmem::cells`";
     }
 }
 
@@ -242,8 +242,8 @@ impl Reading {
         }
         let slot = self.cells.cell(number);
         // Relaxed: acquired with the number, and checked by the look at the mark.
-        let length = slot.words().load_u64(slot::LENGTH, Ordering::Relaxed);
-        let fits = slot.append_to(length, to);
+        let extent = slot.words().load_u64(slot::EXTENT, Ordering::Relaxed);
+        let fits = slot.append_to(extent, to);
         // [VALUE_TEAR] acquire: the bytes before the mark.
         fence(Ordering::Acquire);
         // Relaxed: ordered by the fence.
@@ -304,16 +304,15 @@ pub fn next(words: Control<'_>) -> u64 {
 /// latest.
 #[inline(always)]
 pub fn put(words: Control<'_>, number: u64, message: Fitting<'_, { slot::LAYOUT.size }>) {
-    message.copy_to(number, |slot| {
+    message.copy_to(number, |slot, extent| {
         // Relaxed: ordered by the fence.
         slot.u64(slot::NUMBER).store(number, Ordering::Relaxed);
-        // [VALUE_TEAR] release: the mark before the length and the bytes.
+        // [VALUE_TEAR] release: the mark before the extent and the bytes.
         fence(Ordering::Release);
         // Relaxed: published by the number.
-        let length = slot.u64(slot::LENGTH);
-        length.store(message.length(), Ordering::Relaxed);
+        slot.u64(slot::EXTENT).store(extent, Ordering::Relaxed);
     });
-    // [VALUE_LATEST] release: the mark, the length and the bytes before the number.
+    // [VALUE_LATEST] release: the mark, the extent and the bytes before the number.
     words.u64(layout::LATEST).store(number, Ordering::Release);
 }
 
@@ -324,8 +323,7 @@ pub fn is_quiet(words: Control<'_>) -> bool {
     let parked = words.load_u32(layout::BELL + wait::layout::PARKED, Ordering::Relaxed);
     // [HEADER_READY] acquire, as in `header::has_ended`.
     let state = words.load_u64(header::STATE, Ordering::Acquire);
-    // One jump for both.
-    u64::from(parked) | state ^ READY == 0
+    parked == 0 && state == READY
 }
 
 /// What a put does, for tests.

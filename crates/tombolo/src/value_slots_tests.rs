@@ -69,7 +69,7 @@ mod models {
             match *what {
                 "mark" => relaxed(slot + slot::NUMBER, number),
                 "fence" => fence(Ordering::Release),
-                "length" => relaxed(slot + slot::LENGTH, message(number).len() as u64),
+                "extent" => relaxed(slot + slot::EXTENT, message(number).len() as u64),
                 "bytes" => region
                     .copy_in(slot + slot::LAYOUT.size, &message(number))
                     .unwrap(),
@@ -89,28 +89,28 @@ mod models {
     /// In this order they are what a put does.
     #[test]
     fn these_are_the_stores() {
-        reads_what_is_stored(3, &["mark", "fence", "length", "bytes", "latest"]);
+        reads_what_is_stored(3, &["mark", "fence", "extent", "bytes", "latest"]);
     }
 
     /// [VALUE_TEAR]: without the fence a torn copy passes for whole.
     #[test]
     #[should_panic(expected = "torn")]
     fn the_mark_must_be_first() {
-        reads_what_is_stored(3, &["mark", "length", "bytes", "latest"]);
+        reads_what_is_stored(3, &["mark", "extent", "bytes", "latest"]);
     }
 
     /// [VALUE_TEAR]: nor may the length come before it.
     #[test]
     #[should_panic(expected = "torn")]
     fn the_length_must_be_behind_the_mark() {
-        reads_what_is_stored(3, &["mark", "length", "fence", "bytes", "latest"]);
+        reads_what_is_stored(3, &["mark", "extent", "fence", "bytes", "latest"]);
     }
 
     /// [VALUE_LATEST]: a number that is published too weakly is of a message of which not all is there.
     #[test]
     #[should_panic(expected = "torn")]
     fn the_number_must_be_released() {
-        let stores = &["mark", "fence", "length", "bytes", "latest, relaxed"];
+        let stores = &["mark", "fence", "extent", "bytes", "latest, relaxed"];
         reads_what_is_stored(1, stores);
     }
 
@@ -218,7 +218,7 @@ mod tests {
         // The stores of `put`, one by one, as a death would leave them.
         region.u64(next + slot::NUMBER).store(10, Ordering::Relaxed);
         is_whole(9, &[9; 3]);
-        region.u64(next + slot::LENGTH).store(5, Ordering::Relaxed);
+        region.u64(next + slot::EXTENT).store(5, Ordering::Relaxed);
         is_whole(9, &[9; 3]);
         region.copy_in(next + slot::LAYOUT.size, b"te").unwrap();
         is_whole(9, &[9; 3]);
@@ -235,8 +235,8 @@ mod tests {
         let (slots, region, reading) = new(16);
         put_next(&slots, &region, b"one").unwrap();
         let mut bytes = Vec::new();
-        let length = region.u64(slot_at(&slots, 1) + slot::LENGTH);
-        length.store(u64::MAX, Ordering::Relaxed);
+        let extent = region.u64(slot_at(&slots, 1) + slot::EXTENT);
+        extent.store(u64::MAX, Ordering::Relaxed);
         assert_eq!(reading.read(0, &mut bytes), Read::Damaged);
         assert!(bytes.is_empty());
         let latest = region.u64(layout::LATEST);

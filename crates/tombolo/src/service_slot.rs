@@ -103,13 +103,6 @@ impl Outcome {
     }
 }
 
-/// Whether a message is inside a room.
-#[inline]
-fn is_inside(offset: usize, length: usize, room: usize) -> bool {
-    // Half words, both, and so is the room: no overflow.
-    offset as u64 + length as u64 <= room as u64
-}
-
 /// A reply that is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answer {
@@ -300,7 +293,7 @@ impl Slot<'_> {
             .region
             .load_u32(self.reply_at() + reply::END, Ordering::Relaxed);
         let (outcome, offset) = Outcome::from_end(end).ok_or(Damaged)?;
-        if !is_inside(offset, length, self.shape.longest_reply()) {
+        if !self.shape.holds_reply(offset, length) {
             return Err(Damaged);
         }
         Ok(Answer {
@@ -420,11 +413,7 @@ impl Slot<'_> {
             number,
             extent,
         };
-        if !is_inside(
-            extent.offset(),
-            extent.length(),
-            self.shape.longest_request(),
-        ) {
+        if !self.shape.holds_request(extent.offset(), extent.length()) {
             self.reply(&taken, Outcome::Damaged, 0, 0);
             return None;
         }

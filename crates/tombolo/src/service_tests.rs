@@ -333,8 +333,9 @@ mod tests {
         let offsets = [(0, 256), (128, 128), (256, 0)].map(|inside| (inside, true));
         let beyond = [
             (0, 257),
-            (128, 129),
-            (256, 1),
+            // The room ends with a pair of lines.
+            (240, 129),
+            (368, 1),
             (384, 0),
             (u32::MAX as usize, 1),
         ];

@@ -6,10 +6,11 @@ use checks::space::{assert_nothing_left, left};
 use tombolo::value::{self, Options, PutError, ReadError, Reader, Writer};
 use tombolo::{Lifetime, Name, Patience};
 
-/// Capacity of the channels: small, so that all bytes of a segment can be watched.
-pub const CAPACITY: usize = 96;
+/// Capacity of the channels: small, so that all bytes of a segment can be watched, and enough for a message that
+/// does not stand right behind its slot's words.
+pub const CAPACITY: usize = 300;
 /// Capacity after growing.
-pub const GROWN: usize = 200;
+pub const GROWN: usize = 400;
 /// The name that all scenes use, each kill in a name space left empty by the one before.
 const NAME: &str = "crash-value";
 
@@ -55,9 +56,10 @@ pub fn options() -> Options {
     }
 }
 
-/// The scenes' message with a number: lengths vary.
+/// The scenes' message with a number: lengths vary. The one that is put behind those of a scene, the twelfth, is
+/// one of those that don't stand right behind their slot's words.
 pub fn numbered(number: u64) -> Vec<u8> {
-    message(number, 24 + (number as usize * 31) % (CAPACITY - 23))
+    message(number, 24 + (number as usize * 43) % (CAPACITY - 23))
 }
 
 impl Scene {

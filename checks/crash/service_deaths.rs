@@ -20,6 +20,9 @@ pub const CASES: &[Case] = &[
     case("service::forked_handles_are_refused", forked),
 ];
 
+/// Bytes of a message that goes round two places.
+const LONG: usize = 5000;
+
 fn name() -> Name {
     Name::mine("death-service").expect("a name")
 }
@@ -27,8 +30,8 @@ fn name() -> Name {
 fn options() -> Options {
     Options {
         calls: 4,
-        request: 200,
-        reply: 200,
+        request: LONG,
+        reply: LONG,
         ..Options::default()
     }
 }
@@ -207,13 +210,13 @@ fn writers_die() -> Outcome {
         let written = Gate::new();
         let dies = child(|| {
             let mut client = client();
-            let mut loan = client.loan(30).expect("a loan");
-            let half = &message(1, 30)[..15];
+            let mut loan = client.loan(LONG).expect("a loan");
+            let half = &message(1, LONG)[..LONG / 2];
             loan.bytes().copy_in(0, half).expect("it fits");
             written.open();
             Gate::new().wait();
             // Not let go before.
-            assert_eq!(loan.bytes().len(), 30);
+            assert_eq!(loan.bytes().len(), LONG);
         });
         written.wait();
         dies.kill();
@@ -227,12 +230,14 @@ fn writers_die() -> Outcome {
                     let request = server.next().expect("next");
                     let mut bytes = vec![];
                     request.append_to(&mut bytes);
-                    request.reply(&bytes).expect("it fits");
+                    let mut reply = request.loan(bytes.len()).expect("it fits");
+                    reply.bytes().copy_in(0, &bytes).expect("it fits");
+                    reply.send();
                 }
             });
             for (client, number) in clients.iter_mut().zip(2..) {
-                let mut loan = client.loan(30).expect("a loan");
-                let request = message(number, 30);
+                let mut loan = client.loan(LONG).expect("a loan");
+                let request = message(number, LONG);
                 loan.bytes().copy_in(0, &request).expect("it fits");
                 let answer = loan.call(BOUND.into()).expect("a reply");
                 let mut reply = vec![];

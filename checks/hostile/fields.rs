@@ -1,7 +1,7 @@
 //! Each field of the header and of the channel's layout set to each value that may hurt, before
 //! and after the victims open it; and segments that are shorter than they say.
 
-use crate::victim::{Tally, name, open_and_use, options, read, remove, wipe, write};
+use crate::victim::{CAPACITY, Tally, name, open_and_use, options, read, remove, wipe, write};
 use checks::process::child;
 use checks::suite::{Case, Outcome, case};
 use shmem::header::{self, ENDED, READY};
@@ -22,7 +22,7 @@ const KEEPERS: usize = 448;
 fn channel() -> (Writer, Reader, Region) {
     let mut writer = Writer::open_or_create(name(), &options()).expect("open");
     shmem::barrier::register();
-    for length in [3, 200].repeat(20) {
+    for length in [3, CAPACITY].repeat(20) {
         writer.put(&vec![9; length]).expect("put");
     }
     let reader = Reader::open(name()).expect("open");
@@ -65,6 +65,8 @@ pub fn values() -> Vec<u64> {
         ENDED,
         mine,
         mine ^ 1 << 40,
+        // The extent of a message of a value, as far behind its words as one can be.
+        63 << 58 | CAPACITY as u64,
     ];
     for shift in [15, 16, 31, 32, 47, 48, 62, 63] {
         all.extend([1 << shift, (1 << shift) - 1, !(1u64 << shift)]);

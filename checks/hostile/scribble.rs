@@ -72,10 +72,12 @@ fn scribbler(seed: u64, way: Way, restores: bool, whole: &[u8], living: u64) -> 
         u64::MAX,
         1 << 63,
         CAPACITY as u64,
+        // With the longest skew: see `shmem::cells`.
+        63 << 58 | CAPACITY as u64,
         1 << 20,
     ];
     let places = [
-        0, 256, 264, 272, 320, 328, 384, 392, 448, 456, 960, 968, 1216, 1224, 1472, 1480,
+        0, 256, 264, 272, 320, 328, 384, 392, 448, 456, 960, 968, 1408, 1416, 1856, 1864,
     ];
     loop {
         let regions = segments();

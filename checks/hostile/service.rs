@@ -29,10 +29,12 @@ pub enum Way {
     Control,
 }
 
-/// Longest request and reply.
-const LONGEST: usize = 100;
+/// Longest request and reply: such as go round two places.
+const LONGEST: usize = 5000;
 /// No message is longer than the segment, whatever the shape says that was opened.
-const SEGMENT: usize = 4096;
+const SEGMENT: usize = 1 << 17;
+/// What is behind this are messages.
+const CONTROL: usize = 2048;
 
 pub fn name() -> Name {
     Name::mine("hostile-service").expect("a name")
@@ -87,7 +89,9 @@ pub fn scribbler(seed: u64, way: Way, whole: &[u8], others: &[u64]) -> ! {
             let Some(region) = regions.get(random.below(regions.len().max(1))) else {
                 break;
             };
-            let anywhere = random.below(region.len() - 8);
+            // As often where the words are as where the messages are, which take more room.
+            let end = [region.len(), CONTROL.min(region.len())][random.below(2)];
+            let anywhere = random.below(end - 8);
             // Errors say that a segment is shorter than another, which is no matter.
             let _ = match way {
                 Way::Bytes => region.copy_in(anywhere, &[random.below(256) as u8]),
@@ -125,6 +129,13 @@ pub fn serve(server: &mut Server, tally: &mut Tally) {
                 0 => drop(request),
                 // Not where the length was spoilt before this server came.
                 1 => drop(request.fail(&bytes)),
+                2 => {
+                    if let Ok(mut reply) = request.loan(bytes.len()) {
+                        let written = reply.bytes().copy_in(0, &bytes);
+                        written.expect("as long as the loan");
+                        reply.send();
+                    }
+                }
                 _ => drop(request.reply(&bytes)),
             }
             Ok::<(), tombolo::service::ServeError>(())
@@ -140,6 +151,14 @@ pub fn call(client: &mut Client, tally: &mut Tally) {
             client.call_timeout(&request, WAIT, &mut reply)
         });
         assert!(reply.len() <= SEGMENT);
+        let mut read = vec![];
+        tally.run(WAIT + SLACK, || {
+            let mut loan = client.loan(length)?;
+            let written = loan.bytes().copy_in(0, &request);
+            written.expect("as long as the loan");
+            loan.call(Patience::from(WAIT))?.append_to(&mut read)
+        });
+        assert!(read.len() <= SEGMENT);
         let started = tally.run(SLACK, || client.start(&request));
         if let Some(mut pending) = started {
             tally.run(WAIT + SLACK, || pending.is_over(Patience::from(WAIT)));

@@ -5,8 +5,8 @@ use sysv::{Kernel, Segment, shm};
 use tombolo::value::{self, Options, Reader, Writer};
 use tombolo::{Name, Patience};
 
-/// Longest message.
-pub const CAPACITY: usize = 200;
+/// Longest message: one that does not stand right behind its slot's words.
+pub const CAPACITY: usize = 300;
 /// How long an operation is told to wait.
 pub const WAIT: Duration = Duration::from_millis(2);
 /// What it may take beyond that: a busy machine, not another wait.

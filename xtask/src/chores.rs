@@ -45,7 +45,7 @@ const MIRI: [(&str, &[&str]); 2] = [
     (
         "tombolo-shmem",
         &[
-            "header::", "layout::", "lock::", "part::", "region::", "wait::", "waiter::",
+            "cells::", "header::", "layout::", "lock::", "part::", "region::", "wait::", "waiter::",
         ],
     ),
     (

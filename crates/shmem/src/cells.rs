@@ -11,10 +11,10 @@
 //! Few bytes stand right behind the words, so that they take few lines: 64 bytes on a line of their own took
 //! 17 ns longer to another process. More of them begin on the next line, as far behind its beginning as they do
 //! in the memory that they come from: the *skew*. Whole lines are moved then, none of which is put together
-//! from two: of 1 KiB from where allocators begin, a sixteenth behind a line, a put takes 6.5 ns instead of 9.4.
-//! Bytes from elsewhere than they were before are elsewhere in the cell, so their [extent](Fitting::copy_to) says
-//! where.
+//! from two: a put of 1 KiB took 9.4 ns, from places of all kinds in turn, and takes 7.3.
+//! Bytes from elsewhere than they were before are elsewhere in the cell, so their [`Extent`] says where.
 
+use crate::layout::fnv;
 #[cfg(not(loom))]
 use crate::memory;
 use crate::region::{Region, View};
@@ -23,7 +23,7 @@ use std::fmt;
 #[cfg(not(loom))]
 use std::ptr::NonNull;
 
-/// Where more bytes begin than stand behind the words, counted from these.
+/// A cache line. What does not stand right behind the words begins on the second one of a cell.
 const LINE: usize = 64;
 
 /// So many bytes stand right behind the words.
@@ -32,17 +32,82 @@ const NEAR: usize = 256;
 /// Most cells in a row.
 const MOST: usize = 8;
 
-/// How many bytes there are, and their skew: the lower bits of an extent, and what is above.
-const SKEW: u32 = u64::BITS - LINE.trailing_zeros();
-const LENGTH: u64 = (1 << SKEW) - 1;
-
 /// Bytes of a cell with room for so many behind `words` bytes of words: whole lines. `None` if no
 /// memory has so many.
 pub const fn stride(words: usize, room: usize) -> Option<usize> {
+    // The line with the words, and the longest skew.
     let before = if room <= NEAR { words } else { 2 * LINE - 1 };
     match room.checked_add(before) {
-        Some(all) if all as u64 <= LENGTH => all.checked_next_multiple_of(LINE),
+        Some(all) if all as u64 <= Extent::LENGTH => all.checked_next_multiple_of(LINE),
         _ => None,
+    }
+}
+
+/// Mixes into a hash how cells with `words` bytes of words are laid out.
+pub const fn layout_hash(seed: u64, words: usize) -> u64 {
+    let mut hash = seed;
+    let rooms = [
+        NEAR,
+        NEAR + 1,
+        NEAR + LINE,
+        NEAR + LINE + 1,
+        NEAR + LINE + 2,
+    ];
+    let mut i = 0;
+    while i < rooms.len() {
+        let stride = stride(words, rooms[i]).expect("a short one");
+        hash = fnv(hash, &(stride as u64).to_le_bytes());
+        i += 1;
+    }
+    let numbers = [NEAR as u64, LINE as u64, Extent::SKEW as u64];
+    let mut i = 0;
+    while i < numbers.len() {
+        hash = fnv(hash, &numbers[i].to_le_bytes());
+        i += 1;
+    }
+    hash
+}
+
+/// How many bytes are in a cell, and where: a word that stands in memory with them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent(pub u64);
+
+impl Extent {
+    /// From which bit on the skew stands.
+    const SKEW: u32 = u64::BITS - LINE.trailing_zeros();
+    /// The bits below it: the length.
+    const LENGTH: u64 = (1 << Self::SKEW) - 1;
+
+    /// Of bytes that are few, and stand right behind the words.
+    #[inline(always)]
+    fn near(length: usize) -> Self {
+        Self(length as u64)
+    }
+
+    /// Of others, which lie as those do that they are copied from.
+    #[inline(always)]
+    fn far(bytes: &[u8]) -> Self {
+        // Addresses are others in each run, and a model's runs are to be alike.
+        let address = if cfg!(loom) { 0 } else { bytes.as_ptr().addr() };
+        Self(((address % LINE) as u64) << Self::SKEW | bytes.len() as u64)
+    }
+
+    /// How many bytes there are.
+    #[inline(always)]
+    pub fn length(self) -> u64 {
+        self.0 & Self::LENGTH
+    }
+
+    /// Where they begin in a cell with `words` bytes of words: with a length that there is room for, no further
+    /// than that they end with the cell, as [`stride`] has it.
+    #[inline(always)]
+    fn place(self, words: usize) -> usize {
+        if self.length() <= NEAR as u64 {
+            words
+        } else {
+            // The skew is less than a line.
+            LINE + (self.0 >> Self::SKEW) as usize
+        }
     }
 }
 
@@ -72,7 +137,7 @@ unsafe impl<const WORDS: usize, M: Sync> Sync for Cells<WORDS, M> {}
 /// How cells stand: numbers checked at opening, never a peer's.
 #[derive(Clone, Copy, Debug)]
 pub struct Row {
-    /// Where the first begins.
+    /// Where the first begins. On a line, or what is far from its words is not skewed as it is meant to be.
     pub offset: usize,
     /// How many there are.
     pub count: usize,
@@ -174,31 +239,26 @@ impl<'a, const WORDS: usize, M: AsRef<View>> Cell<'a, WORDS, M> {
         self.words
     }
 
-    /// Appends the bytes of such an [extent](Fitting::copy_to) to `to`, without clearing its memory first;
-    /// false, and nothing is appended, if there is not room for so many in a cell. Any extent may come from
-    /// a peer.
+    /// Appends the bytes of an extent to `to`, without clearing its memory first; false, and nothing is
+    /// appended, if there is not room for so many in a cell. The extent may be any, of a peer's choice.
     ///
     /// A peer that writes them meanwhile leaves a mixture of old and new.
     #[inline(always)]
-    pub fn append_to(&self, extent: u64, to: &mut Vec<u8>) -> bool {
-        let length = extent & LENGTH;
+    pub fn append_to(&self, extent: Extent, to: &mut Vec<u8>) -> bool {
+        let length = extent.length();
         if length > self.room as u64 {
             return false;
         }
         let length = length as usize;
         to.reserve(length);
         let room = to.spare_capacity_mut().as_mut_ptr().cast();
-        let place = if length <= NEAR {
-            WORDS
-        } else {
-            LINE + (extent >> SKEW) as usize
-        };
+        let place = extent.place(WORDS);
         #[cfg(not(loom))]
         {
-            // SAFETY: where bytes of that extent begin in a cell.
+            // SAFETY: inside the cell, by the invariant: with this length it is no further than `stride` has it.
             let from = unsafe { self.words.base().add(place) };
-            // SAFETY: a cell has room for them, as just checked, and so has `to`, after `reserve`; that is
-            // exclusive memory of this process.
+            // SAFETY: from there on the cell has so many bytes, as it has room for them, and `to` has room, after
+            // `reserve`; that is exclusive memory of this process.
             unsafe { memory::read(from.as_ptr(), room, length) };
         }
         #[cfg(loom)]
@@ -225,44 +285,34 @@ pub struct Fitting<'a, const WORDS: usize> {
 }
 
 impl<'a, const WORDS: usize> Fitting<'a, WORDS> {
-    /// Copies them into the cell of a number, after something that the caller has to do there. It is handed
-    /// their *extent*: how many there are, in the lower 58 bits, and in those above, how far behind the
-    /// beginning of a line they begin in the cell, if they are more than 256.
+    /// Copies them into the cell of a number, after something that the caller has to do there with their
+    /// extent.
     #[inline(always)]
-    pub fn copy_to(self, number: u64, before: impl FnOnce(Words<'a, WORDS>, u64)) {
+    pub fn copy_to(self, number: u64, before: impl FnOnce(Words<'a, WORDS>, Extent)) {
         let words = self.cells.cell(number).words;
-        let length = self.bytes.len() as u64;
         // Apart, so that few bytes don't wait for their place.
         if self.bytes.len() <= NEAR {
-            before(words, length);
-            self.write(words, WORDS);
+            let extent = Extent::near(self.bytes.len());
+            before(words, extent);
+            self.write(words, extent);
         } else {
-            let skew = self.skew();
-            before(words, (skew as u64) << SKEW | length);
-            self.write(words, LINE + skew);
+            let extent = Extent::far(self.bytes);
+            before(words, extent);
+            self.write(words, extent);
         }
     }
 
+    /// `extent` is theirs, and `words` are a cell's.
     #[inline(always)]
-    fn skew(self) -> usize {
-        // Addresses are others in each run, and a model's runs are to be alike.
-        let address = if cfg!(loom) {
-            0
-        } else {
-            self.bytes.as_ptr() as usize
-        };
-        address % LINE
-    }
-
-    /// `place`: where bytes of this extent begin.
-    #[inline(always)]
-    fn write(self, words: Words<'a, WORDS>, place: usize) {
+    fn write(self, words: Words<'a, WORDS>, extent: Extent) {
+        let place = extent.place(WORDS);
         #[cfg(not(loom))]
         {
-            // SAFETY: inside the cell.
+            // SAFETY: inside the cell: with their length, which it has room for by the invariant, it is no further
+            // than `stride` has it.
             let to = unsafe { words.base().add(place) };
-            // SAFETY: the cell has room for them, by the invariant, and is writable; they are memory of
-            // this process that nobody writes.
+            // SAFETY: from there on the cell has so many bytes, and is writable; they are memory of this process
+            // that nobody writes.
             unsafe { memory::write(to.as_ptr(), self.bytes.as_ptr(), self.bytes.len()) };
         }
         #[cfg(loom)]
@@ -295,6 +345,15 @@ mod tests {
     };
     const STRIDE: usize = 448;
 
+    /// Between forbidden pages, where there are such.
+    fn fuzzing_region(length: usize) -> Region {
+        if cfg!(miri) {
+            Region::heap(length)
+        } else {
+            Region::guarded(length)
+        }
+    }
+
     #[test]
     fn what_is_put_into_a_cell_is_found_there() {
         let region = Region::heap(16 + 4 * STRIDE);
@@ -310,7 +369,7 @@ mod tests {
                 let bytes = &mut memory[from..from + length];
                 bytes.fill(number as u8 ^ length as u8 ^ from as u8);
                 let skew = bytes.as_ptr() as usize % LINE;
-                let mut extent = 0;
+                let mut extent = Extent(0);
                 let fitting = cells.fit(bytes).unwrap();
                 fitting.copy_to(number, |words, of| {
                     words.u64(8).store(number, Ordering::Relaxed);
@@ -332,20 +391,33 @@ mod tests {
 
     #[test]
     fn an_extent_that_is_none_is_refused_and_no_other_goes_beyond_its_cell() {
-        // As long as its cells, with nothing behind them.
-        let region = Region::guarded(4 * STRIDE);
-        let shown: Cells<16, View> = Cells::of_view(&region, Row { offset: 0, ..ROW });
+        // As long as its cells, with nothing behind them, and the longest ends with its cell.
+        let region = fuzzing_region(4 * STRIDE);
+        let row = Row {
+            offset: 0,
+            room: 321,
+            ..ROW
+        };
+        let shown: Cells<16, View> = Cells::of_view(&region, row);
+        let skew = |skew: u64, length| Extent(skew << Extent::SKEW | length);
         let mut found = vec![1];
         for number in 0..4 {
             let cell = shown.cell(number);
-            for long in [301, 1 << 40, LENGTH, u64::MAX, 1 << SKEW | 301] {
+            for long in [
+                Extent(322),
+                Extent(1 << 40),
+                Extent(Extent::LENGTH),
+                Extent(u64::MAX),
+                skew(1, 322),
+                skew(63, 322),
+            ] {
                 assert!(
                     !cell.append_to(long, &mut found) && found == [1],
-                    "{long:x}"
+                    "{long:?}"
                 );
             }
-            for length in [0, 256, 257, 300] {
-                assert!(cell.append_to(63 << SKEW | length, &mut found));
+            for length in [0, 256, 257, 321] {
+                assert!(cell.append_to(skew(63, length), &mut found));
                 assert_eq!(found.len() as u64, 1 + length);
                 found.truncate(1);
             }
@@ -365,7 +437,7 @@ mod tests {
         ] {
             assert_eq!(stride(16, room), Some(lines * LINE), "{room}");
         }
-        assert_eq!(stride(16, LENGTH as usize - 126), None);
+        assert_eq!(stride(16, Extent::LENGTH as usize - 126), None);
         assert_eq!(stride(16, usize::MAX), None);
         assert_eq!(stride(16, usize::MAX - 65), None);
     }

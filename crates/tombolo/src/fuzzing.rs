@@ -238,7 +238,7 @@ impl Spoiler {
     fn value(&self, at: usize, size: usize, input: &mut Input<'_>) -> u64 {
         let now = self.load(at, size);
         let small = u64::from(input.byte());
-        match input.byte() % 20 {
+        match input.byte() % 21 {
             0 => 0,
             1 => 1,
             2 => now.wrapping_add(1),
@@ -263,6 +263,7 @@ impl Spoiler {
             16 => input.choose(&[READY, ENDED, self.mine | (1 << 31)]),
             17 => small,
             18 => (1 << 62) - 64 + small,
+            19 => now ^ (small << 58),
             _ => input.word(),
         }
     }

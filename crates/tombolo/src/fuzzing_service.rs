@@ -18,8 +18,8 @@ pub fn service(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     let (calls, servers) = (1 + input.below(4), 1 + input.below(2));
     let (ask, answer) = (
-        input.choose(&[0, 1, 48, 1000]),
-        input.choose(&[0, 1, 48, 1000]),
+        input.choose(&[0, 1, 48, 1000, 5000]),
+        input.choose(&[0, 1, 48, 1000, 5000]),
     );
     let (shape, length) = Shape::plan(calls, servers, ask, answer).expect("a small service");
     let region = region(&Shape::EXPECTED, length);

@@ -15,7 +15,7 @@ const MOST: usize = 3;
 /// If there is something to mend.
 pub fn value(bytes: &[u8]) {
     let mut input = Input::new(bytes);
-    let capacity = input.choose(&[0, 1, 48, 200, 1 << 17]);
+    let capacity = input.choose(&[0, 1, 48, 200, 300, 321, 1 << 17]);
     let (slots, length) = Slots::plan(capacity).expect("a small value");
     let region = region(&EXPECTED, length);
     slots.format(&region).expect("as long as planned");
@@ -55,7 +55,10 @@ pub fn value(bytes: &[u8]) {
                 }
                 let longest = writer.capacity();
                 let length = input.choose(&[0, 1, 40, longest, longest + 1]);
-                told(writer.put_timeout(&vec![7; length], Duration::ZERO));
+                // As far behind the beginning of a line as it comes.
+                let skew = input.below(64);
+                let message = &vec![7; skew + length][skew..];
+                told(writer.put_timeout(message, Duration::ZERO));
             }
             _ if !readers.is_empty() => {
                 let at = input.below(readers.len());

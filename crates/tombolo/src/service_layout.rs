@@ -83,10 +83,11 @@ pub const LAYOUT_HASH: u64 = {
         &seat::LAYOUT,
         &participant::LAYOUT,
     ]);
-    let lengths = [GOES_ROUND - 1, GOES_ROUND, ROUND, ROUND + 1];
+    hash = fnv(hash, &(PAIR as u64).to_le_bytes());
+    let lengths = [GOES_ROUND - 1, GOES_ROUND, GOES_ROUND + 1, ROUND, ROUND + 1];
     let mut i = 0;
     while i < lengths.len() {
-        hash = fnv(hash, &(room(lengths[i]) as u64).to_le_bytes());
+        hash = fnv(hash, &(room_length(lengths[i]) as u64).to_le_bytes());
         i += 1;
     }
     hash
@@ -106,11 +107,11 @@ pub const LONGEST: usize = 1 << 30;
 const GOES_ROUND: usize = 4096;
 /// How much memory they go round in, in bytes, if it is not more for two. The kernel provides what is used, and
 /// this is twice what a processor keeps in its second-level cache.
-const ROUND: usize = 1 << 20;
+pub(crate) const ROUND: usize = 1 << 20;
 
 /// Bytes of the room for messages of up to `longest` bytes: for two of the longest, unless those are so long
 /// that no cache keeps what was written before (measured: 1 MiB there and back in 26 µs one way instead of 29).
-const fn room(longest: usize) -> usize {
+const fn room_length(longest: usize) -> usize {
     if longest < GOES_ROUND || longest > ROUND {
         longest
     } else {
@@ -123,7 +124,7 @@ const fn room(longest: usize) -> usize {
 /// is in the cache of the processor that has read it, and to take it away from there is dear.
 #[inline]
 fn place(room: usize, number: u64, length: usize) -> usize {
-    if length < GOES_ROUND {
+    if !(GOES_ROUND..=ROUND).contains(&length) {
         return 0;
     }
     let stride = length.next_multiple_of(PAIR);
@@ -173,8 +174,8 @@ impl Shape {
             return None;
         }
         let slots = (SEATS + servers * seat::LAYOUT.size).next_multiple_of(PAIR);
-        let request_room = (request::LAYOUT.size + room(request)).next_multiple_of(PAIR);
-        let reply_room = (reply::LAYOUT.size + room(reply)).next_multiple_of(PAIR);
+        let request_room = (request::LAYOUT.size + room_length(request)).next_multiple_of(PAIR);
+        let reply_room = (reply::LAYOUT.size + room_length(reply)).next_multiple_of(PAIR);
         Some(Self {
             calls,
             servers,
@@ -394,7 +395,10 @@ mod tests {
         assert_eq!(shape.request_place(1, ROUND), ROUND);
         assert_eq!(shape.reply_place(1, ROUND), 0);
         let (shape, _) = Shape::plan(1, 1, 0, LONGEST).unwrap();
-        assert_eq!(shape.reply_place(1, LONGEST), 0);
+        for length in [ROUND + 1, LONGEST / 2, LONGEST] {
+            assert_eq!(shape.reply_place(1, length), 0);
+        }
+        assert_eq!(shape.reply_place(1, ROUND), ROUND);
         assert_eq!(shape.request_place(1, 0), 0);
     }
 

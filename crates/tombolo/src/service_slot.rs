@@ -54,12 +54,12 @@
 //! used.
 //!
 //! # Hostile bytes
-//! Lengths are checked against the private shape. Numbers are compared for equality only. A lie
+//! Lengths and places are checked against the private shape. Numbers are compared for equality only. A lie
 //! about them yields wrong messages, calls that are executed again, or a wait to the end of the
 //! caller's patience.
 
 use crate::glance::glance;
-use crate::service_layout::{PAIR, Shape, reply, request, slot};
+use crate::service_layout::{PAIR, ROUND, Shape, reply, request, slot};
 use crate::service_members::had_others;
 use shmem::Region;
 use shmem::sync::Ordering;
@@ -67,6 +67,7 @@ use shmem::sync::Ordering;
 /// The bits of [`reply::END`] that tell the outcome, and where those that tell the place begin.
 const OUTCOME: u32 = 0xff;
 const PLACE: u32 = 8;
+const _: () = assert!(2 * ROUND / PAIR <= (u32::MAX >> PLACE) as usize);
 
 /// How a call ended, for its client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -24,7 +24,7 @@
 //! same slot again. Between storing `n` and ringing, the message is there and waiters see it at the end of
 //! their slice.
 
-use shmem::cells::{self, Cells, Fitting, Row};
+use shmem::cells::{self, Cells, Extent, Fitting, Row};
 use shmem::header::{self, ENDED, READY};
 use shmem::lock::{LOCK_SIZE, Lock};
 use shmem::region::{OutOfBounds, Region, View};
@@ -65,13 +65,15 @@ pub mod slot {
     shmem::layout! {
         "value slot", 16;
         NUMBER: 8 @ 0, "as LATEST [VALUE_TEAR]", "number of the message that is in it, or going to be";
-        EXTENT: 8 @ 8, "as LATEST", "how long the message is and where in the slot it begins: see `shmem::cells`";
+        EXTENT: 8 @ 8, "as LATEST", "lower 58 bits: bytes of the message, which follow; above: of one of more than 256, how far behind the slot's second line it begins instead, 0 to 63";
     }
 }
 
-/// Hash over everything above.
-pub const LAYOUT_HASH: u64 =
-    header::layout_hash(&[&layout::LAYOUT, &keeper::LAYOUT, &slot::LAYOUT]);
+/// Hash over everything above, and over how slots are laid out as cells.
+pub const LAYOUT_HASH: u64 = cells::layout_hash(
+    header::layout_hash(&[&layout::LAYOUT, &keeper::LAYOUT, &slot::LAYOUT]),
+    slot::LAYOUT.size,
+);
 
 const FIRST_SLOT: usize = layout::LAYOUT.size;
 /// Up to this capacity there are eight slots, which gives slow readers more time.
@@ -243,7 +245,7 @@ impl Reading {
         let slot = self.cells.cell(number);
         // Relaxed: acquired with the number, and checked by the look at the mark.
         let extent = slot.words().load_u64(slot::EXTENT, Ordering::Relaxed);
-        let fits = slot.append_to(extent, to);
+        let fits = slot.append_to(Extent(extent), to);
         // [VALUE_TEAR] acquire: the bytes before the mark.
         fence(Ordering::Acquire);
         // Relaxed: ordered by the fence.
@@ -310,7 +312,7 @@ pub fn put(words: Control<'_>, number: u64, message: Fitting<'_, { slot::LAYOUT.
         // [VALUE_TEAR] release: the mark before the extent and the bytes.
         fence(Ordering::Release);
         // Relaxed: published by the number.
-        slot.u64(slot::EXTENT).store(extent, Ordering::Relaxed);
+        slot.u64(slot::EXTENT).store(extent.0, Ordering::Relaxed);
     });
     // [VALUE_LATEST] release: the mark, the extent and the bytes before the number.
     words.u64(layout::LATEST).store(number, Ordering::Release);

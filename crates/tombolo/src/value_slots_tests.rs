@@ -102,7 +102,7 @@ mod models {
     /// [VALUE_TEAR]: nor may the length come before it.
     #[test]
     #[should_panic(expected = "torn")]
-    fn the_length_must_be_behind_the_mark() {
+    fn the_extent_must_be_behind_the_mark() {
         reads_what_is_stored(3, &["mark", "extent", "fence", "bytes", "latest"]);
     }
 

@@ -1,5 +1,6 @@
 //! What channels do beside moving messages: the system calls that they make while everybody is
-//! awake, what they cost while everybody sleeps, and what a further subscriber costs.
+//! awake, what they cost while everybody sleeps, what it takes to wake them (see `woken`), and what a further subscriber
+//! costs.
 
 use crate::audience::{self, Further};
 use crate::calls::name;
@@ -10,6 +11,7 @@ use crate::place::agree;
 use crate::run::Step;
 use crate::stats::Spread;
 use crate::transport::{Runner, Task, Topology};
+use crate::woken::{Woken, woken};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -48,6 +50,9 @@ pub struct Behaviour {
     pub asleep: Option<Spread>,
     /// The same with one that is slow.
     pub slow: Option<Spread>,
+    /// What it takes to wake one who sleeps.
+    #[serde(default)]
+    pub woken: Vec<Woken>,
     /// What could not be found, and why.
     pub skipped: Vec<String>,
 }
@@ -102,6 +107,9 @@ pub fn behaviour(
         }
     }
     found.idle = Spread::of(shares);
+    progress(&Step::of("waking"));
+    let repetitions = if quick { 1 } else { 9 };
+    found.woken = woken(runners, processors, repetitions, &mut found.skipped)?;
     progress(&Step::of("a further subscriber"));
     let [asleep, slow] = listeners(&mut found.skipped, processors, if quick { 1 } else { 33 })?;
     (found.asleep, found.slow) = (Spread::of(asleep), Spread::of(slow));

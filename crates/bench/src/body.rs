@@ -7,6 +7,8 @@
 //!
 //! Both mark where they are warm and where their time ends: see [`calls`](crate::calls).
 //!
+//! **With pauses** the sender of a stream waits before each message, and both note the time of each.
+//!
 //! **Round trip.** One asks and takes the time of each round by one reading of the counter; the
 //! other answers with a message of the same number. Both check what they get.
 
@@ -81,6 +83,56 @@ pub fn recv_stream(receiver: &mut impl Receiver, task: &Task) -> Result<Outcome>
         sum: verifier.sum(),
         timed,
         rate: (timed > 0).then(|| timed as f64 * 1e9 / clock::nanoseconds(ticks)),
+        ..Outcome::default()
+    })
+}
+
+/// Sends a message after each pause, and notes when.
+///
+/// # Errors
+/// What the transport says.
+pub fn send_with_pauses(sender: &mut impl Sender, task: &Task) -> Result<Outcome> {
+    let mut payload = Payload::new(task.length, task.thorough);
+    let mut stamps = Vec::new();
+    let mut next = first(0);
+    let over = clock::now() + clock::ticks(task.duration);
+    loop {
+        let end = clock::now() + clock::ticks(task.pause);
+        while clock::now() < end {
+            std::hint::spin_loop();
+        }
+        let now = clock::now();
+        if now >= over {
+            break;
+        }
+        sender.send(next, &mut payload)?;
+        stamps.push(now);
+        next += 1;
+    }
+    sender.send(end(next), &mut payload)?;
+    let messages = next - first(0);
+    Ok(Outcome {
+        messages,
+        sum: sum_of(0, messages),
+        stamps,
+        ..Outcome::default()
+    })
+}
+
+/// Receives what is [sent with pauses](send_with_pauses), and notes when.
+///
+/// # Errors
+/// What the transport says, or the verifier.
+pub fn recv_with_pauses(receiver: &mut impl Receiver, task: &Task) -> Result<Outcome> {
+    let mut verifier = Verifier::new(task.length, task.producers).thorough(task.thorough);
+    let mut stamps = Vec::new();
+    while receiver.recv(&mut verifier)? && !verifier.is_over() {
+        stamps.push(clock::now());
+    }
+    Ok(Outcome {
+        messages: verifier.received(),
+        sum: verifier.sum(),
+        stamps,
         ..Outcome::default()
     })
 }
@@ -254,6 +306,14 @@ where
     fn open(&self, task: &Task, seat: &Seat) -> Result<Job> {
         let task = task.clone();
         Ok(match (seat.role, &*seat.links) {
+            (Role::Sender(_), [there]) if task.has_pauses() => {
+                let mut sender = self.0.sender(&task, there)?;
+                job(move || send_with_pauses(&mut sender, &task))
+            }
+            (Role::Receiver(_), [there]) if task.has_pauses() => {
+                let mut receiver = self.0.receiver(&task, there)?;
+                job(move || recv_with_pauses(&mut receiver, &task))
+            }
             (Role::Sender(place), [there]) => {
                 let mut sender = self.0.sender(&task, there)?;
                 job(move || send_stream(&mut sender, &task, place))

@@ -19,8 +19,8 @@
 //! - `conduct`: one sample; `run`: all of them; `figures`: what they say
 //! - `rows`: what each row is, in words; `rivalry`: who is ahead, like held against like
 //! - `growth`: what becomes of it when there is more of something; `costs`: single operations
-//! - `behaviour`: system calls (`calls`), a thousand sleepers (`idle`), a further subscriber
-//!   (`audience`)
+//! - `behaviour`: system calls (`calls`), a thousand sleepers (`idle`), what it takes to wake one (`woken`), a
+//!   further subscriber (`audience`)
 //! - `interrupts`: what becomes of Ctrl-C meanwhile
 //!
 //! # How to
@@ -80,3 +80,4 @@ pub mod targets;
 pub mod topic;
 pub mod transport;
 pub mod value;
+pub mod woken;

@@ -13,6 +13,7 @@ use crate::run::{Record, name};
 use crate::table::{bytes, multiple, time};
 use crate::targets::{self, TARGETS};
 use crate::transport::{Family, Topology};
+use crate::woken::FUTEX;
 use std::fmt::Write;
 
 /// A goal, and what came of it.
@@ -52,6 +53,7 @@ pub fn lines(record: &Record) -> Vec<Line> {
     all.extend(listeners(record));
     all.extend(costs(record));
     all.extend(idle(record));
+    all.extend(woken(record));
     all
 }
 
@@ -231,6 +233,16 @@ fn costs(record: &Record) -> Vec<Line> {
         }
     }
     lines
+}
+
+fn woken(record: &Record) -> Option<Line> {
+    let mut all = record.behaviour.woken.iter();
+    let ratio = all
+        .find(|woken| woken.transport == "queue, parking")?
+        .to_futex?
+        .median;
+    let what = format!("`queue, parking`, waking who sleeps, 64 B, against {FUTEX}");
+    Some(Line::new(what, "≤ 1.1 ×", multiple(ratio), ratio <= 1.1))
 }
 
 fn idle(record: &Record) -> Option<Line> {

@@ -16,6 +16,7 @@ use crate::run::{Record, Sample, name};
 use crate::stats::Spread;
 use crate::table::{self, bytes, multiple, time};
 use crate::transport::{Family, Topology};
+use crate::woken;
 use anyhow::{Context, Result};
 use std::fmt::Write;
 use std::fs;
@@ -292,6 +293,7 @@ fn behaviour(found: &Behaviour) -> String {
             );
         }
     }
+    text += &woken::section(&found.woken);
     let percent = |spread: Spread| {
         let [min, median, max] = [spread.min, spread.median, spread.max].map(|x| x * 100.0);
         format!("{median:.1} % ({min:.1}–{max:.1})")

@@ -3,6 +3,7 @@
 use super::*;
 use crate::made_up;
 use crate::stats::Spread;
+use crate::woken::Woken;
 
 fn record() -> Record {
     let runners = crate::registry::runners();
@@ -117,6 +118,13 @@ fn goals_of_all_parts_of_a_record_are_judged() {
         idle: spread(0.2),
         asleep: spread(0.99),
         slow: spread(0.8),
+        woken: ["queue, parking", "pipe"]
+            .map(|name| Woken {
+                transport: name.to_owned(),
+                nanoseconds: spread(19_000.0).unwrap(),
+                to_futex: spread(1.05),
+            })
+            .into(),
         skipped: Vec::new(),
     };
     record.costs = vec![Cost {
@@ -132,6 +140,12 @@ fn goals_of_all_parts_of_a_record_are_judged() {
     };
     assert!(met("system calls") && met("asleep") && met("create, open"));
     assert!(!met("slow") && !met("parked consumers"));
+    assert!(met("waking who sleeps"));
+    let text = woken::section(&record.behaviour.woken);
+    assert!(
+        text.contains("| pipe | 19 µs (19 µs–19 µs) | 1.05 × (1.05 ×–1.05 ×) |"),
+        "{text}"
+    );
     assert!(met("64 producers"));
     assert!(
         !met("the kernel's own ways"),

@@ -49,9 +49,6 @@ const fn stream(
 }
 
 const ICEORYX: Option<&str> = Some("iceoryx2 publish-subscribe");
-const FUTEX: Option<&str> = Some("bare futex, one slot");
-/// Sleeps per message from which on a round trip's figure is that of waking; two is both ends, always.
-const ASLEEP: f64 = 1.0;
 const LONG: &[usize] = &[65_536, 1_048_576];
 
 /// All of them. "No more than" is five per cent more at most, which is what two medians of the same
@@ -67,7 +64,6 @@ pub const TARGETS: &[Target] = &[
     stream("queue, read in place", None, LONG, 0.95),
     stream("queue", None, LONG, 0.95),
     stream("queue, in place", None, LONG, 0.95),
-    latency("queue, parking", FUTEX, &[8, 64, 1024, 64 << 10], 1.1),
     latency("topic", Some("queue"), &[64], 1.3),
     stream("topic", Some("queue"), &[64], 1.0 / 1.3),
     // Half of a round trip on both sides: two hops against two hops.
@@ -81,10 +77,6 @@ pub fn lines(target: &Target, figures: &Figures) -> Vec<Line> {
     let line = |length: &usize| {
         let cell = |name| figures.cell(name, target.topology, *length);
         let own = cell(target.transport)?;
-        // Who was answered while it still looked was not woken.
-        if target.against == FUTEX && own.sleeps < ASLEEP {
-            return None;
-        }
         let here = match target.against {
             None => own.ratio?.median,
             Some(other) => own.against(cell(other)?)?.median,

@@ -123,6 +123,9 @@ pub struct Task {
     pub capacity: Option<usize>,
     /// How long time is taken.
     pub duration: Duration,
+    /// How long the sender of a stream waits, awake, before each message; zero if it doesn't.
+    #[serde(default)]
+    pub pause: Duration,
     /// Whether every word of every message is written and compared.
     pub thorough: bool,
     /// Whether every receiver gets every message: as the transport has it.
@@ -139,6 +142,7 @@ impl Task {
             consumers: 1,
             capacity: None,
             duration,
+            pause: Duration::ZERO,
             thorough: false,
             broadcast: false,
         }
@@ -147,6 +151,11 @@ impl Task {
     /// Whether only one sends and one receives.
     pub fn is_pair(&self) -> bool {
         self.producers == 1 && self.consumers == 1
+    }
+
+    /// Whether the sender waits before each message.
+    pub fn has_pauses(&self) -> bool {
+        !self.pause.is_zero()
     }
 
     /// Messages between two looks at the clock.
@@ -387,6 +396,9 @@ pub struct Outcome {
     /// The system calls that it made meanwhile, if they were to be counted.
     #[serde(default)]
     pub calls: Calls,
+    /// What the clock said before each message was sent, and when it had been received, if there are pauses.
+    #[serde(default)]
+    pub stamps: Vec<u64>,
 }
 
 /// An end that is open and ready to run.

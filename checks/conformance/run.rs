@@ -13,27 +13,29 @@ use checks::isolate::{self, SKIPPED, memory_file, no_core_dumps};
 use checks::process::die_with;
 use checks::{bin_under_test, refused};
 use libtest_mimic::{Completion, Failed};
+use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::parent_id;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
+use tempfile::TempDir;
 
 /// After this time a statement has failed.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Runs a statement in a process of its own: what the trial does.
 pub fn supervise(target: &Target, statement: &Statement) -> Result<Completion, Failed> {
-    let scratch = Scratch::new(&std::env::temp_dir())?;
+    let folder = scratch(&std::env::temp_dir())?;
     // Memory, for name spaces that are files.
-    let memory = Scratch::new(Path::new("/dev/shm"))?;
+    let memory = scratch(Path::new("/dev/shm"))?;
     let record = memory_file()?;
     record::prepare(&record)?;
     let mut process = Command::new(std::env::current_exe()?);
     process
         .args(["--statement", target.name, statement.id])
-        .current_dir(&scratch.0)
-        .env(user_space::FOLDER, &memory.0)
+        .current_dir(folder.path())
+        .env(user_space::FOLDER, memory.path())
         .stdin(record.try_clone()?);
     if target.name == preloaded::NAME {
         process.env(preloaded::LIBRARY, bin_under_test::library());
@@ -72,27 +74,11 @@ pub fn statement(target: &Target, statement: &Statement) -> ExitCode {
 }
 
 /// A directory where the test runs, open to every user; removed with all that is in it.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(parent: &Path) -> std::io::Result<Self> {
-        let template = parent.join("conformance-XXXXXX");
-        let template = template.into_os_string().into_encoded_bytes();
-        let mut template = std::ffi::CString::new(template)?.into_bytes_with_nul();
-        // SAFETY: a string that ends in NUL, valid for writing.
-        if unsafe { libc::mkdtemp(template.as_mut_ptr().cast()) }.is_null() {
-            return Err(std::io::Error::last_os_error());
-        }
-        template.pop();
-        let scratch = Self(String::from_utf8_lossy(&template).into_owned().into());
-        std::fs::set_permissions(&scratch.0, std::fs::Permissions::from_mode(0o777))?;
-        Ok(scratch)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // Nothing to be done if somebody else removed it.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
+fn scratch(parent: &Path) -> std::io::Result<TempDir> {
+    let scratch = tempfile::Builder::new()
+        .prefix("conformance-")
+        .tempdir_in(parent)?;
+    // Whatever the mask says.
+    std::fs::set_permissions(scratch.path(), Permissions::from_mode(0o777))?;
+    Ok(scratch)
 }

@@ -106,11 +106,11 @@ pub const LONGEST: usize = 1 << 30;
 /// Shortest message that goes round, in bytes: what is shorter stays in one place. One of 1 KiB gained nothing.
 const GOES_ROUND: usize = 4096;
 /// How much memory they go round in, in bytes, if it is not more for two. The kernel provides what is used, and
-/// this is twice what a processor keeps in its second-level cache.
+/// this is once or twice what a processor keeps in its second-level cache.
 pub(crate) const ROUND: usize = 1 << 20;
 
-/// Bytes of the room for messages of up to `longest` bytes: for two of the longest, unless those are so long
-/// that no cache keeps what was written before (measured: 1 MiB there and back in 26 µs one way instead of 29).
+/// Bytes of the room for messages of up to `longest` bytes: for two of the longest (measured:
+/// 1 MiB there and back in 26 µs one way instead of 29), unless those are longer than what was measured.
 const fn room_length(longest: usize) -> usize {
     if longest < GOES_ROUND || longest > ROUND {
         longest

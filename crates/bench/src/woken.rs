@@ -50,7 +50,7 @@ pub struct Woken {
     pub to_futex: Option<Spread>,
 }
 
-/// Nanoseconds of a wake-up, half of them; `None` if the receiver did not sleep before each message.
+/// Nanoseconds of a wake-up, half of them; `None` if the receiver slept before fewer messages than it should.
 fn wake_up(taken: &Taken) -> Option<f64> {
     let (sender, receiver) = (taken.senders.first()?, taken.receivers.first()?);
     let messages = sender.stamps.len();
@@ -112,14 +112,27 @@ pub fn woken(
         }
     }
     let all = SLEEPERS.iter().zip(figures);
-    let found = all.filter_map(|(name, (nanoseconds, to_futex))| {
-        Some(Woken {
-            transport: (*name).to_owned(),
-            nanoseconds: Spread::of(nanoseconds)?,
-            to_futex: Spread::of(to_futex),
-        })
-    });
-    Ok(found.collect())
+    let mut found = Vec::new();
+    for (name, (nanoseconds, to_futex)) in all {
+        let to_futex = Spread::of(to_futex);
+        match Spread::of(nanoseconds) {
+            // A goal without a figure would go unnoticed.
+            None => skipped.push(format!(
+                "waking through {name}: there is none, or it was awake"
+            )),
+            Some(nanoseconds) => {
+                if to_futex.is_none() && *name != FUTEX {
+                    skipped.push(format!("waking through {name} against {FUTEX}: no pair"));
+                }
+                found.push(Woken {
+                    transport: (*name).to_owned(),
+                    nanoseconds,
+                    to_futex,
+                });
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// The section of the page.

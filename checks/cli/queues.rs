@@ -404,7 +404,7 @@ fn wrong(world: &World) {
         &["standard input", "middle of a message", "jobs", "1 before"],
     );
     assert_eq!(recv(world, "jobs"), b"whole\n", "what was whole was sent");
-    let long = [b"short\n".as_slice(), &vec![b'x'; 1 << 20]].concat();
+    let long = [b"short\n".as_slice(), &vec![b'x'; 4 << 20]].concat();
     world.run_with("send jobs", &long).fails(
         1,
         &["jobs", "after 1 message:", "longer than", "--capacity"],
@@ -414,7 +414,7 @@ fn wrong(world: &World) {
         .run_with("send jobs --length-prefixed", vast)
         .fails(1, &["4294967295 bytes", "--capacity"]);
     world
-        .run_with("send jobs --chunk 1M", b"")
-        .fails(1, &["1048576 bytes", "--capacity"]);
+        .run_with("send jobs --chunk 4M", b"")
+        .fails(1, &["4194304 bytes", "--capacity"]);
     assert_eq!(recv(world, "jobs"), b"short\n");
 }

@@ -49,11 +49,20 @@ pub fn send_stream(sender: &mut impl Sender, task: &Task, place: usize) -> Resul
     })
 }
 
-/// A fifth of the time, and long enough for a lap of a ring of long messages, whose pages come one by one: 16 ms
-/// for 1 MiB. Not before, where nothing is timed.
+/// A fifth of the time, and long enough for a lap of each ring, whose pages come one by one: for one of long messages
+/// 16 ms for 1 MiB, and where there are several producers, who take turns, two turns of each. Not before, where
+/// nothing is timed.
 fn warm(task: &Task) -> Duration {
     let lap = Duration::from_micros(task.length as u64 / 64);
-    let least = if task.thorough { Duration::ZERO } else { lap };
+    let turns = match task.producers {
+        0 | 1 => Duration::ZERO,
+        several => Duration::from_millis(8 * several as u64),
+    };
+    let least = if task.thorough {
+        Duration::ZERO
+    } else {
+        lap.max(turns)
+    };
     least.max(task.duration / 5)
 }
 

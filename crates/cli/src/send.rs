@@ -55,7 +55,7 @@ pub struct Args {
     /// The permissions of a new queue in octal: 600 without
     #[arg(long)]
     mode: Option<Mode>,
-    /// Room that a new queue has for each sender: 64K, 16M; 1M without
+    /// Room that a new queue has for each sender: 64K, 16M; 4M without
     #[arg(long, value_name = "BYTES", value_parser = parse_size)]
     capacity: Option<u64>,
     /// A new queue stays until it is removed, also when it is empty and nobody uses it

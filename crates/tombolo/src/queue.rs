@@ -97,11 +97,11 @@ pub struct Options {
 }
 
 impl Default for Options {
-    /// 64 producers with 1 MiB each, 64 consumers, for this user alone, while it is used or holds
+    /// 64 producers with 4 MiB each, 64 consumers, for this user alone, while it is used or holds
     /// messages.
     fn default() -> Self {
         Self {
-            capacity: 1 << 20,
+            capacity: 4 << 20,
             producers: 64,
             consumers: 64,
             mode: Mode::default(),

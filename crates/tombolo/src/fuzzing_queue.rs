@@ -4,7 +4,8 @@ use crate::channel::{Channel, Shape as _};
 use crate::fuzzing::{Input, OPERATIONS, Spoiler, region, told};
 use crate::queue::{Consumer, Message, Producer};
 use crate::queue_layout::{Shape, lane, layout, seat};
-use shmem::{Region, Waiting, wait::Patience};
+use crate::ring::LINE;
+use shmem::{Region, Wait, Waiting, wait::Patience};
 
 /// Most producers, and most consumers, at a time.
 const MOST: usize = 3;
@@ -72,8 +73,8 @@ fn consumer(region: &Region, input: &mut Input<'_>) -> Option<Consumer> {
 fn send(producer: &mut Producer, spoiler: &mut Spoiler, input: &mut Input<'_>) {
     let longest = producer.longest();
     let length = input.choose(&[0, 1, 8, 56, 57, 100, longest, longest + 1]);
-    match input.byte() % 4 {
-        0 => {
+    match input.byte() % 8 {
+        0 | 1 => {
             let Some(mut loan) = told(producer.loan(length, Patience::none())) else {
                 return;
             };
@@ -85,7 +86,8 @@ fn send(producer: &mut Producer, spoiler: &mut Spoiler, input: &mut Input<'_>) {
                 loan.publish();
             }
         }
-        1 => {
+        2 => send_batch(producer, &vec![0xba; length], input),
+        3 => {
             let message = vec![0xcd; length];
             let timeout = std::time::Duration::ZERO;
             told(producer.send_timeout(&message, timeout));
@@ -93,6 +95,24 @@ fn send(producer: &mut Producer, spoiler: &mut Spoiler, input: &mut Input<'_>) {
         _ => {
             told(producer.try_send(&vec![0xef; length]));
         }
+    }
+}
+
+/// A few at once, if there is room for all: a batch waits for it as long as it takes.
+fn send_batch(producer: &mut Producer, message: &[u8], input: &mut Input<'_>) {
+    let count = 1 + input.below(40);
+    // With its header, on a line of its own perhaps, and padding before the ring's end.
+    let total = count * (message.len() + 2 * LINE as usize);
+    if total > producer.longest() || told(producer.claim(total, Wait::Not)).is_none() {
+        return;
+    }
+    let mut batch = producer.batch();
+    for _ in 0..count {
+        told(batch.send(message));
+    }
+    match input.byte() % 4 {
+        0 => std::mem::forget(batch),
+        _ => assert!(batch.finish() <= count),
     }
 }
 

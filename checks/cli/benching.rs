@@ -31,6 +31,8 @@ fn possible() -> bool {
 
 /// Few and short; on a busy machine one round of it.
 const SHORT: &str = "bench --size 64 --transport queue,pipe --within 1s";
+/// A service answers requests: there is no stream of them.
+const SERVICE: &str = "bench --size 64 --transport service --within 1s --json";
 
 fn measured(world: &World) {
     if !possible() {
@@ -58,6 +60,17 @@ fn measured(world: &World) {
         }
     }
     assert_eq!(all.len(), 6);
+    let service = world.run(SERVICE).json();
+    let skipped: Vec<_> = service
+        .iter()
+        .filter(|it| it["not_measured"] == "stream")
+        .collect();
+    let [skipped] = &skipped[..] else {
+        panic!("{service:?}");
+    };
+    assert_eq!(skipped["transport"], "service");
+    let reason = skipped["reason"].as_str().expect("a reason");
+    assert!(reason.contains("answers requests"), "{reason}");
     let drawn = fs::read_to_string(picture).expect("a picture");
     assert!(drawn.starts_with("<svg") && drawn.contains("queue") && drawn.contains("pipe"));
 }

@@ -7,7 +7,7 @@ use ::bench::figures::Figures;
 use ::bench::run::{Record, name};
 use ::bench::summary::{self, Row, WAYS, limit};
 use ::bench::table::{bytes, caption, multiple, skipped, value};
-use ::bench::transport::{About, Family, Topology};
+use ::bench::transport::{Family, Topology};
 use serde_json::{Value as Json, json};
 
 use crate::output::{Fields, Output};
@@ -61,13 +61,20 @@ pub fn write(record: &Record, out: &mut Output) -> io::Result<()> {
         machine.processor,
         figures.distance_in_words()
     ))?;
-    for (transport, reason, tasks) in skipped(record) {
-        let ring = |about: &About| about.is_ring() && about.name == transport;
-        if !record.transports.iter().any(ring) {
-            out.line(&format!("not measured: {transport}: {reason} ({tasks})"))?;
-        }
+    for (transport, reason, tasks) in asked_and_skipped(record) {
+        out.line(&format!("not measured: {transport}: {reason} ({tasks})"))?;
     }
     Ok(())
+}
+
+/// What was not measured of what was asked for: nobody asks for a bare ring.
+fn asked_and_skipped(record: &Record) -> impl Iterator<Item = (&str, &str, String)> {
+    let ring = |name: &str| {
+        let mut transports = record.transports.iter();
+        transports.any(|about| about.is_ring() && about.name == name)
+    };
+    let all = skipped(record).into_iter();
+    all.filter(move |(transport, ..)| !ring(transport))
 }
 
 fn rows(record: &Record, figures: &Figures, topology: Topology, length: usize) -> Vec<Row> {
@@ -169,6 +176,14 @@ pub fn objects(record: &Record) -> Vec<Fields> {
             }
         }
     }
+    let skipped = asked_and_skipped(record).map(|(transport, reason, tasks)| {
+        owned([
+            ("transport", json!(transport)),
+            ("not_measured", json!(tasks)),
+            ("reason", json!(reason)),
+        ])
+    });
+    objects.extend(skipped);
     objects
 }
 
@@ -178,7 +193,7 @@ fn object(row: &Row, topology: Topology, length: usize, figures: &Figures) -> Fi
         Topology::Stream => "messages_per_second",
     };
     let spread = |spread: ::bench::stats::Spread| json!({"median": spread.median, "min": spread.min, "max": spread.max});
-    let fields = [
+    owned([
         ("transport", json!(row.name)),
         ("shape", json!(summary::slug(name(topology)))),
         ("size", json!(length)),
@@ -187,11 +202,12 @@ fn object(row: &Row, topology: Topology, length: usize, figures: &Figures) -> Fi
         ("samples", json!(row.value.count)),
         ("disturbed", json!(row.disturbed)),
         ("distance_nanoseconds", json!(figures.distance)),
-    ];
-    let owned = fields
-        .into_iter()
-        .map(|(key, field)| (key.to_owned(), field));
-    owned.collect()
+    ])
+}
+
+fn owned<const N: usize>(fields: [(&str, Json); N]) -> Fields {
+    let fields = fields.into_iter();
+    fields.map(|(key, field)| (key.to_owned(), field)).collect()
 }
 
 #[cfg(test)]

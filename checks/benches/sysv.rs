@@ -6,12 +6,14 @@
 //! time of each, and the median of the ratios of neighbours. Every message is checked word by word
 //! while time is taken. The two processes are pinned, to two processors or to one.
 
+use bench::place;
 use checks::process::{Child, child};
 use checks::user_space::{self, Folder};
 use clap::Parser;
 use preload::InSpace;
 use std::process::ExitCode;
 use std::ptr;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 use sysv::abi::*;
 use sysv::{Calls, Kernel};
@@ -126,7 +128,7 @@ fn main() -> ExitCode {
     // of a program.
     preload::signals::watch();
     preload::credentials::watch();
-    static IN_SPACE: std::sync::OnceLock<InSpace<'static>> = std::sync::OnceLock::new();
+    static IN_SPACE: OnceLock<InSpace<'static>> = OnceLock::new();
     let space = user_space::enter(&folder);
     let ours: Answers = IN_SPACE.get_or_init(|| InSpace(space));
     pin(0);
@@ -214,14 +216,13 @@ fn table(lines: &[Measured], markdown: bool) -> String {
     text
 }
 
-/// Pins this process to a processor; where there is only one, that.
-fn pin(processor: usize) {
-    // SAFETY: every bit pattern is a set.
-    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-    // SAFETY: within the set's size.
-    unsafe { libc::CPU_SET(processor, &mut set) };
-    // SAFETY: a set of the size that is told.
-    unsafe { libc::sched_setaffinity(0, size_of_val(&set), &raw const set) };
+/// Pins this process to the first or the second of the processors that it may use; where there is only one, to that.
+fn pin(place: usize) {
+    // Children ask too, who may use only what their parent was pinned to.
+    static ALL: OnceLock<Vec<usize>> = OnceLock::new();
+    let all = ALL.get_or_init(|| place::processors().expect("processors"));
+    let processor = all[place.min(all.len() - 1)];
+    place::pin(&[processor]).expect("a processor of this process");
 }
 
 /// A message as C programs have it: `WORDS` words, all of which say which message it is.
@@ -305,10 +306,10 @@ fn semop(calls: Answers, id: i32, amount: i16, flags: i16) {
     unsafe { calls.semop(id, &raw const operation, 1) }.expect("semop");
 }
 
-/// The other process, on a processor.
-fn other(processor: usize, body: impl FnOnce()) -> Child {
+/// The other process, at a place.
+fn other(place: usize, body: impl FnOnce()) -> Child {
     child(move || {
-        pin(processor);
+        pin(place);
         body();
     })
 }
@@ -346,10 +347,10 @@ fn echo<const WORDS: usize>(calls: Answers, id: i32, count: u64) {
     }
 }
 
-fn ping_pong<const WORDS: usize>(calls: Answers, count: u64, processor: usize) -> Duration {
+fn ping_pong<const WORDS: usize>(calls: Answers, count: u64, place: usize) -> Duration {
     let queue = Queue::new(calls);
     let id = queue.1;
-    let server = other(processor, || echo::<WORDS>(calls, id, count));
+    let server = other(place, || echo::<WORDS>(calls, id, count));
     let mut message = Message::<WORDS>::new();
     message.receive(calls, id, 2, u64::MAX);
     let start = Instant::now();

@@ -153,10 +153,16 @@ impl Command {
             some => some.to_vec(),
         };
         let duration = self.duration.unwrap_or(if self.quick { 10 } else { 40 });
+        let repetitions = self.repetitions.unwrap_or(if self.quick { 1 } else { 9 });
         Ok(Options {
             topologies,
             lengths,
-            repetitions: self.repetitions.unwrap_or(if self.quick { 1 } else { 9 }),
+            repetitions,
+            close_ones: if self.quick {
+                repetitions
+            } else {
+                3 * repetitions
+            },
             duration: Duration::from_millis(duration),
             patience: Duration::try_from_secs_f64(self.patience * 60.0)
                 .context("--patience is a number of minutes")?,

@@ -46,6 +46,7 @@ pub fn record(topology: Topology, transports: Vec<About>, samples: Vec<Sample>) 
             topologies: vec![topology],
             lengths: vec![64],
             repetitions: 1,
+            close_ones: 1,
             duration: Duration::from_millis(1),
             patience: Duration::ZERO,
             processors: [0, 1],

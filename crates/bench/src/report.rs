@@ -12,7 +12,7 @@ use crate::plot;
 use crate::reach;
 use crate::rivalry::{self, Lead, Standing};
 use crate::rows::ROWS;
-use crate::run::{Record, Sample, name};
+use crate::run::{Options, Record, Sample, name};
 use crate::stats::Spread;
 use crate::table::{self, bytes, multiple, time};
 use crate::transport::{Family, Topology};
@@ -142,16 +142,26 @@ fn machine(record: &Record) -> String {
     } else {
         &machine.commit
     };
+    let Options {
+        repetitions,
+        close_ones,
+        ..
+    } = record.options;
+    let close_ones = if close_ones > repetitions {
+        format!("; {close_ones} for our own up to 64 B there and back, that look for the answer")
+    } else {
+        String::new()
+    };
     format!(
         "\n## The run\n\n| | |\n| --- | --- |\n| processor | {}{kind}, {} of them |\n| kernel | {} |\n\
          | commit | {commit} |\n| samples | {} of {} ms, of which {counted} count |\n\
-         | most common distance | {distance} |\n| pairs for each figure | {} |\n",
+         | most common distance | {distance} |\n| pairs for each figure | {}{close_ones} |\n",
         machine.processor,
         machine.processors,
         machine.kernel,
         record.samples.len(),
         record.options.duration.as_millis(),
-        record.options.repetitions,
+        repetitions,
     )
 }
 

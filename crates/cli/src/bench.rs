@@ -171,6 +171,7 @@ impl Measuring {
             topologies: vec![Topology::RoundTrip, Topology::Stream],
             lengths: self.lengths.clone(),
             repetitions: REPETITIONS,
+            close_ones: REPETITIONS,
             duration: DURATION,
             patience: self.within,
             processors,

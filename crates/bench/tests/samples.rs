@@ -181,8 +181,10 @@ fn refused(name: &str, expected: &str) -> Result<Completion, Failed> {
 /// and for a queue that spins no more than what they do who wait long.
 fn behaves() -> Result<Completion, Failed> {
     let found = behaviour(&runners(), pair()?, true, |_| {})?;
-    if !found.skipped.is_empty() {
-        return Err(format!("{:?}", found.skipped).into());
+    // On a busy machine one that should sleep may never come to it.
+    let awake = |why: &String| why.ends_with("or it was awake");
+    if found.woken.is_empty() || !found.skipped.iter().all(awake) {
+        return Err(format!("{:?}, {:?}", found.woken, found.skipped).into());
     }
     for topology in [Topology::RoundTrip, Topology::Stream] {
         let of = |name: &str| {

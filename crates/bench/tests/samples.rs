@@ -181,9 +181,9 @@ fn refused(name: &str, expected: &str) -> Result<Completion, Failed> {
 /// and for a queue that spins no more than what they do who wait long.
 fn behaves() -> Result<Completion, Failed> {
     let found = behaviour(&runners(), pair()?, true, |_| {})?;
-    // On a busy machine one that should sleep may never come to it.
-    let awake = |why: &String| why.ends_with("or it was awake");
-    if found.woken.is_empty() || !found.skipped.iter().all(awake) {
+    // On a busy machine one that should sleep may never come to it, and processors change places.
+    let unlucky = |why: &String| why.ends_with("or it was awake") || why.ends_with("no pair");
+    if found.woken.is_empty() || !found.skipped.iter().all(unlucky) {
         return Err(format!("{:?}, {:?}", found.woken, found.skipped).into());
     }
     for topology in [Topology::RoundTrip, Topology::Stream] {

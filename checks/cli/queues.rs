@@ -155,7 +155,7 @@ fn chunks(world: &World) {
     for (arguments, input) in [
         (format!("{file} --chunk 1000"), b"not this".as_slice()),
         (format!("{file} --chunk 65536"), b""),
-        (format!("{file} --chunk 1M"), b""),
+        (format!("{file} --chunk 4M"), b""),
         ("- --chunk 64K".to_owned(), &message),
     ] {
         let (receiver, output) = start_recv(world, "jobs --raw");

@@ -24,7 +24,8 @@ use std::collections::BTreeMap;
 const NEAR: f64 = 3.0;
 
 /// The same where two transports are held against each other: each has one sample in a round, and a round of one
-/// shape and length takes less; the next is half a minute later.
+/// shape and length takes less; the next is half a minute later as a rule. Of several the
+/// nearest counts.
 const ROUND: f64 = 10.0;
 
 /// What a sample is about: the higher the better for streams, the lower for round trips.

@@ -12,7 +12,7 @@ use crate::plot;
 use crate::reach;
 use crate::rivalry::{self, Lead, Standing};
 use crate::rows::ROWS;
-use crate::run::{Options, Record, Sample, name};
+use crate::run::{Options, Record, SHORT, Sample, name};
 use crate::stats::Spread;
 use crate::table::{self, bytes, multiple, time};
 use crate::transport::{Family, Topology};
@@ -62,7 +62,7 @@ copies in ([why](#why)). A cache line that goes to and fro
 before and after each sample tells how far apart the two processors are; only samples of one
 distance (less than a fifth more or less), taken within seconds of each other, are compared, and only those
 whose processes were kept off their processors for less than 2 % of the time. Figures are medians over rounds
-that are about a minute apart, at the distance that was the most common one; in parentheses stands the multiple
+that are about a minute apart (the last of our short round trips seconds), at the distance that was the most common one; in parentheses stands the multiple
 of the bare ring before and after, and the smallest and largest of it: of the rings that hand messages over in
 the same way, the one that is faster at that shape and length. What has fewer pairs than it should is marked
 with \\*.
@@ -148,7 +148,10 @@ fn machine(record: &Record) -> String {
         ..
     } = record.options;
     let close_ones = if close_ones > repetitions {
-        format!("; {close_ones} for our own up to 64 B there and back, that look for the answer")
+        format!(
+            "; {close_ones} for our own round trips up to {}, but those that park",
+            bytes(SHORT)
+        )
     } else {
         String::new()
     };
@@ -192,7 +195,7 @@ fn cells(record: &Record, topology: Topology) -> String {
                 format!(
                     "{}{}{}",
                     table::value(topology, *length, cell.value.median),
-                    if cell.is_poor(record.options.repetitions) {
+                    if cell.is_poor(record.options.pairs(about, topology, *length)) {
                         "\\*"
                     } else {
                         ""

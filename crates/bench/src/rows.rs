@@ -10,7 +10,7 @@ unless a row says otherwise:
 | bare ring, in-band | the slot's first word is the message's position; the receiver gives slots back in quarters of the ring |
 | bare ring, index lines | the slots hold messages only; each side's index has a line of its own |
 | *size* of the bare rings, and of what is said to hold as much | 256 KiB of messages, but 8 at least and 4096 at most |
-| `queue`, `topic`, `mailbox` | of the default capacity, a lane of 4 MiB (a mailbox 16), or of 8 messages where that is more |
+| `queue`, `topic`, `mailbox` | of the default capacity, a lane of 4 MiB, of 1, and 16 in all, or of 8 messages where that is more |
 | `service` | of the default capacity, or what one request and its reply need |
 | *spinning*, of ours | looks again and again; yields the processor after 50 µs |
 | no such word, of ours | adaptive, the default: looks for a while, then sleeps |

@@ -10,7 +10,8 @@
 //! First everything is run thoroughly and not timed. Then come rounds over all shapes and lengths.
 //! At each of them a few transports are sampled between two samples of the bare rings that they are held
 //! against, so that every sample has a bare one that was taken within a second. The repetitions of one figure are
-//! a round apart, so a disturbance spoils one of them and not all. Rounds go on until every transport has
+//! a round apart, so a disturbance spoils one of them and not all (but for the last ones of those that are to have
+//! more of them than others, whose rounds are short). Rounds go on until every transport has
 //! as many *pairs* as asked for (see `figures`) at the most common distance, or until the time is over; then
 //! some have fewer, which the tables say.
 
@@ -33,7 +34,7 @@ use std::time::{Duration, Instant};
 const BETWEEN: usize = 3;
 
 /// Longest message that is short, in bytes.
-const SHORT: usize = 64;
+pub(crate) const SHORT: usize = 64;
 
 /// A sample counts if something else ran on its processors no more than so many times,
 pub const CALM: u64 = 3;
@@ -52,8 +53,8 @@ pub struct Options {
     pub lengths: Vec<usize>,
     /// Pairs for each figure.
     pub repetitions: usize,
-    /// Pairs for each latency of our own short messages that are looked for: it goes by the nanosecond, and where a
-    /// sample happens to wait makes more of a difference than what its goals leave.
+    /// Pairs for each latency of our own short messages whose receivers look for them: it goes by the nanosecond, and
+    /// when a sample happens to look makes more of a difference than what its goals leave.
     #[serde(default)]
     pub close_ones: usize,
     /// How long time is taken for each sample.
@@ -202,13 +203,17 @@ pub fn run(
 
 impl Options {
     /// Pairs for the figure of a transport.
-    fn pairs(&self, about: &About, task: &Task) -> usize {
+    pub(crate) fn pairs(&self, about: &About, topology: Topology, length: usize) -> usize {
         let ours = about.family == Family::Tombolo && about.waits != Waits::Block;
-        if ours && task.topology == Topology::RoundTrip && task.length <= SHORT {
+        if ours && topology == Topology::RoundTrip && length <= SHORT {
             self.close_ones.max(self.repetitions)
         } else {
             self.repetitions
         }
+    }
+
+    fn pairs_of(&self, about: &About, task: &Task) -> usize {
+        self.pairs(about, task.topology, task.length)
     }
 
     fn wants(&self, about: &About) -> bool {
@@ -280,7 +285,7 @@ impl Run<'_> {
     fn rounds(&mut self, cells: &[Cell<'_>], progress: &mut impl FnMut(&Step)) -> Result<()> {
         let pairs = |cell: &Cell<'_>| {
             let others = cell.others.iter();
-            let pairs = others.map(|other| self.options.pairs(&other.about(), &cell.task));
+            let pairs = others.map(|other| self.options.pairs_of(&other.about(), &cell.task));
             pairs.sum::<usize>()
         };
         let wanted: usize = cells.iter().map(pairs).sum();
@@ -359,7 +364,7 @@ impl Run<'_> {
             let ring = bare_ring(&self.transports, &samples, about.way, at)?;
             Some(pairs(&samples, &about.name, ring, at).count())
         });
-        let wanted = self.options.pairs(about, task);
+        let wanted = self.options.pairs_of(about, task);
         wanted.saturating_sub(found.unwrap_or(0))
     }
 

@@ -53,7 +53,7 @@ pub struct Args {
     /// Take no sample again after so long: 10s, 1m
     #[arg(long, value_name = "TIME", value_parser = parse_time, default_value = "40s")]
     within: Duration,
-    /// An array of objects, numbers as numbers, nothing rounded; what is not measured gives its reason
+    /// An array of objects, numbers as numbers, nothing rounded; those `not_measured` say why
     #[arg(long)]
     json: bool,
     /// Also draw a picture of the first size

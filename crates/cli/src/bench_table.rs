@@ -4,7 +4,7 @@
 use std::io;
 
 use ::bench::figures::Figures;
-use ::bench::run::{Record, name};
+use ::bench::run::{Record, name, task};
 use ::bench::summary::{self, Row, WAYS, limit};
 use ::bench::table::{bytes, caption, multiple, skipped, value};
 use ::bench::transport::{Family, Topology};
@@ -61,20 +61,18 @@ pub fn write(record: &Record, out: &mut Output) -> io::Result<()> {
         machine.processor,
         figures.distance_in_words()
     ))?;
-    for (transport, reason, tasks) in asked_and_skipped(record) {
-        out.line(&format!("not measured: {transport}: {reason} ({tasks})"))?;
+    for (transport, reason, tasks) in skipped(record) {
+        if !is_ring(record, transport) {
+            out.line(&format!("not measured: {transport}: {reason} ({tasks})"))?;
+        }
     }
     Ok(())
 }
 
-/// What was not measured of what was asked for: nobody asks for a bare ring.
-fn asked_and_skipped(record: &Record) -> impl Iterator<Item = (&str, &str, String)> {
-    let ring = |name: &str| {
-        let mut transports = record.transports.iter();
-        transports.any(|about| about.is_ring() && about.name == name)
-    };
-    let all = skipped(record).into_iter();
-    all.filter(move |(transport, ..)| !ring(transport))
+/// Nobody asks for those.
+fn is_ring(record: &Record, name: &str) -> bool {
+    let mut transports = record.transports.iter();
+    transports.any(|about| about.is_ring() && about.name == name)
 }
 
 fn rows(record: &Record, figures: &Figures, topology: Topology, length: usize) -> Vec<Row> {
@@ -176,14 +174,21 @@ pub fn objects(record: &Record) -> Vec<Fields> {
             }
         }
     }
-    let skipped = asked_and_skipped(record).map(|(transport, reason, tasks)| {
-        owned([
-            ("transport", json!(transport)),
-            ("not_measured", json!(tasks)),
-            ("reason", json!(reason)),
-        ])
-    });
-    objects.extend(skipped);
+    for topology in &record.options.topologies {
+        for length in &record.options.lengths {
+            let here = task(*topology, *length);
+            let skipped = record.skipped.iter().filter(|skipped| skipped.task == here);
+            let asked = skipped.filter(|skipped| !is_ring(record, &skipped.transport));
+            objects.extend(asked.map(|skipped| {
+                owned([
+                    ("transport", json!(skipped.transport)),
+                    ("shape", json!(summary::slug(name(*topology)))),
+                    ("size", json!(length)),
+                    ("not_measured", json!(skipped.reason)),
+                ])
+            }));
+        }
+    }
     objects
 }
 

@@ -53,7 +53,7 @@ pub struct Args {
     /// The permissions of a new topic in octal: 600 without
     #[arg(long)]
     mode: Option<Mode>,
-    /// Room that a new topic has for each publisher, history included: 64K, 16M; 4M without
+    /// Room that a new topic has for each publisher, history included: 64K, 16M; 1M without
     #[arg(long, value_name = "BYTES", value_parser = parse_size)]
     capacity: Option<u64>,
     /// A new topic stays until it is removed, also when nobody uses it

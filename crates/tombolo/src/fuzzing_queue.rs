@@ -86,7 +86,10 @@ fn send(producer: &mut Producer, spoiler: &mut Spoiler, input: &mut Input<'_>) {
                 loan.publish();
             }
         }
-        2 => send_batch(producer, &vec![0xba; length], input),
+        2 => {
+            let length = input.choose(&[length, length, 256, 257, 600]);
+            send_batch(producer, &vec![0xba; length], input);
+        }
         3 => {
             let message = vec![0xcd; length];
             let timeout = std::time::Duration::ZERO;

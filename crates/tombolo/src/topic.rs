@@ -109,11 +109,11 @@ pub struct Options {
 }
 
 impl Default for Options {
-    /// 16 publishers with 4 MiB each, 64 subscribers that may be overrun, for this user alone,
+    /// 16 publishers with 1 MiB each, 64 subscribers that may be overrun, for this user alone,
     /// while it is used.
     fn default() -> Self {
         Self {
-            capacity: 4 << 20,
+            capacity: 1 << 20,
             publishers: 16,
             subscribers: 64,
             policy: Policy::default(),

@@ -20,7 +20,7 @@
 //!
 //! **Cost.** One load for each lane that waits, once in a quota. Measured on two threads of one core,
 //! all against one producer, 64 bytes: 8 producers 0.5 without turns and 0.9 with them, 64 producers
-//! 0.17 and 0.7. A turn is several times what a lane holds, nine of 4 MiB: what was written
+//! 0.17 and 0.7. A turn is several times what a lane holds: what was written
 //! before it, while others had theirs, comes from memory. With turns an eighth as long, and lanes of a megabyte, 64
 //! producers had 0.6. Its price is that of 64 who all send more than can be received each waits a quarter of a
 //! second for its turn.

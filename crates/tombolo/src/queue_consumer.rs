@@ -126,7 +126,7 @@ impl Consumer {
     /// See [`RecvError`]; the buffer is left empty.
     #[inline]
     pub fn recv(&mut self, to: &mut Vec<u8>) -> Result<Received, RecvError> {
-        if self.recv_short(to, true) {
+        if self.recv_short(to) || self.recv_soon(to) {
             return Ok(Received { redelivered: false });
         }
         to.clear();
@@ -169,7 +169,7 @@ impl Consumer {
         wait: Wait<'_>,
         to: &mut Vec<u8>,
     ) -> Result<Option<Received>, RecvError> {
-        if self.recv_short(to, matches!(wait, Wait::While(_))) {
+        if self.recv_short(to) || matches!(wait, Wait::While(_)) && self.recv_soon(to) {
             return Ok(Some(Received { redelivered: false }));
         }
         to.clear();
@@ -178,13 +178,20 @@ impl Consumer {
 
     /// The way of most messages: see [`Taking::recv_short`].
     #[inline(always)]
-    fn recv_short(&mut self, to: &mut Vec<u8>, waits: bool) -> bool {
-        let Some(registered) = self.channel.registered() else {
-            return false;
-        };
+    fn recv_short(&mut self, to: &mut Vec<u8>) -> bool {
         // None while a message is in hand: who takes one ends the run.
-        self.taking
-            .recv_short(self.channel.region(), registered, to, waits)
+        self.channel.registered().is_some_and(|registered| {
+            self.taking
+                .recv_short(self.channel.region(), registered, to)
+        })
+    }
+
+    /// The way of those that are waited for a moment: see [`Taking::recv_soon`].
+    #[inline(never)]
+    fn recv_soon(&mut self, to: &mut Vec<u8>) -> bool {
+        self.channel
+            .registered()
+            .is_some_and(|registered| self.taking.recv_soon(self.channel.region(), registered, to))
     }
 
     #[inline(never)]

@@ -2,7 +2,7 @@
 //! `queue_taker`.
 
 #[cfg(not(loom))]
-use crate::glance::glance;
+use crate::glance::{Came, glance_for};
 use crate::queue_kept::{Door, Lane};
 #[cfg(not(loom))]
 use crate::queue_layout::seat;
@@ -34,6 +34,8 @@ pub(crate) struct Run {
     lane: usize,
     /// Where it began.
     from: u64,
+    /// Where the next message is expected soon, as the one before came soon.
+    soon: u64,
 }
 
 impl Run {
@@ -46,6 +48,7 @@ impl Run {
             door: lane.door.clone(),
             lane: number,
             from: 0,
+            soon: u64::MAX,
         }
     }
 
@@ -57,9 +60,7 @@ impl Run {
 }
 
 impl Taking {
-    /// Receives the next message of a run instead of what `to` has. False if there is none such. Who
-    /// `waits` looks for a moment whether it comes: here, where all is ready for it, and not on the way of
-    /// those that come seldom.
+    /// Receives the next message of a run instead of what `to` has. False if there is none such.
     #[cfg(not(loom))]
     #[inline(always)]
     pub(crate) fn recv_short(
@@ -67,7 +68,6 @@ impl Taking {
         region: &Region,
         registered: Registered,
         to: &mut Vec<u8>,
-        waits: bool,
     ) -> bool {
         let Run {
             header,
@@ -79,15 +79,8 @@ impl Taking {
         let Some(ahead) = walk.ahead(*extent) else {
             return false;
         };
-        // [LANE_PUBLISH] acquire, both.
-        let mut found = ahead.word(0).load(Ordering::Acquire);
-        if found == 0 && waits && self.shape.used(region) == 1 {
-            glance(|| {
-                found = ahead.word(0).load(Ordering::Acquire);
-                found != 0
-            });
-        }
-        if found != *header {
+        // [LANE_PUBLISH] acquire.
+        if ahead.word(0).load(Ordering::Acquire) != *header {
             return false;
         }
         let Some(mut message) = ahead.replacing(to) else {
@@ -104,6 +97,59 @@ impl Taking {
             self.recv_unusual(region);
         }
         true
+    }
+
+    /// [`recv_short`](Self::recv_short) that looks for a moment whether the message comes. It goes in before, so
+    /// that there is little left to be done when it comes.
+    #[cfg(not(loom))]
+    #[inline(always)]
+    pub(crate) fn recv_soon(
+        &mut self,
+        region: &Region,
+        registered: Registered,
+        to: &mut Vec<u8>,
+    ) -> bool {
+        if self.shape.used(region) != 1 {
+            return false;
+        }
+        let Run {
+            header,
+            extent,
+            walk,
+            door,
+            soon,
+            ..
+        } = &mut self.run;
+        let (header, busy) = (*header, self.seat_words.u32(seat::BUSY));
+        let is_soon = walk.position() == *soon;
+        let Some(mut message) = walk.ahead(*extent).and_then(|ahead| ahead.replacing(to)) else {
+            return false;
+        };
+        // Relaxed: a hint. Another one than those of the run is received in another way.
+        if message.ahead().word(0).load(Ordering::Relaxed) != 0 {
+            return false;
+        }
+        if !door.go_in(|| registered.light(), busy) {
+            self.recv_unusual(region);
+            return false;
+        }
+        let mut found = 0;
+        let came = glance_for(is_soon, || {
+            // [LANE_PUBLISH] acquire.
+            found = message.ahead().word(0).load(Ordering::Acquire);
+            found != 0
+        });
+        let is_it = found == header;
+        if is_it {
+            message.replace();
+            let end = message.pass();
+            door.finish(end, 1);
+            *soon = if came == Came::Soon { end } else { u64::MAX };
+        }
+        if !door.go_out(|| registered.light(), busy) {
+            self.recv_unusual(region);
+        }
+        is_it
     }
 
     /// Somebody wants the lane, or room in it.

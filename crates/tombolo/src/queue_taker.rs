@@ -2,9 +2,8 @@
 //!
 //! # Protocol
 //! A consumer *holds* a lane while it takes messages from it: TAKER (see `queue_hold`) names its
-//! seat, and BUSY in its seat names the lane while it has a message in hand, or looks for a moment whether the
-//! next one comes. PROGRESS tells where
-//! the next message is; HAND is stored behind it, and the message handed out. When the consumer is
+//! seat, and BUSY in its seat names the lane while it has a message in hand, or looks for a moment whether
+//! the next one comes (see `queue_run`). PROGRESS tells where the next message is; HAND is stored behind it, and the message handed out. When the consumer is
 //! done with it, it stores PROGRESS, and gives room back to the producer (RELEASED) in quarters of the
 //! ring, or when the lane is empty. It does not look at what comes next before it is asked: that
 //! line may still be with the producer, and what this process stores next, an answer perhaps, would

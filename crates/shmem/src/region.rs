@@ -93,6 +93,21 @@ impl View {
         self.memory.u64(offset).load(ordering)
     }
 
+    /// Has the processor fetch the line around a byte, if there is one. Nothing else happens.
+    #[inline(always)]
+    pub fn expect_read(&self, offset: usize) {
+        #[cfg(all(target_arch = "x86_64", not(any(loom, miri))))]
+        if offset < self.len() {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            // SAFETY: inside the view, as just checked.
+            let line = unsafe { self.memory.at(offset) };
+            // SAFETY: a hint, which changes no register and no memory, whatever the address.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) };
+        }
+        #[cfg(not(all(target_arch = "x86_64", not(any(loom, miri)))))]
+        let _ = offset;
+    }
+
     /// Has the processor fetch the line around a byte for writing, if there is one. Nothing else
     /// happens.
     #[inline]

@@ -3,7 +3,7 @@
 use super::*;
 use crate::service_layout::{layout, slot};
 use crate::service_members::{leave_seat, leave_slot, somebody, take_seat, take_slot};
-use crate::service_slot::Fate;
+use crate::service_slot::{Extent, Fate, Taken};
 use loom::thread;
 use shmem::sync::{AtomicU32, Ordering};
 use shmem::wait::{Moment, Patience};
@@ -22,10 +22,20 @@ fn word(region: &Region, offset: usize) -> u64 {
 
 /// Takes the call that waits in slot 0 and replies with its request and 100.
 fn serve(shape: &Shape, region: &Region, me: u64) -> Option<u64> {
+    let taken = at(shape, region, 0).take(me, 0, |taker| taker == 9)?;
+    execute(shape, region, &taken)
+}
+
+/// The same by who has the slot before the call comes.
+fn serve_soon(shape: &Shape, region: &Region, me: u64) -> Option<u64> {
+    let taken = at(shape, region, 0).take_soon(me, 0, Extent::new(0, 8))?;
+    execute(shape, region, &taken)
+}
+
+fn execute(shape: &Shape, region: &Region, taken: &Taken) -> Option<u64> {
     let slot = at(shape, region, 0);
-    let taken = slot.take(me, 0, |taker| taker == 9)?;
     let request = word(region, slot.room());
-    reply(&slot, &taken, &(request + 100).to_ne_bytes());
+    reply(&slot, taken, &(request + 100).to_ne_bytes());
     Some(request)
 }
 
@@ -126,6 +136,80 @@ fn one_takes_over_from_the_dead() {
     share(9);
 }
 
+/// [SERVICE_TAKE], [SERVICE_ASK]: one server has the slot before the call comes, and gives it back if it comes too late
+/// for that; another takes what it leaves, also the call behind.
+#[test]
+fn who_has_the_slot_before_gets_a_call_or_leaves_it() {
+    bounded(3, || {
+        let (shape, region) = service(1, 8);
+        region.u32(layout::USED).store(1, Ordering::Relaxed);
+        region.u64(layout::ATTENDED).store(2, Ordering::Relaxed);
+        let early = {
+            let region = region.clone();
+            thread::spawn(move || serve_soon(&shape, &region, 7))
+        };
+        let late = {
+            let region = region.clone();
+            thread::spawn(move || serve(&shape, &region, 8))
+        };
+        let slot = at(&shape, &region, 0);
+        ask(&slot, 1, &1u64.to_ne_bytes());
+        let again = slot.is_answered(1);
+        if again {
+            assert_eq!(word(&region, slot.answer().unwrap().offset), 101);
+            ask(&slot, 2, &2u64.to_ne_bytes());
+        }
+        let mut served: Vec<_> = [early, late]
+            .into_iter()
+            .filter_map(|server| server.join().unwrap())
+            .collect();
+        served.extend(serve(&shape, &region, 7));
+        served.sort_unstable();
+        let last = 1 + u64::from(again);
+        assert_eq!(served, Vec::from_iter(1..=last));
+        assert!(slot.is_answered(last));
+        assert_eq!(word(&region, slot.answer().unwrap().offset), last + 100);
+    });
+}
+
+/// [BELL_PARK] of a slot that was taken before a call came, and is given back: a server that passed it by and slept
+/// gets the call that came meanwhile.
+#[test]
+fn a_sleeper_gets_what_came_too_late_for_another() {
+    bounded(3, || {
+        let (shape, region) = service(1, 8);
+        region.u32(layout::USED).store(1, Ordering::Relaxed);
+        region.u64(layout::ATTENDED).store(2, Ordering::Relaxed);
+        let slot = at(&shape, &region, 0);
+        let other = {
+            let region = region.clone();
+            thread::spawn(move || serve_soon(&shape, &region, 7))
+        };
+        let server = {
+            let region = region.clone();
+            thread::spawn(move || {
+                let door = shape.door(&region);
+                let look = |_, _: &mut Peers| {
+                    let slot = at(&shape, &region, 0);
+                    // The other one's call is over as well.
+                    slot.is_answered(1)
+                        .then_some(1)
+                        .or_else(|| serve(&shape, &region, 8))
+                };
+                let mut waiter = Waiter::judging_by(|_| false);
+                waiter.wait(door, Patience::FOREVER, look).unwrap()
+            })
+        };
+        ask(&slot, 1, &1u64.to_ne_bytes());
+        shape.door(&region).ring_light(|| true);
+        if other.join().unwrap().is_some() {
+            shape.door(&region).ring_light(|| true);
+        }
+        assert_eq!(server.join().unwrap(), 1);
+        assert!(slot.is_answered(1));
+    });
+}
+
 /// [BELL_PARK] of a slot that is given back: a server that slept over it gets the call that was
 /// made meanwhile, though the other one looks no more.
 #[test]
@@ -162,9 +246,8 @@ fn a_sleeper_gets_what_another_leaves() {
 /// A client that gives up while a server takes and replies: a call that was taken back is never
 /// executed, one that was not is executed once, and the next call in the slot has its own
 /// reply.
-#[test]
-fn a_call_is_taken_back_or_executed() {
-    bounded(3, || {
+fn take_back(serve_once: fn(&Shape, &Region, u64) -> Option<u64>) {
+    bounded(3, move || {
         let (shape, region) = service(1, 8);
         ask(&at(&shape, &region, 0), 1, &1u64.to_ne_bytes());
         let executed = Arc::new(AtomicU32::new(0));
@@ -172,7 +255,7 @@ fn a_call_is_taken_back_or_executed() {
             let (region, executed) = (region.clone(), executed.clone());
             thread::spawn(move || {
                 for _ in 0..2 {
-                    if let Some(request) = serve(&shape, &region, 7) {
+                    if let Some(request) = serve_once(&shape, &region, 7) {
                         // Relaxed: read after the join.
                         executed.fetch_add(1 << (8 * (request - 1)), Ordering::Relaxed);
                     }
@@ -208,6 +291,16 @@ fn a_call_is_taken_back_or_executed() {
             assert_eq!(word(&region, slot.answer().unwrap().offset), 102);
         }
     });
+}
+
+#[test]
+fn a_call_is_taken_back_or_executed() {
+    take_back(serve);
+}
+
+#[test]
+fn a_call_that_was_waited_for_is_taken_back_or_executed() {
+    take_back(serve_soon);
 }
 
 /// A server that died with a call in hand (9): its client and a server that looks for the next
@@ -255,9 +348,8 @@ fn a_taken_call_has_a_taker() {
 
 /// [SERVICE_OWNER], [SERVICE_TAKE]: a client leaves a call behind that a server is executing;
 /// the next one gets the slot when it is quiet, with a number of its own, and its own reply.
-#[test]
-fn a_slot_changes_hands() {
-    bounded(3, || {
+fn change_hands(serve_once: fn(&Shape, &Region, u64) -> Option<u64>) {
+    bounded(3, move || {
         let (shape, region) = service(1, 8);
         let first = take_slot(&shape, &region, 5, |_| false).unwrap();
         let slot = at(&shape, &region, first);
@@ -269,7 +361,7 @@ fn a_slot_changes_hands() {
                 let slot = at(&shape, &region, 0);
                 assert_eq!(word(&region, slot.room()), 1, "it is still there");
                 reply(&slot, &taken, &101u64.to_ne_bytes());
-                serve(&shape, &region, 7)
+                serve_once(&shape, &region, 7)
             })
         };
         let leaver = {
@@ -290,6 +382,17 @@ fn a_slot_changes_hands() {
             assert_eq!(word(&region, slot.answer().unwrap().offset), 102);
         }
     });
+}
+
+#[test]
+fn a_slot_changes_hands() {
+    change_hands(serve);
+}
+
+/// Also while a server has the slot that waits for the next call in it.
+#[test]
+fn a_slot_changes_hands_while_a_call_is_waited_for() {
+    change_hands(serve_soon);
 }
 
 /// [SERVICE_GONE]: while servers hand over, no client is told that nobody serves.

@@ -149,11 +149,12 @@ impl Server {
             round,
             waiter,
             channel,
+            held,
             ..
         } = self;
         let mut found = round.find_quickly(channel, waiter.peers());
-        if found.is_none() && matches!(wait, Wait::While(_)) && round.glance(channel) {
-            found = round.find_quickly(channel, waiter.peers());
+        if found.is_none() && matches!(wait, Wait::While(_)) {
+            found = round.find_soon(channel, held.extent);
         }
         match found {
             Some(taken) => {
@@ -264,15 +265,18 @@ impl Round {
     }
 
     /// Looks for a moment whether a request comes, if there is one slot only.
-    #[inline]
-    fn glance(&self, channel: &Channel<Shape>) -> bool {
+    #[inline(always)]
+    fn find_soon(&self, channel: &Channel<Shape>, before: Extent) -> Option<Taken> {
         let (shape, region, slot) = (&channel.shape, channel.region(), 0);
+        if shape.used(region) != 1 {
+            return None;
+        }
         let only = Slot {
             shape,
             region,
             slot,
         };
-        shape.used(region) == 1 && only.glance()
+        only.take_soon(channel.me, self.pulse, before)
     }
 
     /// Takes a request, `None` if there is none that nobody else has.

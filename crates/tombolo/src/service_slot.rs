@@ -15,6 +15,10 @@
 //! the reply, NUMBER behind it, and stores TAKER as 0. The client that sees its NUMBER there has
 //! its reply, and may ask again at once.
 //!
+//! A server that waits, and has one slot to look at, takes that before a call comes, and looks for a moment: what
+//! the compare-exchange takes is over then when one does. If none came it gives the slot back and goes on as above.
+//! Measured in turns, 64 B one way: 51 ns instead of 70 on two hyper-threads of one core.
+//!
 //! Where in their rooms the two begin is told beside their lengths: at the beginning, but for long ones that
 //! are written in place.
 //!
@@ -35,7 +39,7 @@
 //!
 //! **Taking back.** A client that does not want to wait any longer takes the slot itself, and if
 //! its call was not taken stores TAKEN: no server will ever see it. If a server has the call in
-//! hand the slot is left alone until it is *quiet*: nobody has it, and its last call was taken.
+//! hand the slot is left alone until it is *quiet*: its last call is answered, or was taken and nobody has the slot.
 //! Only then there is a new call in it; so a late reply finds nobody, and its number is never
 //! another call's.
 //!
@@ -45,7 +49,7 @@
 //!
 //! | after | the call | who goes on |
 //! | --- | --- | --- |
-//! | TAKER, before TAKEN | was not seen | another server takes it |
+//! | TAKER, before TAKEN | was not taken | another server takes it |
 //! | TAKEN, before the reply's NUMBER | may have been executed, in part | its client, which is told so; nobody executes it again |
 //! | the reply's NUMBER | is answered | whoever takes the next call |
 //!
@@ -346,14 +350,19 @@ impl Slot<'_> {
 
     /// Makes sure that nobody has the slot's last call in hand, nor will; false if somebody may.
     pub fn quieten(&self, me: u64, is_dead: impl FnOnce(u64) -> bool) -> bool {
+        let last = self.last();
+        // Whoever has the slot then has done with that call, and looks for the next one.
+        if self.is_answered(last) {
+            return true;
+        }
         let taker = self.taker();
-        if taker == 0 && self.taken() == self.last() {
+        if taker == 0 && self.taken() == last {
             return true;
         }
         if taker != 0 && !is_dead(taker) || !self.seize(taker, me) {
             return false;
         }
-        self.mark_taken(self.last());
+        self.mark_taken(last);
         self.give_back();
         true
     }
@@ -372,15 +381,6 @@ impl Slot<'_> {
         self.last() != taken
     }
 
-    /// Looks for a moment whether a call comes.
-    #[inline(always)]
-    pub fn glance(&self) -> bool {
-        let at = self.at(slot::TAKEN);
-        // Relaxed: as in `is_waiting`.
-        let taken = self.region.load_u64(at, Ordering::Relaxed);
-        glance(|| self.last() != taken)
-    }
-
     /// Takes the call that waits, `None` if there is none, or somebody has it.
     ///
     /// `is_dead` says whether a taker is dead; it is asked only if a call waits and somebody has
@@ -394,15 +394,46 @@ impl Slot<'_> {
         if taker != 0 && !is_dead(taker) || !self.seize(taker, me) {
             return None;
         }
+        self.take_in_hand(pulse, |taken| {
+            Some(self.last()).filter(|number| *number != taken)
+        })
+    }
+
+    /// [`take`](Self::take) that looks for a moment whether a call comes. It has the slot meanwhile, so that
+    /// there is little left to be done then: whoever else wants the slot passes it by.
+    ///
+    /// `before` is where the request before was. The line where this one ends, if it is as long, is fetched with
+    /// the one that is looked at, and not after it (measured with processors far apart, 64 B one way: 268 ns
+    /// instead of 328; on two hyper-threads 51 instead of 61).
+    #[inline(always)]
+    pub fn take_soon(&self, me: u64, pulse: u32, before: Extent) -> Option<Taken> {
+        if self.taker() != 0 || !self.seize(0, me) {
+            return None;
+        }
+        let end = self.room() + before.length().saturating_sub(1);
+        self.take_in_hand(pulse, |taken| {
+            let mut number = taken;
+            let comes = glance(|| {
+                self.region.expect_read(end);
+                number = self.last();
+                number != taken
+            });
+            comes.then_some(number)
+        })
+    }
+
+    /// Takes the call that `next` finds in a slot that was seized; it is told the number of the one before. Gives the
+    /// slot back if there is none.
+    #[inline(always)]
+    fn take_in_hand(&self, pulse: u32, next: impl FnOnce(u64) -> Option<u64>) -> Option<Taken> {
         // Relaxed: a hint.
         self.region
             .u32(self.at(slot::PULSE))
             .store(pulse, Ordering::Relaxed);
-        let number = self.last();
-        if number == self.taken() {
+        let Some(number) = next(self.taken()) else {
             self.hand_on();
             return None;
-        }
+        };
         self.mark_taken(number);
         // Relaxed: acquired with the number.
         let extent = self

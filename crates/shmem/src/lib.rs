@@ -45,6 +45,8 @@ mod asking;
 #[cfg(not(loom))]
 mod beat;
 #[cfg(not(loom))]
+mod fetch;
+#[cfg(not(loom))]
 mod guarded;
 #[cfg(not(loom))]
 mod maps;

@@ -7,6 +7,8 @@
 //! value once, check it against numbers of your own, and use the copy.
 
 #[cfg(not(loom))]
+use crate::fetch;
+#[cfg(not(loom))]
 use crate::memory::Memory;
 #[cfg(loom)]
 use crate::memory_loom::Memory;
@@ -96,32 +98,24 @@ impl View {
     /// Has the processor fetch the line around a byte, if there is one. Nothing else happens.
     #[inline(always)]
     pub fn expect_read(&self, offset: usize) {
-        #[cfg(all(target_arch = "x86_64", not(any(loom, miri))))]
+        #[cfg(not(loom))]
         if offset < self.len() {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
             // SAFETY: inside the view, as just checked.
-            let line = unsafe { self.memory.at(offset) };
-            // SAFETY: a hint, which changes no register and no memory, whatever the address.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) };
+            fetch::to_read(unsafe { self.memory.at(offset) });
         }
-        #[cfg(not(all(target_arch = "x86_64", not(any(loom, miri)))))]
+        #[cfg(loom)]
         let _ = offset;
     }
 
-    /// Has the processor fetch the line around a byte for writing, if there is one. Nothing else
-    /// happens.
+    /// The same for writing.
     #[inline]
     pub fn expect_write(&self, offset: usize) {
-        #[cfg(all(target_arch = "x86_64", not(any(loom, miri))))]
+        #[cfg(not(loom))]
         if offset < self.len() {
             // SAFETY: inside the view, as just checked.
-            let line = unsafe { self.memory.at(offset) };
-            // SAFETY: a hint, which changes no register and no memory, whatever the address.
-            unsafe {
-                std::arch::asm!("prefetchw [{}]", in(reg) line, options(nostack, preserves_flags, readonly))
-            };
+            fetch::to_write(unsafe { self.memory.at(offset) });
         }
-        #[cfg(not(all(target_arch = "x86_64", not(any(loom, miri)))))]
+        #[cfg(loom)]
         let _ = offset;
     }
 

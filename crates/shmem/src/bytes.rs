@@ -127,7 +127,7 @@ impl<'a> Bytes<'a> {
     }
 
     /// The bytes in pieces of `N`, each copied when its turn comes, and what is left behind them: the way to read a
-    /// long message in place.
+    /// long message in place. Pieces of 64 bytes and more of one of 256 KiB or more are fetched ahead.
     ///
     /// ```
     /// let region = shmem::Region::heap(64);
@@ -252,7 +252,7 @@ impl<'a> BytesMut<'a> {
     }
 
     /// The bytes in pieces of `N`, each to be written when its turn comes, and what is left behind them: the way to
-    /// write a long message in place.
+    /// write a long message in place. Lines are fetched ahead as with [`Bytes::as_chunks`].
     ///
     /// ```
     /// let region = shmem::Region::heap(64);

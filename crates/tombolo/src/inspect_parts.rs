@@ -6,7 +6,7 @@ use crate::inspect_types::types;
 use crate::mailbox_layout::{self, Part, seat as mailbox_seat};
 use crate::mailbox_store;
 use crate::queue_layout::{self, lane as queue_lane};
-use crate::service_layout::{self, request, slot};
+use crate::service_layout::{self, reply, request, slot};
 use crate::service_slot::Extent;
 use crate::topic_layout::{self, lane as topic_lane, seat as topic_seat};
 use crate::value_keep;
@@ -175,21 +175,27 @@ pub(crate) fn service(
         }
         let number = u64::from_ne_bytes(part(&asked, request::NUMBER));
         let extent = Extent(u64::from_ne_bytes(part(&asked, request::EXTENT)));
+        let mut answered = [0; 8];
+        if !read(shape.reply(at) + reply::NUMBER, &mut answered) {
+            return Err(InspectError::Unreadable);
+        }
         let taken = word(&region, shape.at(at, slot::TAKEN));
         let taker = word(&region, shape.at(at, slot::TAKER));
+        // Who has a slot whose last call is answered waits for the next one.
+        let in_hand = taker != 0 && u64::from_ne_bytes(answered) != number;
         total = total.wrapping_add(number);
         let waits = number != taken;
         if waits {
             waiting += 1;
             bytes = bytes.saturating_add(extent.length() as u64);
         }
-        if taker != 0 {
+        if in_hand {
             takers.push(taker);
         }
         let owner = participant(&region, Role::Client, at, shape.owner(at));
         participants.extend(owner.map(|(_, owner)| Participant {
             messages: Some(number),
-            waiting: Some((waits || taker != 0).into()),
+            waiting: Some((waits || in_hand).into()),
             ..owner
         }));
     }

@@ -5,7 +5,7 @@ use crate::inspect::{InspectError, Inspection, Participant, Role, inspect};
 use crate::mailbox::{Poster, Taker, Wanted};
 use crate::mailbox_layout;
 use crate::queue_layout::{self, lane};
-use crate::service_layout::{self, request, slot};
+use crate::service_layout::{self, reply, request, slot};
 use crate::topic_layout;
 use crate::topic_members::{hold, take_lane, take_seat};
 use crate::topic_policy::{Policy, Start};
@@ -135,7 +135,7 @@ fn a_service_tells_which_calls_wait_and_who_has_them() {
     let region = made(&shape);
     region
         .u32(service_layout::layout::USED)
-        .store(2, Ordering::Relaxed);
+        .store(3, Ordering::Relaxed);
     store(&region, service_layout::layout::ATTENDED, 1);
     store(&region, shape.seat(0).0, DEAD);
     for (at, number, taken) in [(0, 5, 5), (1, 7, 6)] {
@@ -145,14 +145,20 @@ fn a_service_tells_which_calls_wait_and_who_has_them() {
         store(&region, shape.at(at, slot::TAKEN), taken);
     }
     store(&region, shape.at(0, slot::TAKER), DEAD);
+    // In the third one a server waits: its last call is answered.
+    store(&region, shape.owner(2).0, DEAD);
+    store(&region, shape.request(2) + request::NUMBER, 4);
+    store(&region, shape.reply(2) + reply::NUMBER, 4);
+    store(&region, shape.at(2, slot::TAKEN), 4);
+    store(&region, shape.at(2, slot::TAKER), DEAD);
     let seen = look(&region).unwrap();
-    assert_eq!((seen.total, seen.waiting), (12, Some(1)));
+    assert_eq!((seen.total, seen.waiting), (16, Some(1)));
     assert_eq!(seen.bytes, Some(30));
     let waiting: Vec<_> = seen.participants.iter().map(|p| p.waiting).collect();
     assert_eq!(
         waiting,
-        [Some(1), Some(1), Some(1)],
-        "two clients, a server"
+        [Some(1), Some(1), Some(0), Some(1)],
+        "three clients, a server"
     );
 }
 

@@ -38,7 +38,7 @@ pub mod slot {
         "service slot", 128;
         OWNER: (PARTICIPANT_SIZE) @ 0, "the client", "who calls; a dead one's if it died instead of leaving";
         ANSWERED: (BELL_SIZE) @ 16, "the client registers, servers ring", "rung when there is a reply, and when a server leaves";
-        TAKER: 8 @ 64, "a server, or the client that takes its call back, by compare-exchange from 0 or from a dead one; 0 by itself when it is done [SERVICE_TAKE]", "identity of the process that has the slot's call in hand, 0 if there is none";
+        TAKER: 8 @ 64, "a server, or the client that takes its call back, by compare-exchange from 0 or from a dead one; 0 by itself when it is done [SERVICE_TAKE]", "identity of the process that has the slot's call in hand, or waits for the next one; 0 if there is none";
         TAKEN: 8 @ 72, "the taker [SERVICE_TAKEN]", "number of the last call that was taken, by a server or back";
         PULSE: 4 @ 80, "a server, when it has taken", "where the pulse of the taker's process is, 0 if it has none";
     }

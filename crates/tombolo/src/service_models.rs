@@ -20,6 +20,14 @@ fn word(region: &Region, offset: usize) -> u64 {
     u64::from_ne_bytes(bytes(region, offset, 8).try_into().unwrap())
 }
 
+/// A service with one slot, which is in use, and to which two servers came.
+fn attended_by_two() -> (Shape, Region) {
+    let (shape, region) = service(1, 8);
+    region.u32(layout::USED).store(1, Ordering::Relaxed);
+    region.u64(layout::ATTENDED).store(2, Ordering::Relaxed);
+    (shape, region)
+}
+
 /// Takes the call that waits in slot 0 and replies with its request and 100.
 fn serve(shape: &Shape, region: &Region, me: u64) -> Option<u64> {
     let taken = at(shape, region, 0).take(me, 0, |taker| taker == 9)?;
@@ -95,9 +103,7 @@ fn a_client_and_a_server() {
 /// the first has given the slot back.
 fn share(first_taker: u64) {
     bounded(3, move || {
-        let (shape, region) = service(1, 8);
-        region.u32(layout::USED).store(1, Ordering::Relaxed);
-        region.u64(layout::ATTENDED).store(2, Ordering::Relaxed);
+        let (shape, region) = attended_by_two();
         region
             .u64(shape.at(0, slot::TAKER))
             .store(first_taker, Ordering::Relaxed);
@@ -141,9 +147,7 @@ fn one_takes_over_from_the_dead() {
 #[test]
 fn who_has_the_slot_before_gets_a_call_or_leaves_it() {
     bounded(3, || {
-        let (shape, region) = service(1, 8);
-        region.u32(layout::USED).store(1, Ordering::Relaxed);
-        region.u64(layout::ATTENDED).store(2, Ordering::Relaxed);
+        let (shape, region) = attended_by_two();
         let early = {
             let region = region.clone();
             thread::spawn(move || serve_soon(&shape, &region, 7))
@@ -177,9 +181,7 @@ fn who_has_the_slot_before_gets_a_call_or_leaves_it() {
 #[test]
 fn a_sleeper_gets_what_came_too_late_for_another() {
     bounded(3, || {
-        let (shape, region) = service(1, 8);
-        region.u32(layout::USED).store(1, Ordering::Relaxed);
-        region.u64(layout::ATTENDED).store(2, Ordering::Relaxed);
+        let (shape, region) = attended_by_two();
         let slot = at(&shape, &region, 0);
         let other = {
             let region = region.clone();
@@ -215,9 +217,7 @@ fn a_sleeper_gets_what_came_too_late_for_another() {
 #[test]
 fn a_sleeper_gets_what_another_leaves() {
     bounded(3, || {
-        let (shape, region) = service(1, 8);
-        region.u32(layout::USED).store(1, Ordering::Relaxed);
-        region.u64(layout::ATTENDED).store(2, Ordering::Relaxed);
+        let (shape, region) = attended_by_two();
         ask(&at(&shape, &region, 0), 1, &1u64.to_ne_bytes());
         let client = {
             let region = region.clone();

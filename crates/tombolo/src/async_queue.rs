@@ -1,6 +1,7 @@
 //! `queue` for tasks.
 
 use crate::asynchronous::{Asked, Asking};
+use crate::lane::Filling;
 use crate::queue::{Consumer, Delivery, Loan, Message, Producer, Received, RecvError, SendError};
 use futures_core::Stream;
 use shmem::Wait;
@@ -203,7 +204,7 @@ impl AsyncProducer {
     /// See [`SendError`].
     pub async fn loan(&mut self, length: usize) -> Result<Loan<'_>, SendError> {
         let claim = |producer: &mut Producer, waker: &Waker| {
-            unless_full(producer.claim(length, Wait::Wake(waker)))
+            unless_full(producer.claim(length, Filling::InPlace, Wait::Wake(waker)))
         };
         let claim = self.asking.ask(claim).await?;
         Ok(self.asking.handle.claimed(claim))

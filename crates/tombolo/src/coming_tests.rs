@@ -1,7 +1,7 @@
 //! Messages that are copied out as they come: models of the two orderings, and what peers can lie about.
 
 use super::*;
-use crate::lane::Marks;
+use crate::lane::{Filling, Marks};
 use crate::ring::Header;
 
 /// A lane's words, and its ring behind them.
@@ -30,7 +30,9 @@ impl Scene {
     /// Announces a message of the length of this one, of which so much is written.
     fn write(&self, message: &[u8], written: usize) -> (Tail, Claim) {
         let mut tail = Tail::open(self.ring, &self.region, MARKS).unwrap();
-        let claim = tail.claim(&self.region, message.len()).unwrap();
+        let claim = tail
+            .claim(&self.region, message.len(), Filling::Copied)
+            .unwrap();
         announce(&self.words, &tail, claim);
         copy_in(&self.region, &self.words, &tail, claim, &message[..written]);
         (tail, claim)

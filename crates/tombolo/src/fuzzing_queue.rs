@@ -2,6 +2,7 @@
 
 use crate::channel::{Channel, Shape as _};
 use crate::fuzzing::{Input, OPERATIONS, Spoiler, region, told};
+use crate::lane::Filling;
 use crate::queue::{Consumer, Message, Producer};
 use crate::queue_layout::{Shape, lane, layout, seat};
 use crate::ring::LINE;
@@ -106,7 +107,9 @@ fn send_batch(producer: &mut Producer, message: &[u8], input: &mut Input<'_>) {
     let count = 1 + input.below(40);
     // With its header, on a line of its own perhaps, and padding before the ring's end.
     let total = count * (message.len() + 2 * LINE as usize);
-    if total > producer.longest() || told(producer.claim(total, Wait::Not)).is_none() {
+    if total > producer.longest()
+        || told(producer.claim(total, Filling::Copied, Wait::Not)).is_none()
+    {
         return;
     }
     let mut batch = producer.batch();

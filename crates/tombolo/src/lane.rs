@@ -40,7 +40,7 @@
 //! What was written and read lately is in a cache, the rest of a large ring may not be. So a message of
 //! [`FAR`] bytes or more goes to the ring's beginning instead, behind longer padding than needed, if it finds the
 //! lane empty and its tail more than [`WARM`] bytes into the ring; or, where messages come so closely that the
-//! lane is never empty, more than [`LAP`] bytes, no more than half of which are not finished:
+//! lane is never empty, a lap of it, no more than half of which is not finished:
 //!
 //! ```text
 //!   ┌──────────────────┬────────┬──── gap ─────┬──────────────────────┐
@@ -76,9 +76,29 @@ const FAR: usize = if cfg!(loom) { 16 } else { 16 * 1024 };
 /// read is dear to write, what was written and read a while ago is not, as long as it is in a cache.
 const WARM: u64 = if cfg!(loom) { 32 } else { 1 << 20 };
 
-/// So many bytes of the ring are gone through before it is begun again while not all is finished. Less is dearer where
-/// the last cache holds it, more where others use that too: see docs/design.md.
+/// So many bytes of the ring are gone through by messages written in place before it is begun again while not all is
+/// finished. Less is dearer where the last cache holds it, more where others use that too: see docs/design.md.
 const LAP: u64 = if cfg!(loom) { 32 } else { 8 << 20 };
+
+/// How a message gets to its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Filling {
+    /// As a whole, from elsewhere.
+    Copied,
+    /// Bit by bit, by the user.
+    InPlace,
+}
+
+impl Filling {
+    /// So many bytes of the ring are gone through before it is begun again while not all is finished. To copy to lines
+    /// that have left the nearest caches took twice as long, to write them in place did not.
+    fn lap(self) -> u64 {
+        match self {
+            Self::Copied => WARM,
+            Self::InPlace => LAP,
+        }
+    }
+}
 
 /// What begins a ring again takes no more of it than one part in so many: the room before and behind the gap
 /// may be too short for one of its like, each.
@@ -129,10 +149,10 @@ pub struct Begun {
     pub at: u64,
 }
 
-/// Whether a ring is begun again by a record that needs so many bytes: by how far the tail is into it, and how much
-/// before that is not finished.
-fn begins_again(into_ring: u64, unfinished: u64, needed: u64) -> bool {
-    let little = unfinished == 0 || into_ring >= LAP && unfinished <= into_ring / 2;
+/// Whether a ring is begun again by a record that needs so many bytes: by how long a lap is, how far the tail is into
+/// the ring, and how much before that is not finished.
+fn begins_again(lap: u64, into_ring: u64, unfinished: u64, needed: u64) -> bool {
+    let little = unfinished == 0 || into_ring >= lap && unfinished <= into_ring / 2;
     little && needed <= into_ring - unfinished
 }
 
@@ -288,12 +308,17 @@ impl Tail {
 
     /// Finds a place for a message of `length` bytes.
     #[inline(always)]
-    pub fn claim(&mut self, region: &Region, length: usize) -> Result<Claim, Full> {
+    pub fn claim(
+        &mut self,
+        region: &Region,
+        length: usize,
+        filling: Filling,
+    ) -> Result<Claim, Full> {
         let flags = Ring::flags(length);
         let tail = self.walk.position();
         let mut at = self.place(region, flags, length);
         if length >= FAR {
-            at = self.nearer(region, at, flags, length);
+            at = self.nearer(region, at, flags, length, filling.lap());
         }
         // One word more, where the next header will be polled.
         let mut end = at + Ring::size(at, flags, length) + WORD;
@@ -343,7 +368,7 @@ impl Tail {
 
     /// The ring's beginning, if a message is better there than at `at`: see the module's text.
     #[inline]
-    fn nearer(&mut self, region: &Region, at: u64, flags: u64, length: usize) -> u64 {
+    fn nearer(&mut self, region: &Region, at: u64, flags: u64, length: usize, lap: u64) -> u64 {
         let tail = self.walk.position();
         let needed = Ring::size(0, flags, length) + WORD;
         let fits = length as u64 <= self.ring.capacity / PARTS;
@@ -352,9 +377,9 @@ impl Tail {
             return at;
         }
         self.look(region, self.marks.finished, |finished| {
-            begins_again(before, tail - finished, needed)
+            begins_again(lap, before, tail - finished, needed)
         });
-        if begins_again(before, tail - self.released, needed) {
+        if begins_again(lap, before, tail - self.released, needed) {
             tail + self.ring.left_behind(tail)
         } else {
             at
@@ -484,7 +509,8 @@ impl Tail {
         let needed = next + WORD - at;
         // One that had to go round finds room as what is before it is finished, bit by bit.
         let had_to = needed > self.ring.left_behind(tail);
-        if begins_again(before, unfinished, needed) && (unfinished == 0 || !had_to) {
+        // By the shortest lap: who found it too short has claimed no place at the beginning but one that it had to.
+        if begins_again(WARM, before, unfinished, needed) && (unfinished == 0 || !had_to) {
             let lap = self.ring.capacity;
             let (from, to) = (self.released + lap, tail + WORD + lap);
             self.gap = Gap { from, to };
@@ -503,9 +529,24 @@ impl Tail {
     /// [`Full`]; nothing has happened then.
     #[cfg(test)]
     pub fn send(&mut self, region: &Region, message: &[u8]) -> Result<(), Full> {
-        let claim = self.claim(region, message.len()).or_else(|Full| {
+        self.send_filled(region, message, Filling::Copied)
+    }
+
+    /// The same where room is claimed as for another filling.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    #[cfg(test)]
+    fn send_filled(
+        &mut self,
+        region: &Region,
+        message: &[u8],
+        filling: Filling,
+    ) -> Result<(), Full> {
+        let length = message.len();
+        let claim = self.claim(region, length, filling).or_else(|Full| {
             self.look_closer(region, true);
-            self.claim(region, message.len())
+            self.claim(region, length, filling)
         })?;
         // The ring lies inside the region, and the claim inside the ring.
         region.copy_in(claim.offset, message).map_err(|_| Full)?;

@@ -78,6 +78,7 @@ mod models {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use super::Filling::{Copied, InPlace};
     use super::*;
     use crate::ring::{LENGTH, LINE};
     use std::collections::VecDeque;
@@ -128,9 +129,10 @@ mod tests {
                     let length = if number % 3 == 0 { length } else { length % 80 };
                     let length = length.min(ring.longest()).min(1 << 20);
                     let message = message(number, length);
-                    let sent = if number % 5 == 0 {
+                    let sent = if number % 5 < 2 {
+                        let filling = [Copied, InPlace][number as usize % 5];
                         // More is written than published.
-                        let claim = tail.claim(&region, length);
+                        let claim = tail.claim(&region, length, filling);
                         claim.map(|claim| {
                             region.copy_in(claim.offset, &message).unwrap();
                             tail.publish(claim.part(length / 3));
@@ -160,7 +162,7 @@ mod tests {
                 }
                 if number % 1000 == 0 {
                     // A producer that died in the middle of a message, and its successor.
-                    if let Ok(claim) = tail.claim(&region, ring.longest()) {
+                    if let Ok(claim) = tail.claim(&region, ring.longest(), InPlace) {
                         region
                             .copy_in(claim.offset, &message(number, claim.length))
                             .unwrap();
@@ -189,7 +191,7 @@ mod tests {
                     if !tail.add(&message) {
                         open = 0;
                         tail.publish_group();
-                        let Ok(claim) = tail.claim(&region, length) else {
+                        let Ok(claim) = tail.claim(&region, length, Copied) else {
                             break;
                         };
                         tail.begin_group(claim, &message);
@@ -246,9 +248,11 @@ mod tests {
         region: Region,
         tail: Tail,
         head: u64,
+        filling: Filling,
     }
 
     impl Ends {
+        /// Those whose messages are written in place.
         fn new(capacity: u64) -> Self {
             let (ring, region) = new(capacity);
             Self {
@@ -256,11 +260,13 @@ mod tests {
                 ring,
                 region,
                 head: 0,
+                filling: InPlace,
             }
         }
 
         fn send(&mut self, number: u64, length: usize) -> Result<(), Full> {
-            self.tail.send(&self.region, &message(number, length))
+            let message = message(number, length);
+            self.tail.send_filled(&self.region, &message, self.filling)
         }
 
         /// Receives that message; answers where in the ring it ended. The room is given back later.
@@ -331,6 +337,25 @@ mod tests {
             );
             assert!(ends.tail.begun().at <= begun + (8 << 20));
         }
+    }
+
+    /// What is copied goes through fewer lines, also where a few are always under way, and not if many are.
+    #[test]
+    fn a_stream_of_copies_goes_through_the_beginning() {
+        for (length, behind) in [(FAR, 1), (FAR, 30), (4 * FAR, 1), (4 * FAR, 7), (MIB, 1)] {
+            let mut ends = Ends::new(8 << 20);
+            ends.filling = Copied;
+            let furthest = ends.stream(length, behind, 40 << 20);
+            let size = length as u64 + 2 * LINE;
+            let most = WARM.max(2 * (behind + 1) * size) + size;
+            assert!(furthest <= most, "{furthest} of {length}");
+            let begun = ends.tail.begun();
+            assert!(begun.at > (3 * 8) << 20, "{begun:?}");
+        }
+        let mut ends = Ends::new(4 << 20);
+        ends.filling = Copied;
+        let furthest = ends.stream(4 * FAR, 40, 20 << 20);
+        assert!(furthest > 15 << 18, "{furthest}");
     }
 
     #[test]
@@ -477,7 +502,7 @@ mod tests {
     fn a_dropped_claim_begins_nothing_again() {
         let mut ends = Ends::new(4 << 20);
         ends.pass_until_warm();
-        let claim = ends.tail.claim(&ends.region, FAR).unwrap();
+        let claim = ends.tail.claim(&ends.region, FAR, InPlace).unwrap();
         assert_eq!(claim.offset, ends.ring.at(LINE));
         let junk = message(7, FAR);
         ends.region.copy_in(claim.offset, &junk).unwrap();
@@ -492,7 +517,7 @@ mod tests {
         let mut tail = Tail::open(ring, &region, MARKS).unwrap();
         tail.send(&region, b"one").unwrap();
         for length in [400, 1000] {
-            let claim = tail.claim(&region, length).unwrap();
+            let claim = tail.claim(&region, length, InPlace).unwrap();
             let junk = message(7, length);
             region.copy_in(claim.offset, &junk).unwrap();
         }

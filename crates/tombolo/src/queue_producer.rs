@@ -2,7 +2,7 @@
 
 use crate::channel::Channel;
 use crate::coming;
-use crate::lane::{Claim, Tail};
+use crate::lane::{Claim, Filling, Tail};
 use crate::queue::{self, MANY, Options, SendError, Watch, is_dead};
 use crate::queue_layout::{Shape, lane, layout};
 use crate::queue_members::{is_deserted, is_hung, leave_lane, missed, take_lane, watch_consumers};
@@ -207,7 +207,7 @@ impl Producer {
         if message.len() > COPIED_HERE && self.push(message) {
             return Ok(());
         }
-        let claim = self.claim(message.len(), wait)?;
+        let claim = self.claim(message.len(), Filling::Copied, wait)?;
         self.write(claim, message);
         self.ring();
         Ok(())
@@ -220,7 +220,7 @@ impl Producer {
     /// See [`SendError`].
     #[inline]
     pub fn loan(&mut self, length: usize, patience: Patience) -> Result<Loan<'_>, SendError> {
-        let claim = self.claim(length, Wait::While(patience))?;
+        let claim = self.claim(length, Filling::InPlace, Wait::While(patience))?;
         Ok(Loan {
             producer: self,
             claim,
@@ -249,16 +249,26 @@ impl Producer {
     }
 
     #[inline(always)]
-    pub(crate) fn claim(&mut self, length: usize, wait: Wait<'_>) -> Result<Claim, SendError> {
+    pub(crate) fn claim(
+        &mut self,
+        length: usize,
+        filling: Filling,
+        wait: Wait<'_>,
+    ) -> Result<Claim, SendError> {
         self.check(length)?;
-        match self.tail.claim(self.channel.region(), length) {
+        match self.tail.claim(self.channel.region(), length, filling) {
             Ok(claim) => Ok(claim),
-            Err(_) => self.claim_slowly(length, wait),
+            Err(_) => self.claim_slowly(length, filling, wait),
         }
     }
 
     #[cold]
-    fn claim_slowly(&mut self, length: usize, wait: Wait<'_>) -> Result<Claim, SendError> {
+    fn claim_slowly(
+        &mut self,
+        length: usize,
+        filling: Filling,
+        wait: Wait<'_>,
+    ) -> Result<Claim, SendError> {
         let Self {
             follow,
             lane,
@@ -279,7 +289,7 @@ impl Producer {
                 tail.look_closer(region, looks > 0 || parking);
             }
             looks = looks.wrapping_add(1);
-            if let Ok(claim) = tail.claim(region, length) {
+            if let Ok(claim) = tail.claim(region, length, filling) {
                 return Some(Ok(claim));
             }
             if channel.has_ended() {

@@ -1,6 +1,6 @@
 //! Sending batches through a `queue`: short messages in groups, consumers woken once.
 
-use crate::lane::SHORT;
+use crate::lane::{Filling, SHORT};
 use crate::queue::{BatchError, SendError};
 use crate::queue_producer::Producer;
 use shmem::Wait;
@@ -90,10 +90,14 @@ impl Sending<'_> {
     #[inline(never)]
     fn send_apart(&mut self, message: &[u8]) -> Result<(), SendError> {
         self.publish();
-        let mut claim = self.producer.claim(message.len(), Wait::Not);
+        let mut claim = self
+            .producer
+            .claim(message.len(), Filling::Copied, Wait::Not);
         if claim == Err(SendError::Full) {
             self.producer.ring();
-            claim = self.producer.claim(message.len(), Wait::FOREVER);
+            claim = self
+                .producer
+                .claim(message.len(), Filling::Copied, Wait::FOREVER);
         }
         let claim = claim?;
         if message.len() > SHORT {

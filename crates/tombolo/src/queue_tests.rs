@@ -2,7 +2,7 @@
 
 #[cfg(not(loom))]
 use crate::lane::Full;
-use crate::lane::Tail;
+use crate::lane::{Filling, Tail};
 use crate::queue_layout::Shape;
 #[cfg(loom)]
 use crate::queue_layout::lane;
@@ -435,7 +435,7 @@ mod tests {
                     },
                     17 => {
                         // A producer dies in the middle of a message; its successor.
-                        if let Ok(claim) = tails[lane].claim(&region, longest) {
+                        if let Ok(claim) = tails[lane].claim(&region, longest, Filling::Copied) {
                             let junk = message(lane, number, longest);
                             region.copy_in(claim.offset, &junk).unwrap();
                         }

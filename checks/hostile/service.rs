@@ -29,7 +29,7 @@ pub enum Way {
     Control,
 }
 
-/// Longest request and reply: such as go round two places.
+/// Longest request and reply: such as go round several places.
 const LONGEST: usize = 5000;
 /// No message is longer than the segment, whatever the shape says that was opened.
 const SEGMENT: usize = 1 << 17;

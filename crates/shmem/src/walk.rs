@@ -249,13 +249,14 @@ impl<'a, const HEAD: u64, const MOST: usize> Ahead<'a, HEAD, MOST> {
     }
 
     /// Makes its message what a buffer has, later, all checks made now: `None` if that has no room for it.
-    #[cfg(not(loom))]
     #[inline(always)]
     pub fn replacing<'b>(self, to: &'b mut Vec<u8>) -> Option<Replacing<'a, 'b, HEAD, MOST>> {
         let length = self.extent.length;
         // INVARIANT: as just checked, and inside the record.
         (length <= to.capacity()).then(|| Replacing {
+            #[cfg(not(loom))]
             from: self.walk.at(HEAD),
+            #[cfg(not(loom))]
             place: to.as_mut_ptr(),
             length,
             end: self.walk.position + self.extent.size,
@@ -281,18 +282,18 @@ impl<'a, const HEAD: u64, const MOST: usize> Ahead<'a, HEAD, MOST> {
 /// # Invariants
 /// From `from` on there are `length` bytes, `MOST` at most, all inside the record, which ends at `end`; `place`
 /// is where the buffer has room for as many.
-#[cfg(not(loom))]
 #[derive(Debug)]
 pub struct Replacing<'a, 'b, const HEAD: u64, const MOST: usize> {
     ahead: Ahead<'a, HEAD, MOST>,
     to: &'b mut Vec<u8>,
+    #[cfg(not(loom))]
     from: *const u8,
+    #[cfg(not(loom))]
     place: *mut u8,
     length: usize,
     end: u64,
 }
 
-#[cfg(not(loom))]
 impl<'a, const HEAD: u64, const MOST: usize> Replacing<'a, '_, HEAD, MOST> {
     /// Its record.
     #[inline(always)]
@@ -301,6 +302,15 @@ impl<'a, const HEAD: u64, const MOST: usize> Replacing<'a, '_, HEAD, MOST> {
     }
 
     /// Copies it. A peer that writes meanwhile leaves a mixture.
+    #[cfg(loom)]
+    pub fn replace(&mut self) {
+        let walk = &*self.ahead.walk;
+        self.to.resize(self.length, 0);
+        walk.circle.copy_out(walk.position + HEAD, self.to);
+    }
+
+    /// Copies it. A peer that writes meanwhile leaves a mixture.
+    #[cfg(not(loom))]
     #[inline(always)]
     pub fn replace(&mut self) {
         // SAFETY: by the invariant. The way of longer ones is not even compiled.

@@ -376,6 +376,13 @@ impl Circle {
         let at = self.offset + (position & self.mask) as usize;
         self.region.copy_in(at, from).expect("inside the ring");
     }
+
+    /// Copies bytes out from a position on, which must not go beyond the ring's end.
+    #[cfg(loom)]
+    pub(crate) fn copy_out(&self, position: u64, to: &mut [u8]) {
+        let at = self.offset + (position & self.mask) as usize;
+        self.region.copy_out(at, to).expect("inside the ring");
+    }
 }
 
 impl Clone for Circle {

@@ -15,6 +15,8 @@
 #[cfg(not(loom))]
 use shmem::sync::short_pause;
 use shmem::sync::spin_loop;
+#[cfg(loom)]
+use shmem::sync::spin_loop as short_pause;
 
 /// How many looks there are, about two microseconds.
 const LOOKS: u32 = if cfg!(loom) { 1 } else { 80 };
@@ -31,7 +33,6 @@ pub(crate) fn glance(mut look: impl FnMut() -> bool) -> bool {
 }
 
 /// When something came that was looked for.
-#[cfg(not(loom))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Came {
     /// At once, or as fast as an answer comes from a processor that is near.
@@ -44,17 +45,14 @@ pub(crate) enum Came {
 
 /// How many looks there are with short pauses. So many are compiled as so many branches: with 48, which were a
 /// loop, 64 B one way took 56 ns as with pauses only, with 32 it takes 49 to 54.
-#[cfg(not(loom))]
-const QUICK: u32 = 32;
+const QUICK: u32 = if cfg!(loom) { 1 } else { 32 };
 
 /// How many pauses an answer takes from a processor that is near, or fewer.
-#[cfg(not(loom))]
 const FEW: u32 = 6;
 
 /// [`glance`] for what is expected `soon`, because what came before came soon: at first with pauses so short that
 /// it is noticed when it comes. Between processors far apart builds that always looked so took 230 to 250 ns one
 /// way instead of 190.
-#[cfg(not(loom))]
 #[inline(always)]
 pub(crate) fn glance_for(soon: bool, mut look: impl FnMut() -> bool) -> Came {
     if look() {

@@ -1,17 +1,13 @@
 //! Runs: the way of most messages of a `queue`, a handful of stores and loads. The protocol is told in
 //! `queue_taker`.
 
-#[cfg(not(loom))]
 use crate::glance::{Came, glance_for};
 use crate::queue_kept::{Door, Lane};
-#[cfg(not(loom))]
 use crate::queue_layout::seat;
 use crate::queue_taker::Taking;
 use crate::ring::{PUBLISHED, WORD};
-#[cfg(not(loom))]
 use shmem::barrier::Registered;
 use shmem::copy::SHORT;
-#[cfg(not(loom))]
 use shmem::sync::Ordering;
 use shmem::{Extent, Region, Walk};
 
@@ -61,7 +57,6 @@ impl Run {
 
 impl Taking {
     /// Receives the next message of a run instead of what `to` has. False if there is none such.
-    #[cfg(not(loom))]
     #[inline(always)]
     pub(crate) fn recv_short(
         &mut self,
@@ -101,7 +96,6 @@ impl Taking {
 
     /// [`recv_short`](Self::recv_short) that looks for a moment whether the message comes. It goes in before, so
     /// that there is little left to be done when it comes.
-    #[cfg(not(loom))]
     #[inline(always)]
     pub(crate) fn recv_soon(
         &mut self,

@@ -1,8 +1,8 @@
 //! Models and tests of a `queue` on memory of one process.
 
+use crate::lane::Tail;
 #[cfg(not(loom))]
-use crate::lane::Full;
-use crate::lane::{Filling, Tail};
+use crate::lane::{Filling, Full};
 use crate::queue_layout::Shape;
 #[cfg(loom)]
 use crate::queue_layout::lane;
@@ -48,6 +48,7 @@ mod models {
     use crate::queue_hold::Hold;
     use crate::queue_members::{End, end, is_hung, leave_lane, leave_seat, take_lane};
     use loom::thread;
+    use shmem::barrier::Registered;
     use shmem::sync::Ordering;
     use shmem::wait::Patience;
 
@@ -227,6 +228,83 @@ mod models {
             got.sort_unstable();
             assert_eq!(got, [1, 2, 3]);
         });
+    }
+
+    /// [QUEUE_KEEP], [QUEUE_TAKE], [LANE_PUBLISH]: the same in a run, whose next message may be there already or is
+    /// published meanwhile; the keeper looks and goes in, or goes in and looks for a moment. That the look of the first
+    /// acquires is beyond loom, where a fence follows it.
+    fn a_run_is_taken_over(preemptions: usize, before: u64, receive: Receive) {
+        bounded(preemptions, move || {
+            let (shape, region) = queue(1, 512);
+            let lane = take_lane(&shape, &region, 5, |_| false).unwrap();
+            let mut tail = tail(&shape, &region, lane);
+            let mut keeper = sit(&shape, &region, 1);
+            keeper.set_alone(true);
+            let mut other = sit(&shape, &region, 2);
+            let registered = shmem::barrier::registered().unwrap();
+            let mut got = vec![];
+            for number in 1..=before {
+                tail.send(&region, &number.to_ne_bytes()).unwrap();
+            }
+            // It keeps the lane from its first message on, and its second begins a run.
+            keeper.find(&region, |_| false).unwrap().unwrap();
+            got.push(word(&region, &keeper));
+            keeper.finish(&region);
+            keeper.left = 4;
+            let received = keeper.recv_any(&region, registered, |_, _| got.push(2));
+            assert_eq!(received, Some(false));
+            assert!(keeper.run.is_any());
+
+            let taker = {
+                let region = region.clone();
+                thread::spawn(move || {
+                    let found = other.find(&region, |_| false)?;
+                    found.unwrap();
+                    let got = word(&region, &other);
+                    other.finish(&region);
+                    Some(got)
+                })
+            };
+            let producer = {
+                let region = region.clone();
+                thread::spawn(move || {
+                    for number in before + 1..=3 {
+                        tail.send(&region, &number.to_ne_bytes()).unwrap();
+                    }
+                })
+            };
+            let mut bytes = Vec::with_capacity(8);
+            if receive(&mut keeper, &region, registered, &mut bytes) {
+                got.push(u64::from_ne_bytes(bytes[..].try_into().unwrap()));
+            }
+            producer.join().unwrap();
+            got.extend(taker.join().unwrap());
+            while let Some(found) = keeper.find(&region, |_| false) {
+                found.unwrap();
+                assert!(!again(&keeper), "nobody died");
+                got.push(word(&region, &keeper));
+                keeper.finish(&region);
+            }
+            got.sort_unstable();
+            assert_eq!(got, [1, 2, 3]);
+        });
+    }
+
+    type Receive = fn(&mut Taking, &Region, Registered, &mut Vec<u8>) -> bool;
+
+    #[test]
+    fn a_run_is_taken_over_whose_next_message_is_there() {
+        a_run_is_taken_over(3, 3, Taking::recv_short);
+    }
+
+    #[test]
+    fn a_run_is_taken_over_whose_next_message_comes() {
+        a_run_is_taken_over(2, 2, Taking::recv_short);
+    }
+
+    #[test]
+    fn a_run_is_taken_over_from_one_that_looks_inside() {
+        a_run_is_taken_over(2, 2, Taking::recv_soon);
     }
 
     /// [QUEUE_KEEP]: one keeps the lane, another comes and takes it over, and back.

@@ -33,7 +33,13 @@ impl Subscriber {
         let Self { run, channel, .. } = self;
         // A moment only if there are no other lanes to look at.
         let waits = || waits && channel.shape.used(channel.view()) == 1;
-        run.as_mut()?.recv(to, waits)
+        let run = run.as_mut()?;
+        let number = run.recv(to, waits)?;
+        Some(Received {
+            lane: run.lane,
+            number,
+            lost: 0,
+        })
     }
 
     /// Copies the next message of the lane where this subscriber is, if there is one, and nothing

@@ -8,6 +8,7 @@ use crate::topic_members::{Ended, ended, free_seat, hold, leave_lane, leave_seat
 use crate::topic_members::{move_cursor, take_lane, take_seat};
 use crate::topic_policy::{Policy, Start};
 use crate::topic_reader::{Got, Reader, topic};
+use crate::topic_run::Run;
 use crate::topic_tail::Tail;
 use loom::thread;
 use shmem::sync::Ordering;
@@ -75,6 +76,56 @@ fn a_lapped_subscriber_gets_whole_messages_and_exact_counts() {
 #[test]
 fn a_subscriber_is_lapped_while_it_copies() {
     overrun(3, 3, 3, Start::Last(1));
+}
+
+/// The same for a subscriber in a run, which has received `from` of the messages before.
+fn overrun_in_a_run(preemptions: usize, from: u64, before: u64, during: u64) {
+    bounded(preemptions, move || {
+        let (shape, region) = topic(1, 1, 256, Policy::Overrun);
+        let mut tail = Tail::open(shape, &region, 0).unwrap();
+        let mut reader = Reader::new(Head::seek(shape, &region, 0, Start::Now, 0).unwrap());
+        for number in 0..before {
+            tail.send(&region, &message(number)).unwrap();
+            if number < from {
+                let got = Got::Message(number, 0, message(number));
+                assert_eq!(reader.recv(&region), got);
+            }
+        }
+        let publisher = {
+            let region = region.clone();
+            thread::spawn(move || {
+                for number in before..before + during {
+                    tail.send(&region, &message(number)).unwrap();
+                }
+            })
+        };
+        let mut run = Run::none(&shape, &region, 0);
+        run.begin(reader.head.point(), 16, u64::MAX, 2);
+        let (mut expected, mut bytes) = (from, Vec::with_capacity(16));
+        while let Some(number) = run.recv(&mut bytes, || true) {
+            assert_eq!((number, &bytes), (expected, &message(expected)));
+            expected += 1;
+        }
+        let (point, taken) = run.end().unwrap();
+        assert_eq!((point.number, taken), (expected, expected - from));
+        reader.head.go_to(point);
+        publisher.join().unwrap();
+        while let Got::Message(number, lost, bytes) = reader.recv(&region) {
+            assert_eq!((number, &bytes), (expected + lost, &message(number)));
+            expected = number + 1;
+        }
+        assert_eq!(expected, before + during);
+    });
+}
+
+#[test]
+fn a_subscriber_in_a_run_is_lapped_while_it_copies() {
+    overrun_in_a_run(3, 1, 3, 3);
+}
+
+#[test]
+fn a_subscriber_in_a_run_gets_what_comes() {
+    overrun_in_a_run(2, 1, 1, 3);
 }
 
 /// [TOPIC_MARK] and [TOPIC_TEAR] for who comes while messages are published.

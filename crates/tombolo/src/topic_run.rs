@@ -3,10 +3,10 @@
 
 use crate::glance::glance;
 use crate::ring::{LINE, PUBLISHED};
-use crate::topic_delivery::Received;
 use crate::topic_head::{Point, is_beyond};
 use crate::topic_layout::{HEADER, Shape, lane, record};
 use crate::topic_policy::Policy;
+#[cfg(not(loom))]
 use crate::topic_subscriber::Subscriber;
 use shmem::copy::SHORT;
 use shmem::sync::{Ordering, fence};
@@ -26,7 +26,7 @@ pub(crate) struct Run {
     walk: Walk,
     words: Window<{ lane::LAYOUT.size }>,
     /// Of which lane the two are.
-    lane: usize,
+    pub(crate) lane: usize,
     /// Where the publisher may lap it at all: the ring's length.
     lapped_by: Option<u64>,
     /// Where it began, and the number of the next message.
@@ -49,15 +49,23 @@ impl Run {
         }
     }
 
-    /// Copies the next message instead of what `to` has, and goes behind it. `None` if there is none such,
-    /// or it does not count; what the buffer holds then is nonsense. Who `waits` looks for a moment whether
+    /// Begins one at a point, of messages like the one before that, which had so many bytes, if there can be one: no
+    /// further than so many bytes, or so many messages.
+    pub(crate) fn begin(&mut self, at: Point, length: usize, most: u64, count: u32) {
+        let Some(extent) = Extent::of(length, LINE) else {
+            return;
+        };
+        self.walk.go_to(at.position);
+        self.walk.begin(most.min(u64::from(count) * extent.size()));
+        (self.header, self.extent) = (PUBLISHED | length as u64, extent);
+        (self.from, self.number) = (at.position, at.number);
+    }
+
+    /// Copies the next message instead of what `to` has, and goes behind it; answers its number. `None` if there is
+    /// none such, or it does not count; what the buffer holds then is nonsense. Who `waits` looks for a moment whether
     /// it comes.
     #[inline(always)]
-    pub(crate) fn recv(
-        &mut self,
-        to: &mut Vec<u8>,
-        waits: impl FnOnce() -> bool,
-    ) -> Option<Received> {
+    pub(crate) fn recv(&mut self, to: &mut Vec<u8>, waits: impl FnOnce() -> bool) -> Option<u64> {
         let position = self.walk.position();
         let ahead = self.walk.ahead(self.extent)?;
         // [LANE_PUBLISH] acquire, both.
@@ -92,15 +100,11 @@ impl Run {
         }
         message.pass();
         self.number = number.wrapping_add(1);
-        Some(Received {
-            lane: self.lane,
-            number,
-            lost: 0,
-        })
+        Some(number)
     }
 
     /// Ends it, if there is one. Answers where, and how many messages it took.
-    fn end(&mut self) -> Option<(Point, u64)> {
+    pub(crate) fn end(&mut self) -> Option<(Point, u64)> {
         let extent = std::mem::replace(&mut self.extent, Extent::NONE);
         let position = self.walk.position();
         let point = Point {
@@ -112,14 +116,12 @@ impl Run {
     }
 }
 
+#[cfg(not(loom))]
 impl Subscriber {
     /// Begins a run of messages like the one that was just received, if there can be one: no further than
     /// `most` bytes.
     pub(crate) fn begin_run(&mut self, length: usize, most: u64) {
         let Some(run) = &mut self.run else {
-            return;
-        };
-        let Some(extent) = Extent::of(length, LINE) else {
             return;
         };
         if run.lane != self.lane {
@@ -128,12 +130,7 @@ impl Subscriber {
             };
             *run = Run::none(&self.channel.shape, region, self.lane);
         }
-        let Point { position, number } = self.heads[self.lane].point();
-        run.walk.go_to(position);
-        run.walk
-            .begin(most.min(u64::from(self.left) * extent.size()));
-        (run.header, run.extent) = (PUBLISHED | length as u64, extent);
-        (run.from, run.number) = (position, number);
+        run.begin(self.heads[self.lane].point(), length, most, self.left);
     }
 
     /// Ends the run, if there is one: what it took counts.

@@ -239,37 +239,41 @@ impl<'a, const WORDS: usize, M: AsRef<View>> Cell<'a, WORDS, M> {
         self.words
     }
 
-    /// Appends the bytes of an extent to `to`, without clearing its memory first; false, and nothing is
-    /// appended, if there is not room for so many in a cell. The extent may be any, of a peer's choice.
+    /// Makes the bytes of an extent what `to` has, without clearing its memory first; false, and that stays as it
+    /// is, if there is not room for so many in a cell. The extent may be any, of a peer's choice.
     ///
     /// A peer that writes them meanwhile leaves a mixture of old and new.
     #[inline(always)]
-    pub fn append_to(&self, extent: Extent, to: &mut Vec<u8>) -> bool {
+    pub fn replace(&self, extent: Extent, to: &mut Vec<u8>) -> bool {
         let length = extent.length();
         if length > self.room as u64 {
             return false;
         }
         let length = length as usize;
-        to.reserve(length);
-        let room = to.spare_capacity_mut().as_mut_ptr().cast();
+        // Not asked for at its end: where that is would be loaded, and be waited for.
+        if to.capacity() < length {
+            to.clear();
+            to.reserve(length);
+        }
+        let room = to.as_mut_ptr();
         let place = extent.place(WORDS);
         #[cfg(not(loom))]
         {
             // SAFETY: inside the cell, by the invariant: with this length it is no further than `stride` has it.
             let from = unsafe { self.words.base().add(place) };
             // SAFETY: from there on the cell has so many bytes, as it has room for them, and `to` has room, after
-            // `reserve`; that is exclusive memory of this process.
+            // `reserve` if need be; that is exclusive memory of this process.
             unsafe { memory::read(from.as_ptr(), room, length) };
         }
         #[cfg(loom)]
         {
             let from = self.words.offset() + place;
             let memory = self.words.memory().as_ref().memory();
-            // SAFETY: there is room for `length` bytes, after `reserve`.
+            // SAFETY: there is room for `length` bytes, after `reserve` if need be.
             unsafe { memory.read(from, room, length) };
         }
         // SAFETY: there is room, and the bytes were just written.
-        unsafe { to.set_len(to.len() + length) };
+        unsafe { to.set_len(length) };
         true
     }
 }
@@ -376,13 +380,14 @@ mod tests {
                     extent = of;
                 });
                 assert_eq!(region.load_u64(at + 8, Ordering::Relaxed), number);
-                let mut found = vec![1];
                 let cell = shown.cell(number);
-                assert!(cell.append_to(extent, &mut found));
-                assert_eq!(found[1..], *bytes);
-                let start = if length <= 256 { 16 } else { 64 + skew };
-                region.copy_out(at + start, &mut found[1..]).unwrap();
-                assert_eq!(found[1..], *bytes);
+                for mut found in [vec![], vec![1], vec![2; length + 1]] {
+                    assert!(cell.replace(extent, &mut found));
+                    assert_eq!(found, *bytes);
+                    let start = if length <= 256 { 16 } else { 64 + skew };
+                    region.copy_out(at + start, &mut found).unwrap();
+                    assert_eq!(found, *bytes);
+                }
                 assert_eq!(cell.words().load_u64(8, Ordering::Relaxed), number);
             }
         }
@@ -411,15 +416,12 @@ mod tests {
                 skew(1, 322),
                 skew(63, 322),
             ] {
-                assert!(
-                    !cell.append_to(long, &mut found) && found == [1],
-                    "{long:?}"
-                );
+                assert!(!cell.replace(long, &mut found) && found == [1], "{long:?}");
             }
             for length in [0, 256, 257, 321] {
-                assert!(cell.append_to(skew(63, length), &mut found));
-                assert_eq!(found.len() as u64, 1 + length);
-                found.truncate(1);
+                assert!(cell.replace(skew(63, length), &mut found));
+                assert_eq!(found.len() as u64, length);
+                found = vec![1];
             }
         }
     }

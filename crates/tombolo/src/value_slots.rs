@@ -234,18 +234,18 @@ impl Reading {
         Read::Overtaken
     }
 
-    /// `None` if the writer was faster.
+    /// `None` if the writer was faster; what `to` has is nonsense then.
     #[inline(always)]
     fn read_once(&self, words: Seen<'_>, seen: u64, to: &mut Vec<u8>) -> Option<Read> {
-        to.clear();
         let number = latest(words);
         if number == seen || number == 0 {
+            to.clear();
             return Some(Read::Nothing);
         }
         let slot = self.cells.cell(number);
         // Relaxed: acquired with the number, and checked by the look at the mark.
         let extent = slot.words().load_u64(slot::EXTENT, Ordering::Relaxed);
-        let fits = slot.append_to(Extent(extent), to);
+        let fits = slot.replace(Extent(extent), to);
         // [VALUE_TEAR] acquire: the bytes before the mark.
         fence(Ordering::Acquire);
         // Relaxed: ordered by the fence.

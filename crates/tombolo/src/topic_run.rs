@@ -1,7 +1,7 @@
 //! Runs: the way of most messages of a `topic`, a handful of stores and loads. The protocol is told in
 //! `topic_tail`; runs of a `queue` are told in `queue_run`, and these are the same.
 
-use crate::glance::glance;
+use crate::glance::{Came, glance_for};
 use crate::ring::{LINE, PUBLISHED};
 use crate::topic_head::{Point, is_beyond};
 use crate::topic_layout::{HEADER, Shape, lane, record};
@@ -32,6 +32,8 @@ pub(crate) struct Run {
     /// Where it began, and the number of the next message.
     from: u64,
     number: u64,
+    /// Where the next message is expected soon, as the one before came soon.
+    soon: u64,
 }
 
 impl Run {
@@ -46,6 +48,7 @@ impl Run {
             lapped_by: (shape.policy() == Policy::Overrun).then(|| shape.capacity()),
             from: 0,
             number: 0,
+            soon: u64::MAX,
         }
     }
 
@@ -70,12 +73,12 @@ impl Run {
         let ahead = self.walk.ahead(self.extent)?;
         // [LANE_PUBLISH] acquire, both.
         let mut found = ahead.word(record::HEADER as u64).load(Ordering::Acquire);
-        if found == 0 && waits() {
-            glance(|| {
+        let came = (found == 0 && waits()).then(|| {
+            glance_for(position == self.soon, || {
                 found = ahead.word(record::HEADER as u64).load(Ordering::Acquire);
                 found != 0
-            });
-        }
+            })
+        });
         if found != self.header {
             return None;
         }
@@ -98,7 +101,10 @@ impl Run {
         if number != self.number {
             return None;
         }
-        message.pass();
+        let end = message.pass();
+        if let Some(came) = came {
+            self.soon = if came == Came::Soon { end } else { u64::MAX };
+        }
         self.number = number.wrapping_add(1);
         Some(number)
     }

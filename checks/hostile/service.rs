@@ -32,7 +32,7 @@ pub enum Way {
 /// Longest request and reply: such as go round several places.
 const LONGEST: usize = 5000;
 /// No message is longer than the segment, whatever the shape says that was opened.
-const SEGMENT: usize = 1 << 17;
+const SEGMENT: usize = 1 << 18;
 /// What is behind this are messages.
 const CONTROL: usize = 2048;
 

@@ -250,7 +250,7 @@ impl<'a, const WORDS: usize, M: AsRef<View>> Cell<'a, WORDS, M> {
             return false;
         }
         let length = length as usize;
-        // Not asked for at its end: where that is would be loaded, and be waited for.
+        // `reserve` counts from the length, which the caller may just have stored: its load would wait for that.
         if to.capacity() < length {
             to.clear();
             to.reserve(length);

@@ -40,7 +40,7 @@
 //! What was written and read lately is in a cache, the rest of a large ring may not be. So a message of
 //! [`FAR`] bytes or more goes to the ring's beginning instead, behind longer padding than needed, if it finds the
 //! lane empty and its tail more than [`WARM`] bytes into the ring; or, where messages come so closely that the
-//! lane is never empty, a lap of it, no more than half of which is not finished:
+//! lane is never empty, a [stretch](Filling::stretch) of it, no more than half of which is not finished:
 //!
 //! ```text
 //!   ┌──────────────────┬────────┬──── gap ─────┬──────────────────────┐
@@ -72,30 +72,31 @@ pub const PLAIN: usize = LONG - 1;
 /// Shortest message that may begin the ring again, in bytes: for shorter ones nobody looks whether the lane is
 /// empty. Models have short ones, in small rings.
 const FAR: usize = if cfg!(loom) { 16 } else { 16 * 1024 };
-/// So many bytes of the ring are gone through before it is begun again: what the other processor has just
-/// read is dear to write, what was written and read a while ago is not, as long as it is in a cache.
+/// So many bytes of the ring are gone through before it is begun again, by copies also while not all is finished: what
+/// the other processor has just read is dear to write, what was written and read a while ago is not, as long as it is in a cache.
 const WARM: u64 = if cfg!(loom) { 32 } else { 1 << 20 };
 
 /// So many bytes of the ring are gone through by messages written in place before it is begun again while not all is
 /// finished. Less is dearer where the last cache holds it, more where others use that too: see docs/design.md.
-const LAP: u64 = if cfg!(loom) { 32 } else { 8 << 20 };
+const LONG_STRETCH: u64 = if cfg!(loom) { 32 } else { 8 << 20 };
+const _: () = assert!(WARM <= LONG_STRETCH);
 
 /// How a message gets to its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Filling {
-    /// As a whole, from elsewhere.
+    /// Elsewhere, and then it is copied as a whole.
     Copied,
-    /// Bit by bit, by the user.
+    /// In the place that was lent, in whatever way.
     InPlace,
 }
 
 impl Filling {
     /// So many bytes of the ring are gone through before it is begun again while not all is finished. To copy to lines
     /// that have left the nearest caches took twice as long, to write them in place did not.
-    fn lap(self) -> u64 {
+    fn stretch(self) -> u64 {
         match self {
             Self::Copied => WARM,
-            Self::InPlace => LAP,
+            Self::InPlace => LONG_STRETCH,
         }
     }
 }
@@ -149,10 +150,10 @@ pub struct Begun {
     pub at: u64,
 }
 
-/// Whether a ring is begun again by a record that needs so many bytes: by how long a lap is, how far the tail is into
-/// the ring, and how much before that is not finished.
-fn begins_again(lap: u64, into_ring: u64, unfinished: u64, needed: u64) -> bool {
-    let little = unfinished == 0 || into_ring >= lap && unfinished <= into_ring / 2;
+/// Whether a ring is begun again by a record that needs so many bytes: by what is gone through at least, how far the tail
+/// is into the ring, and how much before that is not finished.
+fn begins_again(least: u64, into_ring: u64, unfinished: u64, needed: u64) -> bool {
+    let little = unfinished == 0 || into_ring >= least && unfinished <= into_ring / 2;
     little && needed <= into_ring - unfinished
 }
 
@@ -318,7 +319,7 @@ impl Tail {
         let tail = self.walk.position();
         let mut at = self.place(region, flags, length);
         if length >= FAR {
-            at = self.nearer(region, at, flags, length, filling.lap());
+            at = self.nearer(region, at, flags, length, filling.stretch());
         }
         // One word more, where the next header will be polled.
         let mut end = at + Ring::size(at, flags, length) + WORD;
@@ -368,7 +369,7 @@ impl Tail {
 
     /// The ring's beginning, if a message is better there than at `at`: see the module's text.
     #[inline]
-    fn nearer(&mut self, region: &Region, at: u64, flags: u64, length: usize, lap: u64) -> u64 {
+    fn nearer(&mut self, region: &Region, at: u64, flags: u64, length: usize, least: u64) -> u64 {
         let tail = self.walk.position();
         let needed = Ring::size(0, flags, length) + WORD;
         let fits = length as u64 <= self.ring.capacity / PARTS;
@@ -377,9 +378,9 @@ impl Tail {
             return at;
         }
         self.look(region, self.marks.finished, |finished| {
-            begins_again(lap, before, tail - finished, needed)
+            begins_again(least, before, tail - finished, needed)
         });
-        if begins_again(lap, before, tail - self.released, needed) {
+        if begins_again(least, before, tail - self.released, needed) {
             tail + self.ring.left_behind(tail)
         } else {
             at
@@ -509,7 +510,8 @@ impl Tail {
         let needed = next + WORD - at;
         // One that had to go round finds room as what is before it is finished, bit by bit.
         let had_to = needed > self.ring.left_behind(tail);
-        // By the shortest lap: who found it too short has claimed no place at the beginning but one that it had to.
+        // By what copies go through, which is less: who found that too little has claimed no place at the beginning but
+        // one that it had to. Of which it may have published less, and that takes no room from anybody.
         if begins_again(WARM, before, unfinished, needed) && (unfinished == 0 || !had_to) {
             let lap = self.ring.capacity;
             let (from, to) = (self.released + lap, tail + WORD + lap);

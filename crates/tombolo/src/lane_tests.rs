@@ -373,11 +373,11 @@ mod tests {
         for (length, behind) in [(FAR, 1), (FAR, 200), (1 << 20, 1), (1 << 20, 3)] {
             let furthest = most(32 << 20, length, behind);
             let size = length as u64 + 2 * LINE;
-            assert!(furthest <= LAP + size, "{furthest} of {length}");
+            assert!(furthest <= LONG_STRETCH + size, "{furthest} of {length}");
         }
         // Half of what there is between may be under way, and no more.
         let (length, capacity) = (1 << 20, 32 << 20);
-        assert!(most(capacity, length, 5) <= LAP + (4 << 20));
+        assert!(most(capacity, length, 5) <= LONG_STRETCH + (4 << 20));
         let mut ends = Ends::new(capacity);
         let furthest = ends.stream(length, 17, 2 * capacity);
         assert!(furthest > capacity - (2 << 20), "{furthest}");
@@ -385,16 +385,17 @@ mod tests {
 
     const MIB: usize = 1 << 20;
 
-    /// A lane of 32 MiB that was just begun again behind four messages of a MiB; answers how many were sent.
-    fn begun_behind_four() -> (Ends, u64) {
-        let mut ends = Ends::new(32 << 20);
+    /// A lane that was just begun again behind four messages; answers how many were sent.
+    fn begun_behind_four(capacity: u64, length: usize, filling: Filling) -> (Ends, u64) {
+        let mut ends = Ends::new(capacity);
+        ends.filling = filling;
         let mut sent = 0;
         while ends.tail.begun().at == 0 {
             if sent > 4 {
-                ends.recv(sent - 5, MIB);
+                ends.recv(sent - 5, length);
                 ends.release();
             }
-            ends.send(sent, MIB).unwrap();
+            ends.send(sent, length).unwrap();
             sent += 1;
         }
         (ends, sent)
@@ -403,24 +404,31 @@ mod tests {
     /// So there is as much room beside them as ever, but for a message more at each end of them.
     #[test]
     fn a_ring_begun_again_behind_messages_takes_nearly_as_much() {
-        for length in [1000, 30_000, MIB] {
-            let (mut ends, sent) = begun_behind_four();
+        for (length, capacity, before, filling) in [
+            (1000, 32 << 20, MIB, InPlace),
+            (30_000, 32 << 20, MIB, InPlace),
+            (MIB, 32 << 20, MIB, InPlace),
+            (1000, 4 << 20, 4 * FAR, Copied),
+            (30_000, 4 << 20, 4 * FAR, Copied),
+            (4 * FAR, 4 << 20, 4 * FAR, Copied),
+        ] {
+            let (mut ends, sent) = begun_behind_four(capacity, before, filling);
             let mut number = sent;
             while ends.send(number, length).is_ok() {
                 number += 1;
             }
-            let room = (32 << 20) - 5 * MIB;
+            let room = capacity as usize - 5 * before;
             let (took, size) = ((number - sent) as usize, length + LINE as usize);
             assert!(took * length <= room, "{took}");
             assert!((took + 3) * size + 5 * LINE as usize >= room, "{took}");
             for waiting in sent - 5..sent {
-                ends.recv(waiting, MIB);
+                ends.recv(waiting, before);
             }
             for waiting in sent..number {
                 ends.recv(waiting, length);
             }
             ends.release();
-            ends.pass(MIB);
+            ends.pass(before);
         }
     }
 
@@ -428,7 +436,7 @@ mod tests {
     #[test]
     fn what_waits_where_a_ring_was_begun_again_gives_room_one_by_one() {
         for finished in 0..=4 {
-            let (mut ends, sent) = begun_behind_four();
+            let (mut ends, sent) = begun_behind_four(32 << 20, MIB, InPlace);
             for waiting in 0..finished {
                 ends.recv(sent - 5 + waiting, MIB);
                 ends.release();
@@ -496,6 +504,40 @@ mod tests {
                 ends.release();
             }
         }
+    }
+
+    /// A long message had to go round, and less of it was published than was claimed.
+    #[test]
+    fn a_part_of_what_had_to_go_round_takes_no_room() {
+        let mut ends = Ends::new(4 << 20);
+        let mut sent = 0;
+        while ends.tail.position() < 7 << 19 {
+            ends.send(sent, 4 * FAR).unwrap();
+            if sent > 0 {
+                ends.recv(sent - 1, 4 * FAR);
+                ends.release();
+            }
+            sent += 1;
+        }
+        let claim = ends.tail.claim(&ends.region, MIB, InPlace).unwrap();
+        assert_eq!(claim.offset, ends.ring.at(LINE));
+        let part = claim.part(1000);
+        ends.region
+            .copy_in(part.offset, &message(sent, 1000))
+            .unwrap();
+        ends.tail.publish(part);
+        let mut number = sent + 1;
+        while ends.send(number, 1000).is_ok() {
+            number += 1;
+        }
+        let took = (number - sent) as usize * (1000 + LINE as usize);
+        assert!(took > (4 << 20) - 12 * FAR, "{took}");
+        ends.recv(sent - 1, 4 * FAR);
+        for waiting in sent..number {
+            ends.recv(waiting, 1000);
+        }
+        ends.release();
+        ends.pass(MIB);
     }
 
     #[test]

@@ -194,22 +194,25 @@ mod models {
         (keeper, other)
     }
 
+    /// A consumer that takes a message, if there is one that it gets, at the same time.
+    fn take_one(mut other: Taking, region: &Region) -> thread::JoinHandle<Option<u64>> {
+        let region = region.clone();
+        thread::spawn(move || {
+            let found = other.find(&region, |_| false)?;
+            found.unwrap();
+            let got = word(&region, &other);
+            other.finish(&region);
+            Some(got)
+        })
+    }
+
     /// [QUEUE_KEEP]: the same, the keeper receiving on the way of most messages.
     #[test]
     fn a_kept_lane_is_taken_over_from_one_that_receives() {
         bounded(3, || {
             let (shape, region) = queue(1, 512);
-            let (mut keeper, mut other) = keeper_and_other(&shape, &region, 3);
-            let other = {
-                let region = region.clone();
-                thread::spawn(move || {
-                    let found = other.find(&region, |_| false)?;
-                    found.unwrap();
-                    let got = word(&region, &other);
-                    other.finish(&region);
-                    Some(got)
-                })
-            };
+            let (mut keeper, other) = keeper_and_other(&shape, &region, 3);
+            let other = take_one(other, &region);
             let mut got = vec![1];
             let registered = shmem::barrier::registered().unwrap();
             keeper.left = 2;
@@ -230,6 +233,8 @@ mod models {
         });
     }
 
+    type Receive = fn(&mut Taking, &Region, Registered, &mut Vec<u8>) -> bool;
+
     /// [QUEUE_KEEP], [QUEUE_TAKE], [LANE_PUBLISH]: the same in a run, whose next message may be there already or is
     /// published meanwhile; the keeper looks and goes in, or goes in and looks for a moment. That the look of the first
     /// acquires is beyond loom, where a fence follows it.
@@ -240,7 +245,7 @@ mod models {
             let mut tail = tail(&shape, &region, lane);
             let mut keeper = sit(&shape, &region, 1);
             keeper.set_alone(true);
-            let mut other = sit(&shape, &region, 2);
+            let other = sit(&shape, &region, 2);
             let registered = shmem::barrier::registered().unwrap();
             let mut got = vec![];
             for number in 1..=before {
@@ -255,16 +260,7 @@ mod models {
             assert_eq!(received, Some(false));
             assert!(keeper.run.is_any());
 
-            let taker = {
-                let region = region.clone();
-                thread::spawn(move || {
-                    let found = other.find(&region, |_| false)?;
-                    found.unwrap();
-                    let got = word(&region, &other);
-                    other.finish(&region);
-                    Some(got)
-                })
-            };
+            let taker = take_one(other, &region);
             let producer = {
                 let region = region.clone();
                 thread::spawn(move || {
@@ -289,8 +285,6 @@ mod models {
             assert_eq!(got, [1, 2, 3]);
         });
     }
-
-    type Receive = fn(&mut Taking, &Region, Registered, &mut Vec<u8>) -> bool;
 
     #[test]
     fn a_run_is_taken_over_whose_next_message_is_there() {

@@ -88,7 +88,9 @@ pub const LAYOUT_HASH: u64 = {
         GOES_ROUND - 1,
         GOES_ROUND,
         GOES_ROUND + 1,
-        ROUND / PLACES + 1,
+        SEVERAL / PLACES,
+        SEVERAL / PLACES + 1,
+        SEVERAL / 2 + 1,
         ROUND,
         ROUND + 1,
     ];
@@ -116,18 +118,19 @@ const GOES_ROUND: usize = 4096;
 /// this is once or twice what a processor keeps in its second-level cache.
 pub(crate) const ROUND: usize = 1 << 20;
 
-/// Most of the longest messages that a room is made for, if [`ROUND`] has them.
+/// Most of the longest messages that a room is made for, and for how many bytes if it is for more than two.
 const PLACES: usize = 4;
+const SEVERAL: usize = ROUND / 4;
 
-/// Bytes of the room for messages of up to `longest` bytes: for four of the longest, or two of those of which no more
-/// are in [`ROUND`], unless they are longer than what was measured (1 MiB there and back in 26 µs one way
-/// instead of 29 with two, and no less with four; 64 KiB in 2.9 with one, 2.8 with two, 2.65 with four and with sixteen).
+/// Bytes of the room for messages of up to `longest` bytes: for four of the longest, or as many as [`SEVERAL`] has, two at
+/// least, unless they are longer than what was measured (1 MiB there and back in 26 µs one way instead of 29 with two,
+/// and no less with four; 64 KiB in 2.9 with one, 2.8 with two, 2.65 with four and with sixteen).
 const fn room_length(longest: usize) -> usize {
     if longest < GOES_ROUND || longest > ROUND {
         return longest;
     }
     let stride = longest.next_multiple_of(PAIR);
-    match ROUND / stride {
+    match SEVERAL / stride {
         0..2 => 2 * stride,
         PLACES.. => PLACES * stride,
         several => several * stride,
@@ -404,11 +407,12 @@ mod tests {
         }
         assert_eq!(shape.reply_place(1, 4095), 0);
         for (longest, places) in [
-            (ROUND / 4, 4),
-            (ROUND / 4 + 1, 3),
-            (ROUND / 3 - PAIR, 3),
-            (ROUND / 2, 2),
-            (ROUND / 2 + 1, 2),
+            (SEVERAL / 4, 4),
+            (SEVERAL / 4 + 1, 3),
+            (SEVERAL / 3 - PAIR, 3),
+            (SEVERAL / 2, 2),
+            (SEVERAL / 2 + 1, 2),
+            (SEVERAL + 1, 2),
         ] {
             let (shape, _) = Shape::plan(1, 1, longest, 0).unwrap();
             let all = (0..12).map(|number| shape.request_place(number, longest));

@@ -100,7 +100,8 @@ fn overrun_in_a_run(preemptions: usize, from: u64, before: u64, during: u64) {
             })
         };
         let mut run = Run::none(&shape, &region, 0);
-        run.begin(reader.head.point(), 16, u64::MAX, 2);
+        let extent = Run::extent(16).unwrap();
+        run.begin(reader.head.point(), extent, u64::MAX, 2);
         let (mut expected, mut bytes) = (from, Vec::with_capacity(16));
         while let Some(number) = run.recv(&mut bytes, || true) {
             assert_eq!((number, &bytes), (expected, &message(expected)));

@@ -52,15 +52,23 @@ impl Run {
         }
     }
 
-    /// Begins one at a point, of messages like the one before that, which had so many bytes, if there can be one: no
-    /// further than so many bytes, or so many messages.
-    pub(crate) fn begin(&mut self, at: Point, length: usize, most: u64, count: u32) {
-        let Some(extent) = Extent::of(length, LINE) else {
-            return;
-        };
+    /// What one is of whose messages have `length` bytes; `None` if they are too long.
+    #[inline(always)]
+    pub(crate) fn extent(length: usize) -> Option<Extent<HEADER, SHORT>> {
+        Extent::of(length, LINE)
+    }
+
+    /// Begins one at a point, of messages of that extent: no further than `most` bytes, or `count` messages.
+    pub(crate) fn begin(
+        &mut self,
+        at: Point,
+        extent: Extent<HEADER, SHORT>,
+        most: u64,
+        count: u32,
+    ) {
         self.walk.go_to(at.position);
         self.walk.begin(most.min(u64::from(count) * extent.size()));
-        (self.header, self.extent) = (PUBLISHED | length as u64, extent);
+        (self.header, self.extent) = (PUBLISHED | extent.length() as u64, extent);
         (self.from, self.number) = (at.position, at.number);
     }
 
@@ -127,7 +135,7 @@ impl Subscriber {
     /// Begins a run of messages like the one that was just received, if there can be one: no further than
     /// `most` bytes.
     pub(crate) fn begin_run(&mut self, length: usize, most: u64) {
-        let Some(run) = &mut self.run else {
+        let (Some(run), Some(extent)) = (&mut self.run, Run::extent(length)) else {
             return;
         };
         if run.lane != self.lane {
@@ -136,7 +144,7 @@ impl Subscriber {
             };
             *run = Run::none(&self.channel.shape, region, self.lane);
         }
-        run.begin(self.heads[self.lane].point(), length, most, self.left);
+        run.begin(self.heads[self.lane].point(), extent, most, self.left);
     }
 
     /// Ends the run, if there is one: what it took counts.

@@ -228,23 +228,28 @@ mod tests {
         let latest = region.u64(layout::LATEST);
         latest.store(2, Ordering::Relaxed);
         assert_eq!(reading.read(0, &mut bytes), Read::Overtaken);
+        assert!(bytes.is_empty());
     }
 
     #[test]
     fn hostile_words_are_errors() {
         let (slots, region, reading) = new(16);
         put_next(&slots, &region, b"one").unwrap();
-        let mut bytes = Vec::new();
+        let mut bytes = b"older".to_vec();
         let extent = region.u64(slot_at(&slots, 1) + slot::EXTENT);
         extent.store(u64::MAX, Ordering::Relaxed);
         assert_eq!(reading.read(0, &mut bytes), Read::Damaged);
         assert!(bytes.is_empty());
         let latest = region.u64(layout::LATEST);
         latest.store(u64::MAX, Ordering::Relaxed);
+        bytes = b"older".to_vec();
         assert_eq!(reading.read(0, &mut bytes), Read::Overtaken);
+        assert!(bytes.is_empty());
+        bytes = b"older".to_vec();
         // A number that nobody reads, and the next is a message again.
         assert_eq!(put_next(&slots, &region, b"again"), Some(0));
         assert_eq!(reading.read(0, &mut bytes), Read::Nothing);
+        assert!(bytes.is_empty());
         assert_eq!(put_next(&slots, &region, b"again"), Some(1));
         assert_eq!(reading.read(0, &mut bytes), Read::Whole(1));
         for (capacity, count) in [(u64::MAX, 8u32), (1 << 40, 2), (16, 0), (16, 1), (16, 9)] {

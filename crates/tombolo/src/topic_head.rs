@@ -344,7 +344,11 @@ pub fn end_of(shape: &Shape, view: &View, lane: usize) -> Result<End, Unfit> {
         let marked = marks[..count].last().copied();
         // A lane without marks has no more than one record.
         let from = marked.unwrap_or(0);
-        if claimed.wrapping_sub(from) > shape.capacity() {
+        // Not with wrapping: a peer's mark near the greatest number would be as if right before the first position.
+        if claimed
+            .checked_sub(from)
+            .is_none_or(|behind| behind > shape.capacity())
+        {
             continue;
         }
         match walk(shape, view, lane, from, None) {

@@ -470,6 +470,21 @@ fn a_lane_without_an_end_is_damaged_at_once() {
     }
 }
 
+/// Of a position before the first one, so to speak: it is not reached from there by going round.
+#[test]
+fn a_mark_beyond_what_is_claimed_is_none() {
+    let (shape, region) = topic(1, 1, 1 << 16, Policy::Overrun);
+    let position = u64::MAX - 63;
+    let header = region.u64(shape.ring(0).at(position));
+    header.store(PUBLISHED | 8, Ordering::Relaxed);
+    let claimed = region.u64(shape.at(0, lane::CLAIMED));
+    claimed.store(64, Ordering::Relaxed);
+    let mark = (position / shape.step()) % shape.marks();
+    let mark = region.u64(shape.mark(0, mark));
+    mark.store(position + 1, Ordering::Relaxed);
+    assert!(Tail::open(shape, &region, 0).is_err());
+}
+
 /// While a subscriber goes from lane to lane, a publisher that waits for room does not get it by the
 /// quota; when there is nothing more, all of it.
 #[test]

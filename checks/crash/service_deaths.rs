@@ -20,7 +20,7 @@ pub const CASES: &[Case] = &[
     case("service::forked_handles_are_refused", forked),
 ];
 
-/// Bytes of a message that goes round several places.
+/// Bytes of a message that goes round two places.
 const LONG: usize = 5000;
 
 fn name() -> Name {

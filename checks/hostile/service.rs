@@ -29,10 +29,10 @@ pub enum Way {
     Control,
 }
 
-/// Longest request and reply: such as go round several places.
+/// Longest request and reply: such as go round two places.
 const LONGEST: usize = 5000;
 /// No message is longer than the segment, whatever the shape says that was opened.
-const SEGMENT: usize = 1 << 18;
+const SEGMENT: usize = 1 << 17;
 /// What is behind this are messages.
 const CONTROL: usize = 2048;
 

@@ -87,8 +87,8 @@ pub struct Options {
     pub calls: usize,
     /// How many servers there may be at a time, 1 to 1024.
     pub servers: usize,
-    /// Longest request, in bytes, up to 1 GiB. From 4 KiB to 1 MiB each call has room for two, up to 64 KiB for four; the
-    /// kernel provides what is used.
+    /// Longest request, in bytes, up to 1 GiB. From 4 KiB to 1 MiB each call has room for two; the kernel
+    /// provides what is used.
     pub request: usize,
     /// Longest reply, in bytes, up to 1 GiB; as for requests.
     pub reply: usize,

@@ -84,16 +84,7 @@ pub const LAYOUT_HASH: u64 = {
         &participant::LAYOUT,
     ]);
     hash = fnv(hash, &(PAIR as u64).to_le_bytes());
-    let lengths = [
-        GOES_ROUND - 1,
-        GOES_ROUND,
-        GOES_ROUND + 1,
-        SEVERAL / PLACES,
-        SEVERAL / PLACES + 1,
-        SEVERAL / 2 + 1,
-        ROUND,
-        ROUND + 1,
-    ];
+    let lengths = [GOES_ROUND - 1, GOES_ROUND, GOES_ROUND + 1, ROUND, ROUND + 1];
     let mut i = 0;
     while i < lengths.len() {
         hash = fnv(hash, &(room_length(lengths[i]) as u64).to_le_bytes());
@@ -118,22 +109,13 @@ const GOES_ROUND: usize = 4096;
 /// this is once or twice what a processor keeps in its second-level cache.
 pub(crate) const ROUND: usize = 1 << 20;
 
-/// Most of the longest messages that a room is made for, and for how many bytes if it is for more than two.
-const PLACES: usize = 4;
-const SEVERAL: usize = ROUND / 4;
-
-/// Bytes of the room for messages of up to `longest` bytes: for four of the longest, or as many as [`SEVERAL`] has, two at
-/// least, unless they are longer than what was measured (1 MiB there and back in 26 µs one way instead of 29 with two,
-/// and no less with four; 64 KiB in 2.9 with one, 2.8 with two, 2.65 with four and with sixteen).
+/// Bytes of the room for messages of up to `longest` bytes: for two of the longest (measured:
+/// 1 MiB there and back in 26 µs one way instead of 29), unless those are longer than what was measured.
 const fn room_length(longest: usize) -> usize {
     if longest < GOES_ROUND || longest > ROUND {
-        return longest;
-    }
-    let stride = longest.next_multiple_of(PAIR);
-    match SEVERAL / stride {
-        0..2 => 2 * stride,
-        PLACES.. => PLACES * stride,
-        several => several * stride,
+        longest
+    } else {
+        2 * longest.next_multiple_of(PAIR)
     }
 }
 
@@ -395,10 +377,10 @@ mod tests {
         let longest = 5000 + 50;
         let (shape, _) = Shape::plan(1, 1, longest, 4095).unwrap();
         let places = |length| [0, 1, 2, 3, u64::MAX].map(|it| shape.request_place(it, length));
-        // Room for four of the longest, rounded up to pairs of lines; the end of the pair in which the words
+        // Room for two of the longest, rounded up to pairs of lines; the end of the pair in which the words
         // are is part of it.
-        assert_eq!(places(longest), [0, 5120, 10_240, 15_360, 15_360]);
-        assert_eq!(places(GOES_ROUND), [0, 4096, 8192, 12_288, 0]);
+        assert_eq!(places(longest), [0, 5120, 0, 5120, 5120]);
+        assert_eq!(places(GOES_ROUND), [0, 4096, 0, 4096, 4096]);
         assert_eq!(places(GOES_ROUND - 1), [0; 5]);
         assert_eq!(places(0), [0; 5]);
         for (number, length) in (0..).zip(0..=longest) {
@@ -406,19 +388,6 @@ mod tests {
             assert!(place.is_multiple_of(PAIR) && shape.holds_request(place, length));
         }
         assert_eq!(shape.reply_place(1, 4095), 0);
-        for (longest, places) in [
-            (SEVERAL / 4, 4),
-            (SEVERAL / 4 + 1, 3),
-            (SEVERAL / 3 - PAIR, 3),
-            (SEVERAL / 2, 2),
-            (SEVERAL / 2 + 1, 2),
-            (SEVERAL + 1, 2),
-        ] {
-            let (shape, _) = Shape::plan(1, 1, longest, 0).unwrap();
-            let all = (0..12).map(|number| shape.request_place(number, longest));
-            let all: std::collections::BTreeSet<_> = all.collect();
-            assert_eq!(all.len(), places, "{longest}");
-        }
         let (shape, _) = Shape::plan(1, 1, ROUND, ROUND + 1).unwrap();
         // As many as ROUND has, and two of those of which it has one.
         assert_eq!(shape.request_place(255, 4096), 255 * 4096);

@@ -14,6 +14,7 @@
 //! from two: a put of 1 KiB took 9.4 ns, from places of all kinds in turn, and takes 7.3.
 //! Bytes from elsewhere than they were before are elsewhere in the cell, so their [`Extent`] says where.
 
+use crate::copy::{self, SHORT};
 use crate::layout::fnv;
 #[cfg(not(loom))]
 use crate::memory;
@@ -124,6 +125,14 @@ pub struct Cells<const WORDS: usize, M = Region> {
     #[cfg(loom)]
     begins: [usize; MOST],
     room: usize,
+    /// No more than that, and than [`SHORT`].
+    short: usize,
+    /// Whether that many are moved 32 at once.
+    #[cfg_attr(
+        loom,
+        expect(dead_code, reason = "bytes of a model are moved one by one")
+    )]
+    wide: bool,
 }
 
 // SAFETY: words are only reached through atomics and bytes by copies, which any thread may use at any
@@ -176,6 +185,8 @@ impl<const WORDS: usize, M: AsRef<View>> Cells<WORDS, M> {
             memory,
             begins,
             room,
+            short: room.min(SHORT),
+            wide: copy::is_wide(),
         }
     }
 
@@ -220,6 +231,13 @@ impl<const WORDS: usize> Cells<WORDS> {
     pub fn fit<'a>(&'a self, bytes: &'a [u8]) -> Option<Fitting<'a, WORDS>> {
         // INVARIANT: as just checked.
         (bytes.len() <= self.room).then_some(Fitting { cells: self, bytes })
+    }
+
+    /// The same for a few bytes, with which less is to be asked; `None` if they are more than [`SHORT`] as well.
+    #[inline(always)]
+    pub fn fit_short<'a>(&'a self, bytes: &'a [u8]) -> Option<Fitting<'a, WORDS, true>> {
+        // INVARIANT: as just checked: `short` is no more than `room`, and than `SHORT`.
+        (bytes.len() <= self.short).then_some(Fitting { cells: self, bytes })
     }
 }
 
@@ -278,46 +296,52 @@ impl<'a, const WORDS: usize, M: AsRef<View>> Cell<'a, WORDS, M> {
     }
 }
 
-/// Bytes that any of the cells has room for.
+/// Bytes that any of the cells has room for; if `FEW`, no more than [`SHORT`].
 ///
 /// # Invariants
 /// They are no more than that.
 #[derive(Clone, Copy, Debug)]
-pub struct Fitting<'a, const WORDS: usize> {
+pub struct Fitting<'a, const WORDS: usize, const FEW: bool = false> {
     cells: &'a Cells<WORDS>,
     bytes: &'a [u8],
 }
 
-impl<'a, const WORDS: usize> Fitting<'a, WORDS> {
+impl<'a, const WORDS: usize, const FEW: bool> Fitting<'a, WORDS, FEW> {
     /// Copies them into the cell of a number, after something that the caller has to do there with their
     /// extent.
     #[inline(always)]
     pub fn copy_to(self, number: u64, before: impl FnOnce(Words<'a, WORDS>, Extent)) {
+        const { assert!(SHORT <= NEAR) };
         let words = self.cells.cell(number).words;
         // Apart, so that few bytes don't wait for their place: a put of 8 takes 1.8 ns instead of 1.9.
-        if self.bytes.len() <= NEAR {
+        if FEW || self.bytes.len() <= NEAR {
             let extent = Extent::near(self.bytes.len());
             before(words, extent);
-            self.write(words, extent);
+            self.write(words, WORDS);
         } else {
             let extent = Extent::far(self.bytes);
             before(words, extent);
-            self.write(words, extent);
+            self.write(words, extent.place(WORDS));
         }
     }
 
-    /// `extent` is theirs, and `words` are a cell's.
+    /// `words` are a cell's, and `place` is that of their extent.
     #[inline(always)]
-    fn write(self, words: Words<'a, WORDS>, extent: Extent) {
-        let place = extent.place(WORDS);
+    fn write(self, words: Words<'a, WORDS>, place: usize) {
         #[cfg(not(loom))]
         {
+            let (from, length) = (self.bytes.as_ptr(), self.bytes.len());
             // SAFETY: inside the cell: with their length, which it has room for by the invariant, it is no further
             // than `stride` has it.
-            let to = unsafe { words.base().add(place) };
-            // SAFETY: from there on the cell has so many bytes, and is writable; they are memory of this process
-            // that nobody writes.
-            unsafe { memory::write(to.as_ptr(), self.bytes.as_ptr(), self.bytes.len()) };
+            let to = unsafe { words.base().add(place) }.as_ptr();
+            if FEW {
+                // SAFETY: as below, they are no more by the invariant, and `wide` is what the copy answered.
+                unsafe { memory::write_short(to, from, length, self.cells.wide) };
+            } else {
+                // SAFETY: from there on the cell has so many bytes, and is writable; they are memory of this
+                // process that nobody writes.
+                unsafe { memory::write(to, from, length) };
+            }
         }
         #[cfg(loom)]
         {
@@ -366,7 +390,7 @@ mod tests {
         let mut memory = vec![0; 300 + LINE];
         for number in [0, 3, 5, u64::MAX - 1] {
             let at = ROW.offset + (number % 4) as usize * STRIDE;
-            for (length, from) in [0, 1, 64, 256, 257, 300]
+            for (length, from) in [0, 1, 33, 64, 65, 256, 257, 300]
                 .into_iter()
                 .flat_map(|length| (0..LINE).map(move |from| (length, from)))
             {
@@ -374,11 +398,17 @@ mod tests {
                 bytes.fill(number as u8 ^ length as u8 ^ from as u8);
                 let skew = bytes.as_ptr() as usize % LINE;
                 let mut extent = Extent(0);
-                let fitting = cells.fit(bytes).unwrap();
-                fitting.copy_to(number, |words, of| {
+                let mut note = |words: Words<'_, 16>, of| {
                     words.u64(8).store(number, Ordering::Relaxed);
                     extent = of;
-                });
+                };
+                match cells.fit_short(bytes) {
+                    Some(few) if from % 2 == 0 => few.copy_to(number, &mut note),
+                    few => {
+                        assert_eq!(few.is_some(), length <= SHORT);
+                        cells.fit(bytes).unwrap().copy_to(number, &mut note);
+                    }
+                }
                 assert_eq!(region.load_u64(at + 8, Ordering::Relaxed), number);
                 let cell = shown.cell(number);
                 for mut found in [vec![], vec![1], vec![2; length + 1]] {
@@ -392,6 +422,9 @@ mod tests {
             }
         }
         assert!(cells.fit(&[0; 301]).is_none() && cells.fit(&[]).is_some());
+        let row = Row { room: 48, ..ROW };
+        let small: Cells<16> = Cells::new(&region, row);
+        assert!(small.fit_short(&[0; 49]).is_none() && small.fit_short(&[0; 48]).is_some());
     }
 
     #[test]

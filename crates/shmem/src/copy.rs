@@ -19,9 +19,36 @@ pub const PIECE: usize = 64 * 1024;
 #[inline(always)]
 pub(crate) unsafe fn copy(from: *const u8, to: *mut u8, length: usize) {
     if length > SHORT {
-        // SAFETY: the caller's promise, as for all that follows.
+        // SAFETY: the caller's promise.
         unsafe { calls(from, to, length) };
-    } else if length > 32 {
+    } else {
+        // SAFETY: the caller's promise, and there are no more.
+        unsafe { short(from, to, length, false) };
+    }
+}
+
+/// Whether this processor moves 32 bytes at once: its 256-bit AVX registers.
+pub(crate) fn is_wide() -> bool {
+    #[cfg(all(target_arch = "x86_64", not(miri), not(loom)))]
+    return std::arch::is_x86_feature_detected!("avx");
+    #[cfg(not(all(target_arch = "x86_64", not(miri), not(loom))))]
+    false
+}
+
+/// Copies no more than [`SHORT`] bytes, more than 32 of them by two moves if `wide`.
+///
+/// # Safety
+/// As [`copy`], `length` is no more than that, and `wide` is what [`is_wide`] answers, or false.
+#[cfg(not(loom))]
+#[inline(always)]
+pub(crate) unsafe fn short(from: *const u8, to: *mut u8, length: usize, wide: bool) {
+    debug_assert!(length <= SHORT);
+    if length > 32 {
+        if wide {
+            // SAFETY: the caller's promise, as for all that follows, and there are more than 32.
+            unsafe { halves(from, to, length) };
+            return;
+        }
         // SAFETY: as above, and there are more than two pieces of 16 bytes.
         unsafe { ends::<u128, 2>(from, to, length) };
     } else if length > 16 {
@@ -38,6 +65,41 @@ pub(crate) unsafe fn copy(from: *const u8, to: *mut u8, length: usize) {
             // SAFETY: inside both.
             unsafe { piece::<u8>(from, to, at) };
         }
+    }
+}
+
+/// The last 32 bytes and the first 32, which may overlap, by moves as wide.
+///
+/// # Safety
+/// As [`copy`], there are 32 to 64, and the processor has AVX.
+#[cfg(not(loom))]
+#[inline(always)]
+unsafe fn halves(from: *const u8, to: *mut u8, length: usize) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    // Not by what the compiler has for it, which is a call wherever it was not told that there is AVX.
+    // SAFETY: by the caller's promise both moves are inside both, and the processor has such. `vzeroupper`
+    // takes the upper halves of these sixteen registers away, all of which count as overwritten.
+    unsafe {
+        std::arch::asm!(
+            "vmovdqu ymm0, ymmword ptr [{from} + {length} - 32]",
+            "vmovdqu ymm1, ymmword ptr [{from}]",
+            "vmovdqu ymmword ptr [{to} + {length} - 32], ymm0",
+            "vmovdqu ymmword ptr [{to}], ymm1",
+            "vzeroupper",
+            from = in(reg) from,
+            to = in(reg) to,
+            length = in(reg) length,
+            out("xmm0") _, out("xmm1") _, out("xmm2") _, out("xmm3") _,
+            out("xmm4") _, out("xmm5") _, out("xmm6") _, out("xmm7") _,
+            out("xmm8") _, out("xmm9") _, out("xmm10") _, out("xmm11") _,
+            out("xmm12") _, out("xmm13") _, out("xmm14") _, out("xmm15") _,
+            options(nostack, preserves_flags),
+        );
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    // SAFETY: the caller's promise.
+    unsafe {
+        ends::<u128, 2>(from, to, length);
     }
 }
 
@@ -130,6 +192,14 @@ mod tests {
                     if inside { from[at] } else { 0 }
                 };
                 assert!((0..160).all(|at| to[at] == expected(at)), "{length}");
+                if length <= SHORT {
+                    to.fill(0);
+                    // SAFETY: inside.
+                    let place = unsafe { to.as_mut_ptr().add(start) };
+                    // SAFETY: as above, and there are no more.
+                    unsafe { short(from[start..].as_ptr(), place, length, is_wide()) };
+                    assert!((0..160).all(|at| to[at] == expected(at)), "{length}");
+                }
             }
         }
     }

@@ -25,6 +25,7 @@ pub mod heap;
 pub mod journal;
 pub mod layout;
 pub mod lock;
+pub mod note;
 pub mod presence;
 pub mod pulse;
 pub mod region;

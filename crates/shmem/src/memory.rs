@@ -245,3 +245,22 @@ pub(crate) unsafe fn write(to: *mut u8, from: *const u8, length: usize) {
         );
     }
 }
+
+/// The same for no more than [`SHORT`](crate::copy::SHORT) bytes.
+///
+/// # Safety
+/// As [`write`], there are no more, and `wide` is what [`is_wide`](crate::copy::is_wide) answers.
+#[inline(always)]
+pub(crate) unsafe fn write_short(to: *mut u8, from: *const u8, length: usize, wide: bool) {
+    // SAFETY: as in `write`, and the caller's promise.
+    #[cfg(not(miri))]
+    unsafe {
+        crate::copy::short(from, to, length, wide);
+    }
+    #[cfg(miri)]
+    // SAFETY: the caller's promise.
+    unsafe {
+        let _ = wide;
+        write(to, from, length);
+    }
+}

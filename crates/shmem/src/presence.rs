@@ -21,6 +21,7 @@
 //! is told so with an error rather than taking them for dead. The kernel frees a process's memory
 //! before its segments, so a process of many GiB is dead some time before it is seen to be.
 
+use crate::note::NOTES;
 use crate::pulse;
 use crate::sync::Ordering;
 use rustix::mm::{Advice, MapFlags, ProtFlags};
@@ -128,7 +129,7 @@ fn is_orphaned_presence(status: &shm::Status) -> bool {
 
 /// Words of this process alone, zero where it has none yet. Their page is made so that the kernel
 /// hands it to children zeroed, which is how a forked child knows that it is somebody else.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Own {
     /// The identity.
@@ -144,7 +145,12 @@ pub(crate) struct Own {
     /// The reactor; null until a task waits.
     #[cfg(not(loom))]
     pub(crate) reactor: AtomicPtr<crate::reactor::Reactor>,
+    /// What it has noted: see `note`.
+    pub(crate) notes: [AtomicU64; NOTES],
 }
+
+// In the smallest page there is.
+const _: () = assert!(size_of::<Own>() <= 4096);
 
 /// Null until somebody asks.
 static MINE: AtomicPtr<Own> = AtomicPtr::new(ptr::null_mut());

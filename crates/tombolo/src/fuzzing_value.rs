@@ -23,7 +23,7 @@ pub fn value(bytes: &[u8]) {
     let count = (length - layout::LAYOUT.size) / stride;
     let mut layouts = vec![(0, &layout::LAYOUT)];
     let seat = keeper::LAYOUT.size;
-    layouts.extend((0..KEEPERS).map(|at| (layout::KEEPERS + at * seat, &keeper::LAYOUT)));
+    layouts.extend((0..KEEPERS).map(|at| (layout::SEATS + at * seat, &keeper::LAYOUT)));
     // So that writers keep the value after some puts.
     shmem::barrier::register();
     let first = layout::LAYOUT.size;

@@ -253,9 +253,8 @@ fn a_value_tells_who_is_writing() {
     assert_eq!(look(&region).unwrap().participants[0].role, Role::Writer);
     // One that keeps the value, from the last seat.
     store(&region, crate::value_slots::layout::LOCK, 0);
-    let seats = crate::value_slots::KEEPERS;
     let seat = crate::value_slots::layout::LAYOUT.size - crate::value_slots::keeper::LAYOUT.size;
-    let kept = 1 << 16 | seats as u64;
+    let kept = 1 << 16 | (seat - crate::value_slots::layout::SEATS + 1) as u64;
     store(&region, crate::value_slots::layout::KEEP, kept);
     store(&region, seat + crate::value_slots::keeper::WHO, DEAD);
     assert!(look(&region).unwrap().participants.is_empty());

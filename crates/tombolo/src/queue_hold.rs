@@ -17,8 +17,8 @@
 //! The turn makes each word one of its kind, so a compare-exchange from a word that somebody saw
 //! long ago fails, whoever has held the lane meanwhile.
 //!
-//! In a `value`, whose KEEP only the holder of the lock changes, a keeper that is not kept any more has yet
-//! to be waited for.
+//! In a `value` seats are named by how far behind the first they begin, in bytes. Only the holder of the lock
+//! changes the word there, and a keeper that is not kept any more has yet to be waited for.
 
 /// A value of TAKER.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -28,6 +28,8 @@
 //! so a number that is the latest already was put, whatever INSIDE has become meanwhile: a later one is
 //! turned back.
 //!
+//! What KEEP must be is a keeper's [`Note`]: empty if it keeps nothing, and in a child that has it by a fork.
+//!
 //! A keeper's seat is its own until it leaves or dies: only its owner stores INSIDE, so one that keeps
 //! no more and goes in for a moment disturbs nobody but who waits for it. That is why INSIDE is not the
 //! slot's mark, which says the same: a writer that was put off its processor just before it stored the mark
@@ -51,12 +53,14 @@
 //! A keeper that is put off its processor inside is waited for in slices of up to 16 ms: it rings for
 //! nobody. Who settles pays one system call, so a keeper that is disturbed soon keeps after twice as many puts the
 //! next time. A writer to which `membarrier` is refused waits for 50 ms instead, in which every processor
-//! has finished its stores. No more than [`KEEPERS`] writers at a time have seats; others take the lock
-//! for each put.
+//! has finished its stores. No more than [`KEEPERS`] writers at a time have seats, and 256 of one
+//! process, of whatever values, notes; others take the lock for each put.
 
 use crate::queue_hold::Hold;
 use crate::value_slots::{Control, KEEPERS, keeper, layout, next};
+use shmem::barrier::Registered;
 use shmem::lock;
+use shmem::note::Note;
 use shmem::sync::Ordering;
 use shmem::wait::{Moment, Patience, wait_unregistered};
 use shmem::{Region, View, Window, barrier};
@@ -67,6 +71,8 @@ const FIRST: u32 = if cfg!(loom) { 1 } else { 16 };
 const MOST: u32 = 1 << 16;
 /// Who kept it for so many puts was not disturbed soon.
 const LONG: u64 = 512;
+/// Bytes of a seat.
+const SEAT: usize = keeper::LAYOUT.size;
 /// How long a settler waits instead of a fence that it can't force.
 const SLICE: Duration = Duration::from_millis(50);
 
@@ -75,10 +81,10 @@ const SLICE: Duration = Duration::from_millis(50);
 pub struct Keeping {
     /// From the segment's beginning.
     words: Window<{ layout::LAYOUT.size }>,
-    /// As long as this writer keeps the value.
-    kept: Option<Kept>,
-    /// Its seat while it keeps nothing.
-    resting: Option<Seat>,
+    /// What KEEP must be, as long as this writer keeps the value. A child that has this by a fork keeps nothing.
+    kept: Note,
+    /// Its seat, as KEEP names it, whether it keeps the value or not.
+    seat: Option<usize>,
     /// Number of the last message that it put with the lock held, and how many those were in a row.
     last: u64,
     streak: u32,
@@ -86,33 +92,13 @@ pub struct Keeping {
     need: u32,
 }
 
-#[derive(Debug)]
-struct Kept {
-    seat: Seat,
-    /// What KEEP must be.
-    word: u64,
-}
-
-#[derive(Debug)]
-struct Seat {
-    number: usize,
-    words: Window<{ keeper::LAYOUT.size }>,
-}
-
-impl Seat {
-    fn is_left(&self) {
-        // [VALUE_OUT] release, though nothing was put.
-        self.words.u64(keeper::INSIDE).store(0, Ordering::Release);
-    }
-}
-
 impl Keeping {
     /// Of a writer that does not keep yet.
     pub fn new(region: &Region) -> Self {
         Self {
             words: Window::new(region, 0),
-            kept: None,
-            resting: None,
+            kept: Note::none(),
+            seat: None,
             last: 0,
             streak: 0,
             need: FIRST,
@@ -122,28 +108,34 @@ impl Keeping {
     /// Goes in to put, past a `light` fence, and answers the number of the message that comes next; `None`
     /// if this writer does not keep the value.
     #[inline(always)]
-    pub fn go_in(&mut self, words: Control<'_>, light: impl FnOnce()) -> Option<u64> {
-        let kept = self.kept.as_ref()?;
+    pub fn go_in(
+        &mut self,
+        words: Control<'_>,
+        light: impl FnOnce(Registered),
+    ) -> Option<(u64, Registered)> {
+        let (word, registered) = self.kept.read()?;
         let number = next(words);
-        let inside = kept.seat.words.u64(keeper::INSIDE);
+        let inside = words.u64(inside_at(seat_in(word)));
         // Relaxed: ordered by the fence.
         inside.store(number, Ordering::Relaxed);
         // [VALUE_KEEP]
-        light();
+        light(registered);
         // Relaxed: ordered by the fence.
-        if words.load_u64(layout::KEEP, Ordering::Relaxed) != kept.word {
+        if words.load_u64(layout::KEEP, Ordering::Relaxed) != word {
             self.turn_back();
             return None;
         }
-        Some(number)
+        Some((number, registered))
     }
 
     /// Another has taken the right to go in.
     #[cold]
     fn turn_back(&mut self) {
-        if let Some(kept) = self.kept.take() {
-            kept.seat.is_left();
-            self.resting = Some(kept.seat);
+        self.kept.clear();
+        if let Some(seat) = self.seat {
+            // [VALUE_OUT] release, though nothing was put.
+            let inside = self.words.u64(inside_at(seat));
+            inside.store(0, Ordering::Release);
         }
         // Relaxed: a statistic.
         let now = self.words.load_u64(layout::LATEST, Ordering::Relaxed);
@@ -183,12 +175,9 @@ impl Keeping {
         let keep = self.words.u64(layout::KEEP);
         // Relaxed: as in `settle`.
         let mut hold = Hold::from_word(keep.load(Ordering::Relaxed));
-        let mine = self.kept.take().map(|kept| {
-            self.resting = Some(kept.seat);
-            kept.word
-        });
-        let is_mine = mine == Some(hold.word());
-        if seat < KEEPERS && !is_mine {
+        let kept = self.kept.read().map(|(word, _)| word);
+        self.kept.clear();
+        if is_seat(seat) && kept != Some(hold.word()) {
             let region = self.words.region();
             hold = hold.unkept();
             // Relaxed: ordered by the fence.
@@ -197,12 +186,11 @@ impl Keeping {
             if !barrier::heavy() {
                 std::thread::sleep(SLICE);
             }
-            let at = seat_at(seat);
             // [VALUE_OUT] acquire.
-            let who = region.load_u64(at + keeper::WHO, Ordering::Acquire);
+            let who = region.load_u64(who_at(seat), Ordering::Acquire);
             let bell = layout::LOCK + lock::layout::BELL;
             let is_out = wait_unregistered(region, bell, patience, |moment| {
-                let is_out = !is_inside(region, at) || who == 0;
+                let is_out = !is_inside(region, seat) || who == 0;
                 (is_out || moment == Moment::Parking && is_dead(who)).then_some(())
             });
             is_out.ok_or(who)?;
@@ -229,57 +217,78 @@ impl Keeping {
     /// Keeps the value for the writer with the identity `me`, which has settled and holds the lock, if
     /// there is a seat. `is_dead` is asked about those who have one.
     #[cold]
-    pub fn keep(&mut self, me: u64, is_dead: impl FnMut(u64) -> bool) {
-        let before = self.kept.take().map(|kept| kept.seat);
-        let seat = before.or_else(|| self.resting.take());
-        let Some(seat) = seat.or_else(|| self.take_seat(me, is_dead)) else {
+    pub fn keep(&mut self, me: u64, registered: Registered, is_dead: impl FnMut(u64) -> bool) {
+        if !self.kept.is_taken()
+            && let Some(note) = Note::take()
+        {
+            self.kept = note;
+        }
+        if self.seat.is_none() && self.kept.is_taken() {
+            self.seat = self.take_seat(me, is_dead);
+        }
+        let Some(seat) = self.seat else {
             self.need = MOST;
             self.streak = 0;
             return;
         };
         let keep = self.words.u64(layout::KEEP);
         // Relaxed, both: only who holds the lock stores it, and it goes on with the lock.
-        let hold = Hold::from_word(keep.load(Ordering::Relaxed)).taken(seat.number, true);
+        let hold = Hold::from_word(keep.load(Ordering::Relaxed)).taken(seat, true);
         keep.store(hold.word(), Ordering::Relaxed);
-        self.kept = Some(Kept {
-            seat,
-            word: hold.word(),
-        });
+        self.kept.write(hold.word(), registered);
     }
 
-    fn take_seat(&self, me: u64, mut is_dead: impl FnMut(u64) -> bool) -> Option<Seat> {
-        let region = self.words.region();
-        let who = |seat| region.u64(seat_at(seat) + keeper::WHO);
-        let number = (0..KEEPERS).find(|seat| {
+    fn take_seat(&self, me: u64, mut is_dead: impl FnMut(u64) -> bool) -> Option<usize> {
+        let who = |seat| self.words.u64(who_at(seat));
+        let mut seats = (0..KEEPERS).map(|number| number * SEAT);
+        let seat = seats.find(|seat| {
             // [VALUE_OUT] acquire: what its last owner stored there.
             let owner = who(*seat).load(Ordering::Acquire);
             owner == 0 || is_dead(owner)
         })?;
-        let words: Window<{ keeper::LAYOUT.size }> = Window::new(region, seat_at(number));
         // Relaxed, both: only who holds the lock takes seats, and what it stores goes on with the lock.
-        words.u64(keeper::INSIDE).store(0, Ordering::Relaxed);
-        who(number).store(me, Ordering::Relaxed);
-        Some(Seat { number, words })
+        self.words.u64(inside_at(seat)).store(0, Ordering::Relaxed);
+        who(seat).store(me, Ordering::Relaxed);
+        Some(seat)
     }
 
     /// Gives the seat back. Not to be called by a child that has this by a fork.
     pub fn leave(&mut self) {
-        let kept = self.kept.take().map(|kept| kept.seat);
-        if let Some(seat) = kept.or_else(|| self.resting.take()) {
+        self.kept.clear();
+        if let Some(seat) = self.seat.take() {
             // [VALUE_OUT] release.
-            seat.words.u64(keeper::WHO).store(0, Ordering::Release);
+            let who = self.words.u64(who_at(seat));
+            who.store(0, Ordering::Release);
         }
     }
 }
 
-fn seat_at(seat: usize) -> usize {
-    layout::KEEPERS + seat * keeper::LAYOUT.size
+/// Whether there is a seat that begins so far behind the first, as KEEP names them.
+fn is_seat(seat: usize) -> bool {
+    seat.is_multiple_of(SEAT) && seat / SEAT < KEEPERS
 }
 
-/// Whether the owner of the seat there is in the middle of a put, or looks whether it may.
+/// The seat that the KEEP of a keeper names; another word names some seat.
+#[inline(always)]
+fn seat_in(word: u64) -> usize {
+    const { assert!(KEEPERS.is_power_of_two() && SEAT.is_power_of_two()) };
+    // Without the 1 that a `Hold` adds.
+    word as usize & ((KEEPERS - 1) * SEAT)
+}
+
+fn who_at(seat: usize) -> usize {
+    layout::SEATS + seat + keeper::WHO
+}
+
+#[inline(always)]
+fn inside_at(seat: usize) -> usize {
+    layout::SEATS + seat + keeper::INSIDE
+}
+
+/// Whether the owner of a seat is in the middle of a put, or looks whether it may.
 fn is_inside(view: &View, seat: usize) -> bool {
     // [VALUE_OUT] acquire, both, in this order.
-    let inside = view.load_u64(seat + keeper::INSIDE, Ordering::Acquire);
+    let inside = view.load_u64(inside_at(seat), Ordering::Acquire);
     inside > view.load_u64(layout::LATEST, Ordering::Acquire)
 }
 
@@ -287,8 +296,8 @@ fn is_inside(view: &View, seat: usize) -> bool {
 pub fn inside(view: &View) -> Option<u64> {
     // Relaxed, both: a hint.
     let hold = Hold::from_word(view.load_u64(layout::KEEP, Ordering::Relaxed));
-    let at = seat_at(hold.seat().filter(|seat| *seat < KEEPERS)?);
-    is_inside(view, at).then(|| view.load_u64(at + keeper::WHO, Ordering::Relaxed))
+    let seat = hold.seat().filter(|seat| is_seat(*seat))?;
+    is_inside(view, seat).then(|| view.load_u64(who_at(seat), Ordering::Relaxed))
 }
 
 #[cfg(test)]

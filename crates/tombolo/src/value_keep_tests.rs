@@ -7,6 +7,7 @@ mod models {
     use super::*;
     use crate::value_slots::{Slots, is_quiet};
     use loom::thread;
+    use shmem::barrier::registered;
 
     /// Where a put leaves its number as well, by stores that only the lock and the seat order.
     const MESSAGE: usize = layout::CAPACITY;
@@ -41,7 +42,7 @@ mod models {
     ) -> bool {
         let window = Window::new(region, 0);
         let words = window.words();
-        if let Some(number) = keeping.go_in(words, &light) {
+        if let Some((number, _)) = keeping.go_in(words, |_| light()) {
             write(words, number);
             light();
             if !is_quiet(words) {
@@ -55,7 +56,7 @@ mod models {
             .unwrap();
         write(words, next(words));
         if keeps {
-            keeping.keep(me, |who| who == DEAD);
+            keeping.keep(me, registered().unwrap(), |who| who == DEAD);
         }
         drop(held);
         slots.bell(region).ring_after_exchange();
@@ -145,7 +146,7 @@ mod models {
             let memory = region.clone();
             thread::spawn(move || {
                 let window = Window::new(&memory, 0);
-                assert!(keeping.go_in(window.words(), barrier::light).is_some());
+                assert!(keeping.go_in(window.words(), Registered::light).is_some());
             })
             .join()
             .unwrap();
@@ -192,12 +193,17 @@ mod tests {
         (slots, Region::heap(length))
     }
 
+    fn registered() -> Registered {
+        barrier::register();
+        barrier::registered().expect("membarrier is to be had where this is tested")
+    }
+
     /// A writer that keeps the value.
     fn keeper(slots: &Slots, region: &Region, me: u64) -> Keeping {
         let mut keeping = Keeping::new(region);
         let held = slots.lock(region).take_if_free(me).unwrap();
         keeping.settle(Patience::none(), |_| false).unwrap();
-        keeping.keep(me, |_| false);
+        keeping.keep(me, registered(), |_| false);
         drop(held);
         keeping
     }
@@ -209,7 +215,8 @@ mod tests {
     /// Goes in; the number that comes next.
     fn goes_in(region: &Region, keeping: &mut Keeping) -> Option<u64> {
         let window = Window::new(region, 0);
-        keeping.go_in(window.words(), barrier::light)
+        let went = keeping.go_in(window.words(), Registered::light);
+        went.map(|(number, _)| number)
     }
 
     /// Out again.
@@ -242,16 +249,15 @@ mod tests {
         let (slots, region) = new();
         let mut first = keeper(&slots, &region, 7);
         // Put off its processor when it had said so, and before it looked.
-        let seat = &first.kept.as_ref().unwrap().seat;
-        seat.words.u64(keeper::INSIDE).store(1, Ordering::Relaxed);
+        let inside = region.u64(inside_at(first.seat.unwrap()));
+        inside.store(1, Ordering::Relaxed);
         assert_eq!(settles(&region, 0), Err(7));
         assert_eq!(goes_in(&region, &mut first), None);
         assert_eq!(settles(&region, 0), Ok(()));
         let mut second = keeper(&slots, &region, 8);
         publishes(&region, 20);
         // The same again, with a number that others have given long ago.
-        let seat = first.resting.as_ref().unwrap();
-        seat.words.u64(keeper::INSIDE).store(2, Ordering::Relaxed);
+        inside.store(2, Ordering::Relaxed);
         assert_eq!(goes_in(&region, &mut second), Some(21));
         publishes(&region, 21);
         assert_eq!(settles(&region, 0), Ok(()));
@@ -271,13 +277,11 @@ mod tests {
         let all: Vec<_> = (0..KEEPERS)
             .map(|at| keeper(&slots, &region, 10 + at as u64))
             .collect();
-        assert_eq!(
-            all.iter().filter(|one| one.kept.is_some()).count(),
-            KEEPERS - 1
-        );
+        let kept = all.iter().filter(|one| one.kept.read().is_some());
+        assert_eq!(kept.count(), KEEPERS - 1);
         let mut last = Keeping::new(&region);
         last.settle(Patience::none(), |_| false).unwrap();
-        last.keep(99, |who| who == 7);
+        last.keep(99, registered(), |who| who == 7);
         assert!(goes_in(&region, &mut last).is_some());
     }
 
@@ -294,7 +298,7 @@ mod tests {
             assert!(!one.is_time(number));
         }
         for times in 1..20 {
-            one.keep(7, |_| false);
+            one.keep(7, registered(), |_| false);
             let number = goes_in(&region, &mut one).unwrap();
             publishes(&region, number.max(one.last));
             settles(&region, 0).unwrap();
@@ -302,7 +306,7 @@ mod tests {
             let need = (FIRST << times).min(MOST);
             assert_eq!(in_a_row(&mut one, 1 << 20), need, "{times}");
         }
-        one.keep(7, |_| false);
+        one.keep(7, registered(), |_| false);
         let long = one.last + LONG;
         publishes(&region, long);
         settles(&region, 0).unwrap();
@@ -325,7 +329,7 @@ mod tests {
                         let (words, message) = (writing.words(), writing.fit(b"").unwrap());
                         let mut kept = 0;
                         for _ in 0..EACH {
-                            if let Some(number) = keeping.go_in(words, barrier::light) {
+                            if let Some((number, _)) = keeping.go_in(words, Registered::light) {
                                 put(words, number, message);
                                 kept += 1;
                                 continue;
@@ -336,7 +340,7 @@ mod tests {
                             let number = next(words);
                             put(words, number, message);
                             if keeping.is_time(number) {
-                                keeping.keep(me, |_| false);
+                                keeping.keep(me, registered(), |_| false);
                             }
                             drop(held);
                         }
@@ -357,10 +361,11 @@ mod tests {
         for word in [
             u64::MAX,
             0xffff,
-            KEEPERS as u64 + 1,
+            (KEEPERS * keeper::LAYOUT.size) as u64 + 1,
             1 << 16,
-            3,
+            2,
             1 << 16 | 3,
+            1 << 16 | 65,
         ] {
             region.u64(layout::KEEP).store(word, Ordering::Relaxed);
             assert_eq!(settles(&region, 0), Ok(()), "{word:#x}");

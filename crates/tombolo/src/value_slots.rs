@@ -39,12 +39,12 @@ pub mod layout {
     shmem::layout! {
         "value", (448 + super::KEEPERS * super::keeper::LAYOUT.size);
         LOCK: (LOCK_SIZE) @ 256, "writers", "held for the time of a put by who does not keep the value; inherited from the dead";
-        KEEP: 8 @ 272, "the writer that holds the lock [VALUE_KEEP]", "who keeps the value: seat + 1 in bits 0 to 15, 0 for nobody; bit 16: it may go in without the lock; above: grows with each change";
+        KEEP: 8 @ 272, "the writer that holds the lock [VALUE_KEEP]", "who keeps the value: bytes from the first seat to the keeper's, + 1, in bits 0 to 15, 0 for nobody; bit 16: it may go in without the lock; above: grows with each change";
         LATEST: 8 @ 320, "the writer that holds the lock or keeps the value [VALUE_LATEST]", "number of the latest whole message, 0 for none yet";
         BELL: (BELL_SIZE) @ 328, "waiters register, writers ring", "rung when there is a newer message";
         CAPACITY: 8 @ 384, "the initialiser", "longest message, in bytes";
         SLOTS: 4 @ 392, "the initialiser", "how many slots there are: 2, 4 or 8";
-        KEEPERS: (super::KEEPERS * super::keeper::LAYOUT.size) @ 448, "keepers", "seats of those who keep the value, or may again: see value keeper";
+        SEATS: (super::KEEPERS * super::keeper::LAYOUT.size) @ 448, "keepers", "seats of those who keep the value, or may again: see value keeper";
     }
 }
 
@@ -260,6 +260,9 @@ impl Reading {
     }
 }
 
+/// A message that fits into a slot.
+pub type Message<'a, const FEW: bool = false> = Fitting<'a, { slot::LAYOUT.size }, FEW>;
+
 /// The slots as a writer has them, who holds the lock or keeps the value, and rings afterwards.
 #[derive(Debug)]
 pub struct Writing {
@@ -271,8 +274,14 @@ pub struct Writing {
 impl Writing {
     /// A message for a slot; `None` if it is longer than the capacity.
     #[inline(always)]
-    pub fn fit<'a>(&'a self, message: &'a [u8]) -> Option<Fitting<'a, { slot::LAYOUT.size }>> {
+    pub fn fit<'a>(&'a self, message: &'a [u8]) -> Option<Message<'a>> {
         self.cells.fit(message)
+    }
+
+    /// The same for a short one: see [`Cells::fit_short`].
+    #[inline(always)]
+    pub fn fit_short<'a>(&'a self, message: &'a [u8]) -> Option<Message<'a, true>> {
+        self.cells.fit_short(message)
     }
 
     /// The channel's words.
@@ -305,7 +314,7 @@ pub fn next(words: Control<'_>) -> u64 {
 /// Publishes a message with a number: the next one, or in a new generation that of the old one's
 /// latest.
 #[inline(always)]
-pub fn put(words: Control<'_>, number: u64, message: Fitting<'_, { slot::LAYOUT.size }>) {
+pub fn put<const FEW: bool>(words: Control<'_>, number: u64, message: Message<'_, FEW>) {
     message.copy_to(number, |slot, extent| {
         // Relaxed: ordered by the fence.
         slot.u64(slot::NUMBER).store(number, Ordering::Relaxed);

@@ -2,7 +2,8 @@
 
 use crate::value::{EXPECTED, Options, PutError, plan};
 use crate::value_keep::Keeping;
-use crate::value_slots::{self, Read, Slots, Writing};
+use crate::value_slots::{self, Control, Message, Read, Slots, Writing};
+use shmem::barrier::Registered;
 use shmem::close::{self, Leaving};
 use shmem::header::{Lifetime, has_ended};
 use shmem::lock::{Held, Taken};
@@ -139,14 +140,13 @@ impl Writer {
     /// Puts if this writer keeps the value.
     #[inline(always)]
     fn put_kept(&mut self, message: &[u8]) -> Option<u64> {
-        let registered = self.me?.registered()?;
-        let message = self.writing.fit(message)?;
         let words = self.writing.words();
-        let number = self.keeping.go_in(words, || registered.light())?;
-        value_slots::put(words, number, message);
-        // [BELL_PARK] between the publication and the look for who is parked.
-        registered.light();
-        (value_slots::is_quiet(words) || self.look_around()).then_some(number)
+        // Apart, so that a short one is asked nothing but whether it is one.
+        let (number, is_quiet) = match self.writing.fit_short(message) {
+            Some(message) => put_alone(&mut self.keeping, words, message)?,
+            None => put_alone(&mut self.keeping, words, self.writing.fit(message)?)?,
+        };
+        (is_quiet || self.look_around()).then_some(number)
     }
 
     /// After a put: whoever waits is woken. False if the channel has ended, and the message went nowhere.
@@ -219,8 +219,10 @@ impl Writer {
         };
         let number = value_slots::next(writing.words());
         value_slots::put(writing.words(), number, message);
-        if keeping.is_time(number) && me.registered().is_some() {
-            keeping.keep(me.word(), is_dead);
+        if keeping.is_time(number)
+            && let Some(registered) = me.registered()
+        {
+            keeping.keep(me.word(), registered, is_dead);
         }
         // One full fence for both: the unlock's read-modify-write is the one that the bell needs
         // between the publication and its look.
@@ -283,6 +285,20 @@ impl Drop for Writer {
             self.keeping.leave();
         }
     }
+}
+
+/// Puts if the writer keeps the value, and answers the message's number and whether nothing is to be done then.
+#[inline(always)]
+fn put_alone<const FEW: bool>(
+    keeping: &mut Keeping,
+    words: Control<'_>,
+    message: Message<'_, FEW>,
+) -> Option<(u64, bool)> {
+    let (number, registered) = keeping.go_in(words, Registered::light)?;
+    value_slots::put(words, number, message);
+    // [BELL_PARK] between the publication and the look for who is parked.
+    registered.light();
+    Some((number, value_slots::is_quiet(words)))
 }
 
 fn is_dead(word: u64) -> bool {

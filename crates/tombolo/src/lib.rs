@@ -104,6 +104,7 @@ mod queue_layout;
 mod queue_members;
 #[cfg(not(loom))]
 mod queue_producer;
+mod queue_row;
 mod queue_run;
 #[cfg(not(loom))]
 mod queue_sending;

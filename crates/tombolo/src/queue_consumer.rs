@@ -336,16 +336,10 @@ impl Consumer {
         &mut self,
         most: usize,
         wait: Wait<'_>,
-        mut each: impl FnMut(Message<'_>),
+        each: impl FnMut(Message<'_>),
     ) -> Result<usize, RecvError> {
-        let mut count = 0;
-        if let Some(mut batch) = self.take_batch(most, wait)? {
-            while let Some(message) = batch.next() {
-                count += 1;
-                each(message);
-            }
-        }
-        Ok(count)
+        let batch = self.take_batch(most, wait)?;
+        Ok(batch.map_or(0, |batch| batch.each(each)))
     }
 
     /// Takes up to `most` messages of one producer in hand, at least one; `None` if there was none

@@ -86,15 +86,41 @@ impl Batch<'_> {
     #[inline]
     #[expect(clippy::should_implement_trait, reason = "it lends what it answers")]
     pub fn next(&mut self) -> Option<Message<'_>> {
-        let Consumer {
-            taking, channel, ..
-        } = &mut *self.consumer;
-        if self.left == 0 || self.begun && !taking.step(channel.region()) {
+        if self.left == 0 || self.begun && !self.step() {
             self.left = 0;
             return None;
         }
         (self.begun, self.left) = (true, self.left - 1);
-        Some(Message::new(channel.region(), taking.held()))
+        Some(self.message())
+    }
+
+    /// All there are, each in place; answers how many those were. There must be one.
+    #[inline]
+    pub(crate) fn each(mut self, mut each: impl FnMut(Message<'_>)) -> usize {
+        self.begun = true;
+        let mut count = 0;
+        loop {
+            each(self.message());
+            count += 1;
+            if count == self.left || !self.step() {
+                return count;
+            }
+        }
+    }
+
+    /// To the one behind that in hand.
+    #[inline(always)]
+    fn step(&mut self) -> bool {
+        let Consumer {
+            taking, channel, ..
+        } = &mut *self.consumer;
+        taking.step(channel.region())
+    }
+
+    /// That in hand.
+    #[inline(always)]
+    fn message(&self) -> Message<'_> {
+        Message::new(self.consumer.channel.region(), self.consumer.taking.held())
     }
 
     /// Finishes none of them: they will be delivered again, marked as redelivered.

@@ -257,6 +257,38 @@ fn a_run_is_taken_over_from_one_that_looks_inside() {
     a_run_is_taken_over(2, 2, Taking::recv_soon);
 }
 
+/// [LANE_PUBLISH]: messages in hand that are alike, the last of which is published meanwhile, or received after.
+#[test]
+fn a_row_goes_on_with_what_is_published() {
+    bounded(3, || {
+        let (shape, region) = queue(1, 512);
+        let lane = take_lane(&shape, &region, 5, |_| false).unwrap();
+        let mut tail = tail(&shape, &region, lane);
+        let mut taking = sit(&shape, &region, 1);
+        for number in 1..=2u64 {
+            tail.send(&region, &number.to_ne_bytes()).unwrap();
+        }
+        taking.find(&region, |_| false).unwrap().unwrap();
+        assert!(taking.step(&region) && taking.row.is_any());
+        let producer = {
+            let region = region.clone();
+            thread::spawn(move || tail.send(&region, &3u64.to_ne_bytes()).unwrap())
+        };
+        let is_there = taking.step(&region);
+        if is_there {
+            assert_eq!(
+                word(&region, &taking),
+                3,
+                "a message that is not there whole"
+            );
+        }
+        producer.join().unwrap();
+        taking.finish(&region);
+        let found = taking.find(&region, |_| false);
+        assert_eq!(found.is_none(), is_there);
+    });
+}
+
 /// [QUEUE_KEEP]: one keeps the lane, another comes and takes it over, and back.
 #[test]
 fn a_kept_lane_is_taken_over() {

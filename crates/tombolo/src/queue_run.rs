@@ -24,10 +24,10 @@ pub(crate) struct Run {
     header: u64,
     /// [`Extent::NONE`] if there is no run.
     extent: Extent<WORD, SHORT>,
-    walk: Walk,
-    door: Door,
+    pub(crate) walk: Walk,
+    pub(crate) door: Door,
     /// Of which lane the two are.
-    lane: usize,
+    pub(crate) lane: usize,
     /// Where it began.
     from: u64,
     /// Where the next message is expected soon, as the one before came soon.

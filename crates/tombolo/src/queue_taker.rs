@@ -60,9 +60,10 @@ use crate::glance::glance;
 use crate::queue_hold::Hold;
 use crate::queue_kept::Lane;
 use crate::queue_layout::{Shape, lane, seat};
+use crate::queue_row::Row;
 use crate::queue_run::Run;
 use crate::queue_turn::Turn;
-use crate::ring::{Damaged, PUBLISHED, Record, WORD};
+use crate::ring::{Damaged, Record, WORD};
 use shmem::sync::Ordering;
 use shmem::{Region, Window, barrier};
 
@@ -104,6 +105,7 @@ pub struct Taking {
     pub(crate) quota: u32,
     pub(crate) lanes: Vec<Lane>,
     pub(crate) run: Run,
+    pub(crate) row: Row,
     pub(crate) seat_words: Window<{ seat::LAYOUT.size }>,
     pub(crate) held: Held,
     pub(crate) alone: bool,
@@ -142,6 +144,7 @@ impl Taking {
             quota: QUOTA,
             turn: Turn::default(),
             run: Run::none(&lanes[lane], lane),
+            row: Row::NONE,
             lanes,
             seat_words: Window::new(region, shape.seat(seat).0),
             held,
@@ -327,44 +330,7 @@ impl Taking {
         self.held.from = record.end;
         self.held.count = 1;
         self.held.hold = hold;
-    }
-
-    /// Goes from the message in hand to the one behind it in the lane, if there is one: it is in hand
-    /// too. No further than about a quarter of the lane, or the producer would wait for the end of
-    /// it. What is damaged is left for the next receipt.
-    #[inline]
-    pub fn step(&mut self, region: &Region) -> bool {
-        let (end, again) = (self.held.record.end, self.held.again);
-        let lane = &self.lanes[self.held.lane];
-        if end.wrapping_sub(self.held.from) >= self.shape.capacity() / 4 {
-            return false;
-        }
-        // [LANE_PUBLISH] acquire.
-        let header = lane.headers.word(end).load(Ordering::Acquire);
-        let length = self.held.record.length;
-        // Where one ends that is as long as the one before is known before its header is, and the processor
-        // goes on to the next.
-        let found = if header == PUBLISHED | length as u64 {
-            lane.ring.plain(end, length)
-        } else {
-            lane.ring.sound(header, end)
-        };
-        let record = match found {
-            // Padding, perhaps.
-            None if header != 0 => lane.ring.record(region, end).ok().flatten(),
-            found => found,
-        };
-        let Some(record) = record else {
-            return false;
-        };
-        // Relaxed: as in `Lane::hand_out`.
-        let hand = lane.door.words.u64(lane::HAND);
-        hand.store(record.end.max(again), Ordering::Relaxed);
-        self.held.record.offset = record.offset;
-        self.held.record.length = record.length;
-        self.held.record.end = record.end;
-        self.held.count += 1;
-        true
+        self.row.end();
     }
 
     /// Finishes what is in hand, up to the end of the message where it is. The lane is free again,

@@ -103,7 +103,12 @@ mod tests {
                 match random(&mut state) % 20 {
                     0..9 => {
                         let length = random(&mut state) as usize % (longest + 1);
-                        let length = if number % 3 == 0 { length } else { length % 80 };
+                        let length = match number / 512 % 2 {
+                            // Alike, but for a few.
+                            0 if number % 16 > 0 => (number / 1024) as usize % 80,
+                            _ if number % 3 == 0 => length,
+                            _ => length % 80,
+                        };
                         let length = length.min(longest);
                         let message = message(lane, number, length);
                         match tails[lane].send(&region, &message) {
@@ -123,7 +128,7 @@ mod tests {
                             found.unwrap();
                             let taking = &mut consumer.taking;
                             let lane = taking.held().lane;
-                            let most = 1 + random(&mut state) as usize % 4;
+                            let most = 1 + random(&mut state) as usize % 12;
                             let mut count = 0;
                             for (bytes, marked_again) in models[lane].iter().take(most) {
                                 if count > 0 && !taking.step(&region) {

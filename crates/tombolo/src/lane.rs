@@ -75,11 +75,13 @@ const FAR: usize = if cfg!(loom) { 16 } else { 16 * 1024 };
 /// So many bytes of the ring are gone through before it is begun again, by copies also while not all is finished: what
 /// the other processor has just read is dear to write, what was written and read a while ago is not, as long as it is in a cache.
 const WARM: u64 = if cfg!(loom) { 32 } else { 1 << 20 };
+/// The same for messages that are written in place, of which a line that is not there is waited for.
+const WARM_IN_PLACE: u64 = if cfg!(loom) { 32 } else { 2 << 20 };
 
 /// So many bytes of the ring are gone through by messages written in place before it is begun again while not all is
 /// finished. Less is dearer where the last cache holds it, more where others use that too: see docs/design.md.
 const LONG_STRETCH: u64 = if cfg!(loom) { 32 } else { 8 << 20 };
-const _: () = assert!(WARM <= LONG_STRETCH);
+const _: () = assert!(WARM <= WARM_IN_PLACE && WARM_IN_PLACE <= LONG_STRETCH);
 
 /// How a message gets to its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +93,14 @@ pub enum Filling {
 }
 
 impl Filling {
+    /// So many bytes of the ring are gone through before it is begun again where it is empty.
+    fn warm(self) -> u64 {
+        match self {
+            Self::Copied => WARM,
+            Self::InPlace => WARM_IN_PLACE,
+        }
+    }
+
     /// So many bytes of the ring are gone through before it is begun again while not all is finished. To copy to lines
     /// that have left the nearest caches took twice as long, to write them in place did not.
     fn stretch(self) -> u64 {
@@ -319,7 +329,7 @@ impl Tail {
         let tail = self.walk.position();
         let mut at = self.place(region, flags, length);
         if length >= FAR {
-            at = self.nearer(region, at, flags, length, filling.stretch());
+            at = self.nearer(region, at, flags, length, filling);
         }
         // One word more, where the next header will be polled.
         let mut end = at + Ring::size(at, flags, length) + WORD;
@@ -369,14 +379,22 @@ impl Tail {
 
     /// The ring's beginning, if a message is better there than at `at`: see the module's text.
     #[inline]
-    fn nearer(&mut self, region: &Region, at: u64, flags: u64, length: usize, least: u64) -> u64 {
+    fn nearer(
+        &mut self,
+        region: &Region,
+        at: u64,
+        flags: u64,
+        length: usize,
+        filling: Filling,
+    ) -> u64 {
         let tail = self.walk.position();
         let needed = Ring::size(0, flags, length) + WORD;
         let fits = length as u64 <= self.ring.capacity / PARTS;
         let before = self.before(tail);
-        if !fits || before < WARM.max(needed) {
+        if !fits || before < filling.warm().max(needed) {
             return at;
         }
+        let least = filling.stretch();
         self.look(region, self.marks.finished, |finished| {
             begins_again(least, before, tail - finished, needed)
         });

@@ -313,7 +313,7 @@ mod tests {
 
         /// So many, until the next long one would begin the ring again.
         fn pass_until_warm(&mut self) {
-            while self.pass(FAR) < WARM {}
+            while self.pass(FAR) < self.filling.warm() {}
         }
     }
 
@@ -322,8 +322,9 @@ mod tests {
         for length in [FAR, 100_000, 1 << 20] {
             let mut ends = Ends::new(8 << 20);
             // Those that do not fit before where the tail was go behind each other once.
-            let most = WARM.max(length as u64 + 2 * LINE) + length as u64 + 2 * LINE;
-            for _ in 0..200 {
+            let size = length as u64 + 2 * LINE;
+            let most = WARM_IN_PLACE.max(size) + size;
+            for _ in 0..500 {
                 let end = ends.pass(length);
                 assert!(end <= most, "{end} of {length}");
             }
@@ -549,7 +550,7 @@ mod tests {
         let junk = message(7, FAR);
         ends.region.copy_in(claim.offset, &junk).unwrap();
         assert_eq!(ends.ring.record(&ends.region, ends.head), Ok(None));
-        assert!(ends.pass(8) > WARM);
+        assert!(ends.pass(8) > WARM_IN_PLACE);
         assert_eq!(ends.pass(FAR), LINE + FAR as u64);
     }
 

@@ -144,7 +144,11 @@ impl Writer {
         // Apart, so that a short one is asked nothing but whether it is one.
         let (number, is_quiet) = match self.writing.fit_short(message) {
             Some(message) => put_alone(&mut self.keeping, words, message)?,
-            None => put_alone(&mut self.keeping, words, self.writing.fit(message)?)?,
+            None => {
+                // Not seldom, but it has a copy to make.
+                cold_path();
+                put_alone(&mut self.keeping, words, self.writing.fit(message)?)?
+            }
         };
         (is_quiet || self.look_around()).then_some(number)
     }
@@ -300,6 +304,12 @@ fn put_alone<const FEW: bool>(
     registered.light();
     Some((number, value_slots::is_quiet(words)))
 }
+
+/// Where this is called the compiler expects to come seldom, and keeps the registers for the other way. As
+/// `std::hint::cold_path`, which is younger than the oldest compiler that this is for.
+#[cold]
+#[inline]
+fn cold_path() {}
 
 fn is_dead(word: u64) -> bool {
     Identity::from_word(word).is_none_or(|who| matches!(who.is_alive(), Ok(false)))

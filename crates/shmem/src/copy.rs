@@ -60,11 +60,15 @@ pub(crate) unsafe fn short(from: *const u8, to: *mut u8, length: usize, wide: bo
     } else if length == 8 {
         // SAFETY: as above, and there is one word.
         unsafe { piece::<u64>(from, to, 0) };
-    } else {
-        for at in 0..length {
-            // SAFETY: inside both.
-            unsafe { piece::<u8>(from, to, at) };
-        }
+    } else if length >= 4 {
+        // SAFETY: as above, and there are four or more.
+        unsafe { ends::<u32, 1>(from, to, length) };
+    } else if length >= 2 {
+        // SAFETY: as above, and there are two or more.
+        unsafe { ends::<u16, 1>(from, to, length) };
+    } else if length == 1 {
+        // SAFETY: as above, and there is one.
+        unsafe { piece::<u8>(from, to, 0) };
     }
 }
 

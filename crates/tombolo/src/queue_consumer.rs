@@ -7,6 +7,7 @@ use crate::queue_delivery::{Batch, Delivery, Message, Received};
 use crate::queue_kept::Lane;
 use crate::queue_layout::{Shape, lane, layout};
 use crate::queue_members::{End, buried, end, leave_seat, take_seat, watch_the_others};
+use crate::queue_run::Short;
 use crate::queue_taker::Taking;
 use crate::ring::{Damaged, Record};
 use shmem::Peers;
@@ -126,7 +127,22 @@ impl Consumer {
     /// See [`RecvError`]; the buffer is left empty.
     #[inline]
     pub fn recv(&mut self, to: &mut Vec<u8>) -> Result<Received, RecvError> {
-        if self.recv_short(to) || self.recv_soon(to) {
+        let short = self.recv_short(to);
+        if short == Short::Received {
+            return Ok(Received { redelivered: false });
+        }
+        self.recv_apart(short, to)
+    }
+
+    #[inline(never)]
+    fn recv_apart(&mut self, short: Short, to: &mut Vec<u8>) -> Result<Received, RecvError> {
+        let region = self.channel.region();
+        if self.taking.settle_short(region, short)
+            || self
+                .channel
+                .registered()
+                .is_some_and(|registered| self.taking.recv_soon(region, registered, to))
+        {
             return Ok(Received { redelivered: false });
         }
         to.clear();
@@ -169,7 +185,9 @@ impl Consumer {
         wait: Wait<'_>,
         to: &mut Vec<u8>,
     ) -> Result<Option<Received>, RecvError> {
-        if self.recv_short(to) || matches!(wait, Wait::While(_)) && self.recv_soon(to) {
+        let short = self.recv_short(to);
+        let is_received = self.taking.settle_short(self.channel.region(), short);
+        if is_received || matches!(wait, Wait::While(_)) && self.recv_soon(to) {
             return Ok(Some(Received { redelivered: false }));
         }
         to.clear();
@@ -178,12 +196,12 @@ impl Consumer {
 
     /// The way of most messages: see [`Taking::recv_short`].
     #[inline(always)]
-    fn recv_short(&mut self, to: &mut Vec<u8>) -> bool {
+    fn recv_short(&mut self, to: &mut Vec<u8>) -> Short {
         // None while a message is in hand: who takes one ends the run.
-        self.channel.registered().is_some_and(|registered| {
-            self.taking
-                .recv_short(self.channel.region(), registered, to)
-        })
+        match self.channel.registered() {
+            Some(registered) => self.taking.recv_short(registered, to),
+            None => Short::Nothing,
+        }
     }
 
     /// The way of those that are waited for a moment: see [`Taking::recv_soon`].

@@ -55,15 +55,24 @@ impl Run {
     }
 }
 
+/// What became of looking for the next message of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Short {
+    /// There is none such.
+    Nothing,
+    Received,
+    /// The same two, and somebody wants the lane, or room in it: see [`Taking::settle_short`].
+    Refused,
+    ReceivedLast,
+}
+
 impl Taking {
-    /// Receives the next message of a run instead of what `to` has. False if there is none such.
+    /// Receives the next message of a run instead of what `to` has.
+    ///
+    /// What happens seldom is left to the caller, who does it in a function of its own: a call here would cost each
+    /// message the registers that are kept over it, a tenth of all there is to do.
     #[inline(always)]
-    pub(crate) fn recv_short(
-        &mut self,
-        region: &Region,
-        registered: Registered,
-        to: &mut Vec<u8>,
-    ) -> bool {
+    pub(crate) fn recv_short(&mut self, registered: Registered, to: &mut Vec<u8>) -> Short {
         let Run {
             header,
             extent,
@@ -72,26 +81,35 @@ impl Taking {
             ..
         } = &mut self.run;
         let Some(ahead) = walk.ahead(*extent) else {
-            return false;
+            return Short::Nothing;
         };
         // [LANE_PUBLISH] acquire.
         if ahead.word(0).load(Ordering::Acquire) != *header {
-            return false;
+            return Short::Nothing;
         }
         let Some(mut message) = ahead.replacing(to) else {
-            return false;
+            return Short::Nothing;
         };
         let busy = self.seat_words.u32(seat::BUSY);
         if !door.go_in(|| registered.light(), busy) {
-            self.recv_unusual(region);
-            return false;
+            return Short::Refused;
         }
         message.replace();
         door.finish(message.pass(), 1);
-        if !door.go_out(|| registered.light(), busy) {
+        if door.go_out(|| registered.light(), busy) {
+            Short::Received
+        } else {
+            Short::ReceivedLast
+        }
+    }
+
+    /// Whether a message was received, when all that it takes is done.
+    #[inline]
+    pub(crate) fn settle_short(&mut self, region: &Region, short: Short) -> bool {
+        if matches!(short, Short::Refused | Short::ReceivedLast) {
             self.recv_unusual(region);
         }
-        true
+        matches!(short, Short::Received | Short::ReceivedLast)
     }
 
     /// [`recv_short`](Self::recv_short) that looks for a moment whether the message comes. It goes in before, so

@@ -6,6 +6,9 @@
 //!
 //! Which of that page's words are taken is kept outside of it, so a child leaves alone what its parent's notes
 //! have: they may be its own as well, by the fork.
+//!
+//! - `[NOTE_TAKEN]` Who takes a word sees what its last owner stored there, which is 0: released with its bit,
+//!   acquired with it. Weaker, a note is not empty at first.
 
 use crate::barrier::Registered;
 use crate::presence;
@@ -43,7 +46,7 @@ impl Note {
         let own = presence::own().ok()?;
         let number = (0..NOTES).find(|number| {
             let (word, bit) = place(*number);
-            // Acquire: behind what its last owner stored to the word.
+            // [NOTE_TAKEN] acquire.
             word.fetch_or(bit, Ordering::Acquire) & bit == 0
         })?;
         Some(Self {
@@ -89,7 +92,7 @@ impl Drop for Note {
         self.clear();
         if let Some(number) = self.number {
             let (word, bit) = place(number);
-            // Release: what was stored to the note before.
+            // [NOTE_TAKEN] release.
             word.fetch_and(!bit, Ordering::Release);
         }
     }

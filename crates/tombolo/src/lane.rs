@@ -39,7 +39,7 @@
 //! # Beginning again
 //! What was written and read lately is in a cache, the rest of a large ring may not be. So a message of
 //! [`FAR`] bytes or more goes to the ring's beginning instead, behind longer padding than needed, if it finds the
-//! lane empty and its tail more than [`WARM`] bytes into the ring; or, where messages come so closely that the
+//! lane empty and its tail [far enough](Filling::warm) into the ring; or, where messages come so closely that the
 //! lane is never empty, a [stretch](Filling::stretch) of it, no more than half of which is not finished:
 //!
 //! ```text

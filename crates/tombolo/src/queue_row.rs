@@ -74,7 +74,10 @@ impl Taking {
         }
         // [LANE_PUBLISH] acquire.
         let header = lane.headers.word(end).load(Ordering::Acquire);
-        let record = match lane.ring.sound(header, end) {
+        let found = lane.ring.sound(header, end);
+        // By this header and no other: behind padding it is looked at again, and a peer may have changed it.
+        let is_alike = found.is_some() && header == PUBLISHED | self.held.record.length as u64;
+        let record = match found {
             // Padding, perhaps.
             None if header != 0 => lane.ring.record(region, end).ok().flatten(),
             found => found,
@@ -85,9 +88,11 @@ impl Taking {
         // Relaxed: as in `Lane::hand_out`.
         let hand = lane.door.words.u64(lane::HAND);
         hand.store(record.end.max(self.held.again), Ordering::Relaxed);
-        let before = std::mem::replace(&mut self.held.record, record);
+        self.held.record.offset = record.offset;
+        self.held.record.length = record.length;
+        self.held.record.end = record.end;
         self.held.count += 1;
-        if header == PUBLISHED | before.length as u64 {
+        if is_alike {
             self.begin_row(header);
         }
         true
